@@ -1,0 +1,196 @@
+"""Labelled images: a split, a data set of two splits, and the statistics that normalise them."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK = 512  # images whose pixels are held in float64 at a time
+
+
+class DataError(Exception):
+    """Data that is missing, damaged or does not fit; the message is one line with the value and the remedy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Parameters
+    ----------
+    images : uint8 (N, H, W, C)
+        Pixels, 0 to 255.
+    labels : int64 (N,)
+        Class of each image, from 0.
+
+    Raises
+    ------
+    DataError
+        Another shape or type, or a negative label.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or 0 in self.images.shape[1:]:
+            found = f"{self.images.dtype} {self.images.shape}"
+            raise DataError(f"images are {found}, expected uint8 (N, H, W, C) with H, W and C of at least 1")
+        if self.labels.dtype != np.int64 or self.labels.shape != (len(self.images),):
+            found = f"{self.labels.dtype} {self.labels.shape}"
+            raise DataError(f"labels are {found}, expected int64 ({len(self.images)},): one for every image")
+        if len(self) and self.labels.min() < 0:
+            raise DataError(f"label {self.labels.min()} is negative; classes count from 0")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: slice | NDArray[np.integer]) -> "Split":
+        """Return the images and labels of `rows`: a view for a slice, a copy for indices."""
+        return Split(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test split with the same classes and the same shape of image.
+
+    Parameters
+    ----------
+    name : str
+        As in `DATASETS`.
+    classes : tuple of str
+        Name of each label.
+    train, test : Split
+        The test split is for the end of a run, and decides nothing before.
+    source : str
+        Where the images were read from.
+
+    Raises
+    ------
+    DataError
+        A label without a class, or splits whose images differ in shape.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            shapes = f"{self.train.images.shape[1:]} in training, {self.test.images.shape[1:]} in test"
+            raise DataError(f"{self.name} from {self.source}: images of {shapes}; they must be of one shape")
+        for part, split in (("training", self.train), ("test", self.test)):
+            if len(split) and split.labels.max() >= self.num_classes:
+                label = f"{part} label {split.labels.max()}"
+                raise DataError(f"{self.name} from {self.source}: {label}, but there are {self.num_classes} classes")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+
+def split_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Hold a random `fraction` of every class out of `train`, for validation.
+
+    The number held out is ``round(fraction * N)``, of each class its share to within one image. Both parts keep the
+    order of `train`.
+
+    Parameters
+    ----------
+    train : Split
+        N images.
+    fraction : float
+        Between 0 and 1, both excluded.
+    seed : int
+        Of the choice: the same seed makes the same choice.
+
+    Returns
+    -------
+    kept, held_out : Split
+        The rest of `train`, and the validation part.
+
+    Raises
+    ------
+    DataError
+        The fraction is outside (0, 1) or leaves one of the parts empty.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"validation fraction {fraction} is not between 0 and 1; 0.1 is usual")
+    count = round(fraction * len(train))
+    if not 0 < count < len(train):
+        raise DataError(f"validation fraction {fraction} of {len(train)} images leaves one part empty; change it")
+    shuffled = np.random.default_rng(seed).permutation(len(train))
+    by_class = shuffled[np.argsort(train.labels[shuffled], kind="stable")]
+    # Evenly spaced picks from a list sorted by class take from each class its share, and within it at random.
+    picks = (np.arange(count) * 2 + 1) * len(train) // (2 * count)
+    held_out = np.zeros(len(train), np.bool_)
+    held_out[by_class[picks]] = True
+    return train.take(np.flatnonzero(~held_out)), train.take(np.flatnonzero(held_out))
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """Mean and standard deviation of every channel, by which pixels are normalised.
+
+    Parameters
+    ----------
+    mean, std : float32 (C,)
+        In units of the pixel values, 0 to 255.
+
+    Raises
+    ------
+    DataError
+        Another shape or type, a value that is not finite, or a standard deviation that is not positive.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values.dtype != np.float32 or values.ndim != 1 or values.shape != self.mean.shape:
+                raise DataError(f"{name} is {values.dtype} {values.shape}, expected float32 (C,), one for each channel")
+            if not np.isfinite(values).all():
+                raise DataError(f"{name} is {values.tolist()}; every channel needs a finite value")
+        if not (self.std > 0).all():
+            raise DataError(f"std is {self.std.tolist()}; it must be positive in every channel")
+
+    @classmethod
+    def fit(cls, split: Split) -> Self:
+        """Return the statistics of `split`, which should be the training part alone.
+
+        The sums are exact, so they do not depend on the order of the images. A constant channel gets a standard
+        deviation of 1: it normalises to zero.
+
+        Raises
+        ------
+        DataError
+            The split is empty.
+        """
+        if not len(split):
+            raise DataError("no images to take the mean and standard deviation of; pass the training part")
+        n, height, width, channels = split.images.shape
+        row_sum = np.zeros(width * channels)
+        row_sum_of_squares = np.zeros(width * channels)
+        for start in range(0, n, _CHUNK):
+            pixels = split.images[start : start + _CHUNK].reshape(-1, width * channels).astype(np.float64)
+            row_sum += pixels.sum(axis=0)
+            row_sum_of_squares += np.einsum("ij,ij->j", pixels, pixels)
+        count = n * height * width
+        # Whole numbers, below 2**53 for any data set that fits a memory; Python's integers then take their exact squares.
+        sums = [int(s) for s in row_sum.reshape(width, channels).sum(axis=0)]
+        sums_of_squares = [int(s) for s in row_sum_of_squares.reshape(width, channels).sum(axis=0)]
+        mean = [s / count for s in sums]
+        std = [math.sqrt(count * q - s * s) / count or 1.0 for s, q in zip(sums, sums_of_squares, strict=True)]
+        return cls(np.array(mean, np.float32), np.array(std, np.float32))

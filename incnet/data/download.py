@@ -1,0 +1,136 @@
+"""Fetching a file whose checksum is known, whatever the connection does."""
+
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path, PurePosixPath
+
+import pooch
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from .dataset import DataError
+
+_CHUNK = 2**18
+_WORTH_RETRYING = {408, 425, 429, 500, 502, 503, 504}  # HTTP states that pass
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on a server, and the MD5 sum that its publisher gives for it."""
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return PurePosixPath(self.url).name
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to put up with a bad connection.
+
+    Parameters
+    ----------
+    attempts : int
+        Requests in all.
+    pause : float
+        Seconds before the second request; each further pause is twice as long.
+    timeout : float
+        Seconds without an answer, or without a byte, after which a request counts as failed.
+    """
+
+    attempts: int = 5
+    pause: float = 1.0
+    timeout: float = 30.0
+
+
+def fetch(file: RemoteFile, folder: Path, patience: Patience = Patience(), console: Console | None = None) -> Path:
+    """Return `file` in `folder`, downloaded unless it is there already and whole.
+
+    What has arrived is kept in a file ending in .part, and later attempts, or later runs, ask for the rest only. The
+    file gets its name when it is complete and its checksum right.
+
+    Parameters
+    ----------
+    file : RemoteFile
+        What to fetch.
+    folder : Path
+        Made if it is missing.
+    patience : Patience
+        Retries and timeouts.
+    console : Console, optional
+        Where the progress bar is drawn; standard error if not given.
+
+    Raises
+    ------
+    DataError
+        The server refuses, all attempts fail, the checksum is wrong (the download is then deleted), or the folder
+        cannot be written to.
+    """
+    download = _ResumingDownload(folder / f"{file.name}.part", patience, console or Console(stderr=True))
+    by_hand = f"fetch {file.url} by hand, and pass its folder"
+    try:
+        return Path(pooch.retrieve(file.url, f"md5:{file.md5}", fname=file.name, path=folder, downloader=download))
+    except _Failed as failed:
+        raise DataError(f"{file.url} could not be fetched ({failed}); try again later, or {by_hand}") from failed
+    except ValueError as error:  # pooch's word for a checksum that does not match, with both sums
+        raise DataError(f"{error} Try again, or {by_hand}") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written to ({error}); {by_hand}") from error
+
+
+class _Failed(Exception):
+    """A request failed for good."""
+
+
+class _Interrupted(Exception):
+    """A request failed, but another one may not."""
+
+
+@dataclass(frozen=True)
+class _ResumingDownload:
+    """A downloader, as pooch calls one, that goes on where the last request was cut off."""
+
+    part: Path
+    patience: Patience
+    console: Console
+
+    def __call__(self, url: str, output_file: str, _: object) -> None:
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(TextColumn("{task.description}"), *columns, console=self.console) as progress:
+            task = progress.add_task(self.part.stem, total=None)
+            for attempt in range(self.patience.attempts):
+                try:
+                    self._request(url, lambda done, total: progress.update(task, completed=done, total=total))
+                    break
+                except _Interrupted as reason:
+                    if attempt + 1 == self.patience.attempts:
+                        raise _Failed(f"{reason}, after {self.patience.attempts} attempts") from reason
+                    time.sleep(self.patience.pause * 2**attempt)
+        os.replace(self.part, output_file)
+
+    def _request(self, url: str, report: "Callable[[int, int | None], None]") -> None:
+        """Ask for what is missing from the part, and append what comes."""
+        held = self.part.stat().st_size if self.part.exists() else 0
+        request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
+        try:
+            with urllib.request.urlopen(request, timeout=self.patience.timeout) as response:
+                held, total = _extent(response.status, response.headers, held)
+                with self.part.open("r+b" if held else "wb") as part:
+                    part.seek(held)
+                    report(held, total)
+                    while chunk := response.read(_CHUNK):
+                        part.write(chunk)
+                        held += len(chunk)
+                        report(held, total)
+        except urllib.error.HTTPError as error:
+            error.close()
+            ...

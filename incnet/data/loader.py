@@ -1,0 +1,198 @@
+"""Batches of normalised, augmented images, prepared ahead on a background thread."""
+
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from incnet.kernels.cpu.augment import augment
+
+from .augment import Augmentation
+from .dataset import DataError, Normalisation, Split
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
+
+
+class Batch(NamedTuple):
+    """Images and labels of one step.
+
+    Parameters
+    ----------
+    x : float32 (n, H, W, C)
+        Normalised images, aligned to 64 bytes. The loader writes over them once the next batch is asked for.
+    labels : int64 (n,)
+        Class of each image.
+    """
+
+    x: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+class Loader:
+    """Serve a split in batches, the same ones for the same seed and epoch.
+
+    Parameters
+    ----------
+    split : Split
+        N images.
+    normalisation : Normalisation
+        Fitted to the training part.
+    batch_size : int
+        Images a batch; the last one of an epoch may be shorter.
+    seed : int
+        Order and augmentation of an epoch are a function of the seed and the epoch's index alone.
+    augmentation : Augmentation, optional
+        None leaves the images as they are.
+    shuffle : bool
+        A new order every epoch.
+    drop_last : bool
+        Leave out the shorter batch at the end.
+    prefetch : int
+        Batches prepared ahead. 0 prepares each in the calling thread, when it is asked for.
+
+    Raises
+    ------
+    DataError
+        A size or seed out of range, or a normalisation for another number of channels.
+
+    Notes
+    -----
+    An iterator reuses ``prefetch + 1`` buffers in turn, so a steady state allocates nothing: a batch stays valid until
+    the next one is asked for, and the last one for good.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        normalisation: Normalisation,
+        batch_size: int,
+        *,
+        seed: int,
+        augmentation: Augmentation | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        for name, value, least in (("batch size", batch_size, 1), ("seed", seed, 0), ("prefetch", prefetch, 0)):
+            if value < least:
+                raise DataError(f"{name} {value} is below {least}")
+        channels = split.images.shape[-1]
+        if normalisation.mean.shape != (channels,):
+            raise DataError(f"{len(normalisation.mean)} channels in the normalisation, {channels} in the images")
+        self.split = Split(np.ascontiguousarray(split.images), split.labels)
+        self.normalisation = normalisation
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = augmentation if augmentation is not None else Augmentation(shift=0, flip=False)
+        self.shuffle = shuffle
+        self.drop_last = drop_last
+        self.prefetch = prefetch
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        whole, rest = divmod(len(self.split), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def epoch(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
+        """Return an iterator over the batches of epoch `index`, from batch `start` on.
+
+        Closing the iterator, or dropping it, ends its thread. What goes wrong in the thread is raised here.
+
+        Raises
+        ------
+        DataError
+            The index is negative, or there is no such batch to start from (the number of batches is allowed, and
+            leaves none).
+        """
+        if index < 0:
+            raise DataError(f"epoch {index} is negative; epochs count from 0")
+        if not 0 <= start <= len(self):
+            raise DataError(f"batch {start} to start from, but an epoch has {len(self)} batches")
+        plan = self._plan(index)
+        numbers = range(start, len(self))
+        return self._serve_ahead(plan, numbers) if self.prefetch else self._serve(plan, numbers)
+
+    def _plan(self, index: int) -> "_Plan":
+        """Draw the order and the augmentation of a whole epoch, so that no batch depends on those before it."""
+        rng = np.random.default_rng([self.seed, index])
+        n = len(self.split)
+        rows = rng.permutation(n) if self.shuffle else np.arange(n)
+        return _Plan(rows, *self.augmentation.draw(n, rng))
+
+    def _buffer(self) -> NDArray[np.float32]:
+        return _aligned_empty((min(self.batch_size, len(self.split)), *self.split.images.shape[1:]))
+
+    def _prepare(self, plan: "_Plan", number: int, buffer: NDArray[np.float32]) -> Batch:
+        """Write batch `number` into `buffer`."""
+        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        rows = plan.rows[part]
+        x = augment(
+            self.split.images,
+            rows,
+            plan.shifts[part],
+            plan.flips[part],
+            self.normalisation.mean,
+            self.normalisation.std,
+            out=buffer[: len(rows)],
+        )
+        return Batch(x, self.split.labels[rows])
+
+    def _serve(self, plan: "_Plan", numbers: range) -> Generator[Batch, None, None]:
+        buffer = self._buffer()
+        for number in numbers:
+            yield self._prepare(plan, number, buffer)
+
+    def _serve_ahead(self, plan: "_Plan", numbers: range) -> Generator[Batch, None, None]:
+        # Buffers go round: free -> the thread fills one -> ready -> the consumer uses it -> free. Their number bounds
+        # how far ahead the thread runs, so that it only ever waits for a free buffer.
+        free: SimpleQueue[NDArray[np.float32] | None] = SimpleQueue()
+        ready: SimpleQueue[tuple[NDArray[np.float32], Batch] | BaseException] = SimpleQueue()
+        stopped = threading.Event()
+
+        def work() -> None:
+            try:
+                for number in numbers:
+                    buffer = free.get()
+                    if buffer is None or stopped.is_set():
+                        return
+                    ready.put((buffer, self._prepare(plan, number, buffer)))
+            except BaseException as error:
+                ready.put(error)
+
+        for _ in range(self.prefetch + 1):
+            free.put(self._buffer())
+        thread = threading.Thread(target=work, name="incnet-loader", daemon=True)
+        thread.start()
+        try:
+            for _ in numbers:
+                result = ready.get()
+                if isinstance(result, BaseException):
+                    raise result
+                buffer, batch = result
+                yield batch
+                free.put(buffer)
+        finally:
+            stopped.set()
+            free.put(None)  # wakes the thread, should it wait for a buffer
+            thread.join()
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What becomes of each image in an epoch, in the order of the batches."""
+
+    rows: NDArray[np.int64]
+    shifts: NDArray[np.int64]
+    flips: NDArray[np.bool_]
+
+
+def _aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an uninitialised float32 array that starts at a multiple of 64 bytes."""
+    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(np.float32).reshape(shape)

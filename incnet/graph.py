@@ -1,0 +1,166 @@
+"""The growing network: named sub-networks in a row, a classifier on top, and a boundary below which nothing is trained.
+
+    x -> S1 -> S2 | S3 -> classifier          after freeze_prefix(2): S1 and S2 are frozen, the rest learns
+
+The two passes are the few lines of :meth:`Graph.forward` and :meth:`Graph.backward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from incnet.backend import Array
+from incnet.layer import Cost, Layer, Shape
+from incnet.layers.norm import BatchNorm2d
+from incnet.parameter import Parameter
+
+__all__ = ["Graph"]
+
+
+class Graph(Layer):
+    """Sub-networks S1 .. Sk followed by a classifier.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        (H, W, C) of an image.
+    make_classifier : callable
+        Takes the shape of the uppermost sub-network's output, returns a classifier for it.
+    frozen_bn : {"eval", "batch"}
+        What batch normalisation in the frozen prefix uses in training: its running statistics, so that the prefix is a
+        fixed function, or those of the batch. They are never moved.
+
+    Attributes
+    ----------
+    subnetworks : dict of str to Layer
+        In order, from the input up.
+    classifier : Layer
+        Rebuilt by :meth:`insert` where the shape of its input changes.
+    boundary : int
+        Number of frozen sub-networks, counted from the input.
+    """
+
+    def __init__(
+        self, input_shape: Shape, make_classifier: Callable[[Shape], Layer], *, frozen_bn: str = "eval"
+    ) -> None:
+        super().__init__()
+        if frozen_bn not in ("eval", "batch"):
+            raise ValueError(f"frozen_bn {frozen_bn!r}: choose 'eval' or 'batch'")
+        self.input_shape, self.frozen_bn = input_shape, frozen_bn
+        self.subnetworks: dict[str, Layer] = {}
+        self.classifier = make_classifier(input_shape)
+        self.boundary = 0
+        self._make_classifier = make_classifier
+        self._classifier_input = input_shape
+
+    # The two passes.
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        """Return the logits. The frozen prefix runs without keeping anything for backward."""
+        for subnetwork in self.prefix:
+            x = subnetwork.forward(x, train and self.frozen_bn == "batch")
+            subnetwork.discard()
+        for subnetwork in self.suffix:
+            x = subnetwork.forward(x, train)
+        return self.classifier.forward(x, train)
+
+    def backward(self, dy: Array, need_dx: bool = False) -> None:
+        """Walk from the classifier down to the boundary, and stop: no layer below it is called.
+
+        The lowest trainable sub-network is asked for no input gradient: nobody would use it.
+        """
+        gradient = self.classifier.backward(dy, need_dx=len(self.suffix) > 0)
+        for i, subnetwork in reversed(list(enumerate(self.suffix))):
+            gradient = subnetwork.backward(gradient, need_dx=i > 0)
+
+    @property
+    def prefix(self) -> list[Layer]:
+        """The frozen sub-networks."""
+        return list(self.subnetworks.values())[: self.boundary]
+
+    @property
+    def suffix(self) -> list[Layer]:
+        """The trainable sub-networks."""
+        return list(self.subnetworks.values())[self.boundary :]
+
+    # Growth.
+
+    def insert(self, name: str, subnetwork: Layer) -> bool:
+        """Put ``subnetwork`` between the uppermost one and the classifier.
+
+        Returns
+        -------
+        bool
+            Whether the classifier was rebuilt, because the shape of its input has changed.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken, nothing in the sub-network can be trained, or it does not fit on top.
+        """
+        if name in self.subnetworks or name == "classifier":
+            raise ValueError(f"a sub-network named {name!r} is already in")
+        if not subnetwork.trainable:
+            raise ValueError(
+                f"sub-network {name!r} has no trainable layer: pooling and dropout cannot stand by themselves"
+            )
+        shape = subnetwork.output_shape(self.feature_shape)
+        self.subnetworks[name] = subnetwork
+        rebuild = shape != self._classifier_input
+        if rebuild:
+            self.classifier, self._classifier_input = self._make_classifier(shape), shape
+        return rebuild
+
+    def freeze_prefix(self, count: int) -> None:
+        """Freeze the first ``count`` sub-networks, and only those."""
+        if not 0 <= count <= len(self.subnetworks):
+            raise ValueError(f"cannot freeze {count} of {len(self.subnetworks)} sub-networks")
+        self.unfreeze()
+        self.boundary = count
+        for subnetwork in self.prefix:
+            subnetwork.freeze()
+            for layer in subnetwork.layers():
+                if isinstance(layer, BatchNorm2d):
+                    layer.frozen_statistics = self.frozen_bn
+
+    def unfreeze(self) -> Graph:
+        """Make everything trainable again."""
+        self.boundary = 0
+        return super().unfreeze()
+
+    # What the network looks like.
+
+    def children(self) -> dict[str, Layer]:
+        return {**self.subnetworks, "classifier": self.classifier}
+
+    def trainable_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Named parameters above the boundary: what the optimizer steps."""
+        for i, (name, layer) in enumerate(self.children().items()):
+            if i >= self.boundary:
+                yield from layer.named_parameters(f"{name}.")
+
+    @property
+    def feature_shape(self) -> Shape:
+        """Shape of the uppermost sub-network's output."""
+        shape = self.input_shape
+        for subnetwork in self.subnetworks.values():
+            shape = subnetwork.output_shape(shape)
+        return shape
+
+    def output_shape(self, shape: Shape) -> Shape:
+        for layer in self.children().values():
+            shape = layer.output_shape(shape)
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        return self.cost(shape).forward
+
+    def cost(self, shape: Shape, need_dx: bool = False) -> Cost:
+        """Multiply-adds of a training step: forward only below the boundary, no input gradient at it."""
+        total = Cost()
+        lowest = self.boundary if self.suffix else len(self.subnetworks)
+        for i, layer in enumerate(self.children().values()):
+            cost = layer.cost(shape, need_dx=i > lowest)
+            total += cost if i >= lowest else Cost(cost.forward)
+            shape = layer.output_shape(shape)
+        return total

@@ -1,0 +1,26 @@
+"""The layer library: textbook units, each with its formulas and a hand-written backward pass."""
+
+from incnet.layers.activation import ReLU
+from incnet.layers.conv import Conv2d
+from incnet.layers.dropout import Dropout
+from incnet.layers.linear import Flatten, Linear
+from incnet.layers.norm import BatchNorm2d
+from incnet.layers.pool import GlobalAvgPool2d, MaxPool2d
+from incnet.layers.residual import Identity, Residual, Subsample, residual_block
+from incnet.layers.sequential import Sequential
+
+__all__ = [
+    "BatchNorm2d",
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Identity",
+    "Linear",
+    "MaxPool2d",
+    "ReLU",
+    "Residual",
+    "Sequential",
+    "Subsample",
+    "residual_block",
+]

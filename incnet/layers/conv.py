@@ -1,0 +1,86 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from incnet.backend import Array, asarray, ops
+from incnet.init import he_normal
+from incnet.layer import Layer, Shape
+from incnet.parameter import Parameter
+
+__all__ = ["Conv2d"]
+
+
+class Conv2d(Layer):
+    """Slide K small filters over a batch of images.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        C and K.
+    kernel_size : int
+        Height and width of a filter.
+    stride, padding : int
+        Step between patches, and width of the border of zeros, in pixels, in both directions.
+    bias : bool
+        Add one number for each output channel. Needless before batch normalisation, which subtracts it again.
+    rng : numpy.random.Generator
+        Draws the weights (He); the bias starts at zero.
+
+    Notes
+    -----
+    Shapes: x, dx (N, H, W, C); weight, dw (Kh, Kw, C, K); y, dy (N, Ho, Wo, K). With ``columns`` the patches of x as rows::
+
+        y  = columns @ weight + bias          dw      = columns^T @ dy
+        dx = col2im(dy @ weight^T)            dbias   = sum(dy)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        rng: np.random.Generator,
+        dtype: np.dtype | type = np.float32,
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.padding = (kernel_size, kernel_size), stride, padding
+        self.weight = Parameter(
+            he_normal((kernel_size, kernel_size, in_channels, out_channels), rng, dtype), decay=True
+        )
+        self.bias = Parameter(asarray(np.zeros(out_channels), dtype)) if bias else None
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if train:
+            self.keep(x)
+        bias = None if self.bias is None else self.bias.data
+        return ops.conv2d(x, self.weight.data, bias, self.stride, self.padding)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (x,) = self.release()
+        if not self.frozen:
+            self.weight.grad = ops.conv2d_weight_grad(x, dy, self.kernel_size, self.stride, self.padding)
+            if self.bias is not None:
+                self.bias.grad = ops.bias_grad(dy)
+        if not need_dx:
+            return None
+        return ops.conv2d_input_grad(dy, self.weight.data, x.shape, self.stride, self.padding)
+
+    def output_shape(self, shape: Shape) -> Shape:
+        height, width, channels = shape
+        if channels != self.weight.data.shape[2]:
+            raise ValueError(f"Conv2d expects {self.weight.data.shape[2]} channels, the input has {channels}")
+        rows, cols = (
+            (s + 2 * self.padding - k) // self.stride + 1
+            for s, k in zip((height, width), self.kernel_size, strict=True)
+        )
+        return rows, cols, self.weight.data.shape[3]
+
+    def macs(self, shape: Shape) -> int:
+        rows, cols, _ = self.output_shape(shape)
+        return rows * cols * self.weight.data.size

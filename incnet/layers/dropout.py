@@ -1,0 +1,52 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from incnet.backend import Array, ops
+from incnet.layer import Layer
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """In training, set each value to zero with probability ``rate`` and divide the others by ``1 - rate``.
+
+    Parameters
+    ----------
+    rate : float
+        Probability in [0, 1).
+    rng : numpy.random.Generator
+        Draws the seed of the layer's masks.
+
+    Notes
+    -----
+    The mask is a function of a 64-bit seed: backward makes it again, and nothing but the seed is kept. The seed of the
+    n-th training pass is the layer's own seed plus n, and both are part of the layer's state, so a restored run
+    draws the masks that the uninterrupted one would have drawn.
+
+    Source: Srivastava et al. (2014), https://jmlr.org/papers/v15/srivastava14a.html.
+    """
+
+    buffers = ("seed",)
+
+    def __init__(self, rate: float, *, rng: np.random.Generator) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"Dropout rate {rate}: choose one in [0, 1)")
+        self.rate = rate
+        self.seed = rng.integers(2**63, size=1, dtype=np.uint64)  # on the host, whatever the backend
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if not train:
+            return x
+        # SplitMix64 spreads neighbouring seeds only after a first scrambling: an odd factor keeps the sequences apart.
+        seed = int(self.seed[0]) * 0xD1342543DE82EF95 % 2**64
+        self.seed += np.uint64(1)
+        self.keep(seed)
+        return ops.dropout(x, self.rate, seed)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (seed,) = self.release()
+        return ops.dropout(dy, self.rate, seed) if need_dx else None

@@ -1,0 +1,77 @@
+"""The dense layer, and what brings an image into its shape."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from incnet.backend import Array, asarray, ops
+from incnet.init import he_normal
+from incnet.layer import Layer, Shape
+from incnet.parameter import Parameter
+
+__all__ = ["Flatten", "Linear"]
+
+
+class Linear(Layer):
+    """Multiply each row by a matrix and add a bias.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Length of a row of x and of y.
+    rng : numpy.random.Generator
+        Draws the weights (He); the bias starts at zero.
+
+    Notes
+    -----
+    Shapes: x, dx (N, in_features); weight (in_features, out_features); y, dy (N, out_features); bias (out_features,)::
+
+        y = x @ weight + bias          dx = dy @ weight^T          dw = x^T @ dy          dbias = sum(dy)
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
+    ) -> None:
+        super().__init__()
+        self.weight = Parameter(he_normal((in_features, out_features), rng, dtype), decay=True)
+        self.bias = Parameter(asarray(np.zeros(out_features), dtype))
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if train:
+            self.keep(x)
+        return x @ self.weight.data + self.bias.data
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (x,) = self.release()
+        if not self.frozen:
+            self.weight.grad = x.T @ dy
+            self.bias.grad = ops.bias_grad(dy)
+        return dy @ self.weight.data.T if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape != self.weight.data.shape[:1]:
+            raise ValueError(
+                f"Linear expects rows of {self.weight.data.shape[0]} features, the input has shape {shape}"
+            )
+        return self.weight.data.shape[1:]
+
+    def macs(self, shape: Shape) -> int:
+        return self.weight.data.size
+
+
+class Flatten(Layer):
+    """Lay out each image as a row: (N, H, W, C) to (N, H*W*C)."""
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if train:
+            self.keep(x.shape)
+        return x.reshape(len(x), -1)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (shape,) = self.release()
+        return dy.reshape(shape) if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (math.prod(shape),)

@@ -1,0 +1,91 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from incnet.backend import Array, asarray, ops
+from incnet.layer import Layer, Shape
+from incnet.parameter import Parameter
+
+__all__ = ["BatchNorm2d"]
+
+
+class BatchNorm2d(Layer):
+    """Normalise every channel of a batch of images.
+
+    Parameters
+    ----------
+    channels : int
+        C.
+    decay : float
+        Weight of the old running statistic in the new one.
+    eps : float
+        Added to the variance, inside the square root.
+
+    Attributes
+    ----------
+    frozen_statistics : {"eval", "batch"}
+        What a frozen layer normalises with in a training pass: the running statistics, so that it is a fixed function, or
+        those of the batch. Either way the running statistics stay as they are.
+
+    Notes
+    -----
+    Shapes: x, y, dy, dx (N, H, W, C); gamma, beta, mean, var (C,). With m = N*H*W and sums over N, H, W::
+
+        x_hat  = (x - mean) / sqrt(var + eps)
+        y      = gamma * x_hat + beta
+        dbeta  = sum(dy)
+        dgamma = sum(dy * x_hat)
+        dx     = gamma / sqrt(var + eps) * (dy - dbeta / m - x_hat * dgamma / m)
+
+    The batch variance is biased, the running one is not. Where mean and var are the running statistics they are constants,
+    and the last two terms of dx vanish.
+
+    Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
+    """
+
+    buffers = ("running_mean", "running_var")
+
+    def __init__(
+        self, channels: int, *, decay: float = 0.9, eps: float = 1e-5, dtype: np.dtype | type = np.float32
+    ) -> None:
+        super().__init__()
+        self.decay, self.eps = decay, eps
+        self.frozen_statistics = "eval"
+        self.gamma = Parameter(asarray(np.ones(channels), dtype))
+        self.beta = Parameter(asarray(np.zeros(channels), dtype))
+        self.running_mean = asarray(np.zeros(channels), dtype)
+        self.running_var = asarray(np.ones(channels), dtype)
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        of_batch = train and (not self.frozen or self.frozen_statistics == "batch")
+        if of_batch:
+            mean, var = ops.batch_norm_stats(x)
+        else:
+            mean, var = self.running_mean, self.running_var
+        if of_batch and not self.frozen:
+            self._move_statistics(mean, var, m=x.size // x.shape[-1])
+        if train:
+            self.keep(x, mean, var, of_batch)
+        return ops.batch_norm(x, mean, var, self.gamma.data, self.beta.data, self.eps)
+
+    def _move_statistics(self, mean: Array, var: Array, m: int) -> None:
+        unbiased = m / max(m - 1, 1)
+        self.running_mean *= self.decay
+        self.running_mean += (1 - self.decay) * mean
+        self.running_var *= self.decay
+        self.running_var += (1 - self.decay) * unbiased * var
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        x, mean, var, of_batch = self.release()
+        gradients = ops.batch_norm_grad if of_batch else ops.batch_norm_fixed_grad
+        dx, dgamma, dbeta = gradients(dy, x, mean, var, self.gamma.data, self.eps)
+        if not self.frozen:
+            self.gamma.grad, self.beta.grad = dgamma, dbeta
+        return dx if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape[-1:] != self.gamma.data.shape:
+            raise ValueError(f"BatchNorm2d expects {self.gamma.data.size} channels, the input has shape {shape}")
+        return shape

@@ -1,0 +1,62 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from incnet.backend import Array, ops
+from incnet.layer import Layer, Shape
+
+__all__ = ["GlobalAvgPool2d", "MaxPool2d"]
+
+
+class MaxPool2d(Layer):
+    """Largest value of every window, per channel: (N, H, W, C) to (N, Ho, Wo, C), Ho = (H - size) // stride + 1.
+
+    Parameters
+    ----------
+    size : int
+        Height and width of a window.
+    stride : int or None
+        Step between windows; None for ``size``, windows that touch.
+
+    Notes
+    -----
+    dy goes to the pixel that held the maximum, the first one of equals.
+    """
+
+    def __init__(self, size: int, stride: int | None = None) -> None:
+        super().__init__()
+        self.size, self.stride = size, size if stride is None else stride
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        y, where = ops.max_pool(x, self.size, self.stride)
+        if train:
+            self.keep(where, x.shape)
+        return y
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        where, x_shape = self.release()
+        return ops.max_pool_grad(dy, where, x_shape, self.size, self.stride) if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        rows, cols = ((s - self.size) // self.stride + 1 for s in shape[:2])
+        if rows < 1 or cols < 1:
+            raise ValueError(
+                f"MaxPool2d({self.size}) needs at least {self.size} x {self.size} pixels, the input has {shape[:2]}"
+            )
+        return rows, cols, shape[2]
+
+
+class GlobalAvgPool2d(Layer):
+    """Mean over all pixels, per channel: (N, H, W, C) to (N, C); ``dx = dy / (H * W)`` at every pixel."""
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if train:
+            self.keep(x.shape)
+        return ops.global_avg_pool(x)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (x_shape,) = self.release()
+        return ops.global_avg_pool_grad(dy, x_shape) if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape[2:]

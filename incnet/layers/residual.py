@@ -1,0 +1,123 @@
+"""The residual block and its shortcuts (He et al., 2015, arXiv:1512.03385)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from incnet.backend import Array, ops
+from incnet.layer import Cost, Layer, Shape
+from incnet.layers.activation import ReLU
+from incnet.layers.conv import Conv2d
+from incnet.layers.norm import BatchNorm2d
+from incnet.layers.sequential import Sequential
+
+__all__ = ["Identity", "Residual", "Subsample", "residual_block"]
+
+
+class Identity(Layer):
+    """``y = x``."""
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        return x
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        return dy if need_dx else None
+
+
+class Subsample(Layer):
+    """Every ``stride``-th pixel, with the channels filled up with zeros: shortcut "A", which has no parameters.
+
+    (N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels). Backward writes dy back to the pixels it came from.
+    """
+
+    def __init__(self, stride: int, channels: int) -> None:
+        super().__init__()
+        self.stride, self.channels = stride, channels
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if train:
+            self.keep(x.shape)
+        return ops.subsample(x, self.stride, self.channels)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (x_shape,) = self.release()
+        return ops.subsample_grad(dy, x_shape, self.stride) if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return -(-shape[0] // self.stride), -(-shape[1] // self.stride), self.channels
+
+
+class Residual(Layer):
+    """``y = relu(body(x) + shortcut(x))``.
+
+    Notes
+    -----
+    With z the sum and dz = dy where z > 0, both branches get dz and their input gradients add up::
+
+        dx = body.backward(dz) + shortcut.backward(dz)
+    """
+
+    def __init__(self, body: Layer, shortcut: Layer) -> None:
+        super().__init__()
+        self.body, self.shortcut, self.relu = body, shortcut, ReLU()
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        z = ops.add(self.body.forward(x, train), self.shortcut.forward(x, train))
+        return self.relu.forward(z, train)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        dz = self.relu.backward(dy)
+        through_body = self.body.backward(dz, need_dx)
+        through_shortcut = self.shortcut.backward(dz, need_dx)
+        return ops.add(through_body, through_shortcut) if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return self.body.output_shape(shape)
+
+    def macs(self, shape: Shape) -> int:
+        return self.cost(shape).forward
+
+    def cost(self, shape: Shape, need_dx: bool = True) -> Cost:
+        return self.body.cost(shape, need_dx) + self.shortcut.cost(shape, need_dx)
+
+
+def residual_block(
+    in_channels: int,
+    out_channels: int,
+    *,
+    stride: int = 1,
+    shortcut: str = "A",
+    rng: np.random.Generator,
+    dtype: np.dtype | type = np.float32,
+) -> Residual:
+    """Two 3x3 convolutions with batch normalisation, and a shortcut around them.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        C and K.
+    stride : int
+        Of the first convolution: 2 halves the image.
+    shortcut : {"A", "B"}
+        Where the shape changes: subsampling without parameters, or a 1x1 convolution with batch normalisation.
+    """
+    body = Sequential(
+        {
+            "conv1": Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False, rng=rng, dtype=dtype),
+            "norm1": BatchNorm2d(out_channels, dtype=dtype),
+            "relu1": ReLU(),
+            "conv2": Conv2d(out_channels, out_channels, 3, padding=1, bias=False, rng=rng, dtype=dtype),
+            "norm2": BatchNorm2d(out_channels, dtype=dtype),
+        }
+    )
+    if stride == 1 and in_channels == out_channels:
+        return Residual(body, Identity())
+    if shortcut == "A":
+        return Residual(body, Subsample(stride, out_channels))
+    if shortcut == "B":
+        projection = {
+            "conv": Conv2d(in_channels, out_channels, 1, stride=stride, bias=False, rng=rng, dtype=dtype),
+            "norm": BatchNorm2d(out_channels, dtype=dtype),
+        }
+        return Residual(body, Sequential(projection))
+    raise ValueError(f"shortcut {shortcut!r}: choose 'A' (subsample, no parameters) or 'B' (1x1 convolution)")

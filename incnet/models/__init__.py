@@ -1,0 +1,56 @@
+"""Architectures, as rows of units that are partitioned into sub-networks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from incnet.layer import Layer, Shape
+from incnet.layers import GlobalAvgPool2d, Linear, Sequential
+from incnet.models.partition import Unit, partition
+from incnet.models.resnet import resnet
+from incnet.models.vgg import vgg16
+
+__all__ = ["ARCHITECTURES", "Unit", "build", "make_classifier", "partition", "resnet", "vgg16"]
+
+ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56", "vgg16", "vgg16-bn")
+
+
+def build(
+    arch: str,
+    input_shape: Shape,
+    *,
+    rng: np.random.Generator,
+    split: str | int = "filters",
+    dtype: np.dtype | type = np.float32,
+) -> dict[str, Sequential]:
+    """Sub-networks S1 .. SK of an architecture, by name.
+
+    Parameters
+    ----------
+    arch : str
+        One of :data:`ARCHITECTURES`, or ``resnetN`` for any other N = 6n + 2.
+    input_shape : tuple of int
+        (H, W, C) of an image.
+    split : "filters", "blocks" or int
+        See :func:`incnet.models.partition.partition`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such architecture or partition.
+    """
+    if arch in ("vgg16", "vgg16-bn"):
+        units = vgg16(input_shape, rng=rng, batch_norm=arch == "vgg16-bn", dtype=dtype)
+    elif arch.startswith("resnet") and arch[6:].isdecimal():
+        units = resnet(int(arch[6:]), input_shape, rng=rng, dtype=dtype)
+    else:
+        raise ValueError(f"unknown architecture {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
+    return partition(units, split)
+
+
+def make_classifier(
+    shape: Shape, num_classes: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
+) -> Sequential:
+    """Global average pooling, where the input is spatial, and one dense layer to the classes."""
+    pool: dict[str, Layer] = {"pool": GlobalAvgPool2d()} if len(shape) == 3 else {}
+    return Sequential({**pool, "linear": Linear(shape[-1], num_classes, rng=rng, dtype=dtype)})

@@ -1,0 +1,35 @@
+"""One step of each optimizer, in place on one parameter and its state (arrays of one shape)."""
+
+import numpy as np
+
+__all__ = ["rmsprop_step", "sgd_step"]
+
+
+def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_decay):
+    """RMSProp (Tieleman and Hinton, 2012) with a heavy ball on the normalised step; changes data, square, velocity::
+
+    g        = grad + weight_decay * data
+    square   = rho * square + (1 - rho) * g^2
+    velocity = momentum * velocity + g / (sqrt(square) + eps)
+    data     = data - lr * velocity
+    """
+    lr, rho, momentum, eps, weight_decay = (data.dtype.type(v) for v in (lr, rho, momentum, eps, weight_decay))
+    g = grad + weight_decay * data
+    square *= rho
+    square += (1 - rho) * (g * g)
+    velocity *= momentum
+    velocity += g / (np.sqrt(square) + eps)
+    data -= lr * velocity
+
+
+def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
+    """Gradient descent with a heavy ball (Polyak, 1964); changes data and velocity::
+
+    g        = grad + weight_decay * data
+    velocity = momentum * velocity + g
+    data     = data - lr * velocity
+    """
+    lr, momentum, weight_decay = (data.dtype.type(v) for v in (lr, momentum, weight_decay))
+    velocity *= momentum
+    velocity += grad + weight_decay * data
+    data -= lr * velocity
