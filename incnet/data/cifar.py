@@ -21,7 +21,7 @@ from .download import RemoteFile
 from .pickled import read_pickled_dict
 
 _SIDE, _CHANNELS = 32, 3
-_PIXELS = _SIDE * _SIDE * _CHANNELS
+_PLANE = _SIDE * _SIDE
 
 
 @dataclass(frozen=True)
@@ -107,32 +107,44 @@ class Cifar:
         return named or all((place / f"{stem}{layout.suffix}").is_file() for stem in stems)
 
     def _read_files(self, place: Path, layout: Layout) -> Dataset:
-        parts = [self._read_file(place / f"{stem}{layout.suffix}", self.train_records) for stem in self.train_files]
-        test = self._read_file(place / f"{self.test_file}{layout.suffix}", self.test_records)
-        train = Split(np.concatenate([part.images for part in parts]), np.concatenate([part.labels for part in parts]))
+        train = self._read_split(place, layout, self.train_files, self.train_records)
+        test = self._read_split(place, layout, (self.test_file,), self.test_records)
         return Dataset(self.name, self.classes, train, test, source=str(place))
 
-    def _read_file(self, path: Path, records: int) -> Split:
-        if not path.is_file():
-            raise DataError(f"{path} is missing; fetch the archive again, or pass another folder")
-        if path.suffix == self.binary.suffix:
-            split = read_binary(path, records, self.label_bytes)
-        else:
-            split = read_python(path, records, self.label_key)
-        if split.labels.max() >= len(self.classes):
-            raise DataError(f"{path} holds label {split.labels.max()} of {len(self.classes)} classes; fetch it again")
-        return split
+    def _read_split(self, place: Path, layout: Layout, stems: tuple[str, ...], records: int) -> Split:
+        """Read files of `records` images each, plane by plane, into one array (N, H, W, C)."""
+        images = np.empty((len(stems), records, _PLANE, _CHANNELS), np.uint8)
+        labels = np.empty((len(stems), records), np.int64)
+        for i, stem in enumerate(stems):
+            path = place / f"{stem}{layout.suffix}"
+            if not path.is_file():
+                raise DataError(f"{path} is missing; fetch the archive again, or pass another folder")
+            if layout is self.binary:
+                planes, labels[i] = read_binary(path, records, self.label_bytes)
+            else:
+                planes, labels[i] = read_python(path, records, self.label_key)
+            for c in range(_CHANNELS):
+                images[i, :, :, c] = planes[:, c * _PLANE : (c + 1) * _PLANE]
+            if labels[i].max() >= len(self.classes):
+                found = f"label {labels[i].max()}, but there are {len(self.classes)} classes"
+                raise DataError(f"{path} holds {found}; fetch it again")
+        return Split(images.reshape(-1, _SIDE, _SIDE, _CHANNELS), labels.reshape(-1))
 
 
-def read_binary(path: Path, records: int, label_bytes: int) -> Split:
+def read_binary(path: Path, records: int, label_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read a file of the binary layout, which must hold `records` images.
+
+    Returns
+    -------
+    planes : uint8 (records, C * H * W)
+    labels : int64 (records,)
 
     Raises
     ------
     DataError
         The file is unreadable or of another size.
     """
-    record_bytes = label_bytes + _PIXELS
+    record_bytes = label_bytes + _CHANNELS * _PLANE
     try:
         found = path.stat().st_size
         if found != records * record_bytes:
@@ -141,34 +153,35 @@ def read_binary(path: Path, records: int, label_bytes: int) -> Split:
         content = np.fromfile(path, np.uint8, records * record_bytes).reshape(records, record_bytes)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
-    return Split(_images(content[:, label_bytes:]), content[:, label_bytes - 1].astype(np.int64))
+    return content[:, label_bytes:], content[:, label_bytes - 1].astype(np.int64)
 
 
-def read_python(path: Path, records: int, label_key: bytes) -> Split:
+def read_python(path: Path, records: int, label_key: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read a file of the python layout, which must hold `records` images.
+
+    Returns
+    -------
+    planes : uint8 (records, C * H * W)
+    labels : int64 (records,)
 
     Raises
     ------
     DataError
         The file is unreadable or damaged, holds another number of images or labels, or would build anything else.
     """
+    shape = records, _CHANNELS * _PLANE
     # Written by Python 3 for protocol 2, each pixel may take two bytes; a label and a file name take up to 128.
-    batch = read_pickled_dict(path, max_bytes=records * (2 * _PIXELS + 128) + 4096)
-    pixels, labels = batch.get(b"data"), batch.get(label_key)
-    if not isinstance(pixels, np.ndarray) or pixels.shape != (records, _PIXELS):
-        found = pixels.shape if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise DataError(f"{path} holds pixels {found}, expected {(records, _PIXELS)}; fetch it again")
+    batch = read_pickled_dict(path, max_bytes=records * (2 * _CHANNELS * _PLANE + 128) + 4096)
+    planes, labels = batch.get(b"data"), batch.get(label_key)
+    if not isinstance(planes, np.ndarray) or planes.shape != shape:
+        found = planes.shape if isinstance(planes, np.ndarray) else type(planes).__name__
+        raise DataError(f"{path} holds pixels {found}, expected {shape}; fetch it again")
     if not isinstance(labels, list) or len(labels) != records:
         count = f"{len(labels):,}" if isinstance(labels, list) else "no list of"
         raise DataError(f"{path} holds {count} {label_key.decode()}, expected {records:,}; fetch it again")
     if not all(type(label) is int and 0 <= label < 256 for label in labels):
         raise DataError(f"{path} holds {label_key.decode()} that are not integers of one byte; fetch it again")
-    return Split(_images(pixels), np.array(labels, np.int64))
-
-
-def _images(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return rows of three planes, (N, C * H * W), as contiguous images (N, H, W, C)."""
-    return np.ascontiguousarray(planes.reshape(-1, _CHANNELS, _SIDE, _SIDE).transpose(0, 2, 3, 1))
+    return planes, np.array(labels, np.int64)
 
 
 _SITE = "https://www.cs.toronto.edu/~kriz"

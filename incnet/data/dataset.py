@@ -188,7 +188,7 @@ class Normalisation:
             row_sum += pixels.sum(axis=0)
             row_sum_of_squares += np.einsum("ij,ij->j", pixels, pixels)
         count = n * height * width
-        # Whole numbers, below 2**53 for any data set that fits a memory; Python's integers then take their exact squares.
+        # Whole numbers, far below 2**53, are exact in float64; their squares may not be, but are in Python's integers.
         sums = [int(s) for s in row_sum.reshape(width, channels).sum(axis=0)]
         sums_of_squares = [int(s) for s in row_sum_of_squares.reshape(width, channels).sum(axis=0)]
         mean = [s / count for s in sums]

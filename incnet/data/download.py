@@ -1,11 +1,14 @@
 """Fetching a file whose checksum is known, whatever the connection does."""
 
+import http
 import http.client
 import os
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path, PurePosixPath
@@ -48,7 +51,7 @@ class Patience:
     """
 
     attempts: int = 5
-    pause: float = 1.0
+    pause: float = 0.5
     timeout: float = 30.0
 
 
@@ -117,20 +120,44 @@ class _ResumingDownload:
                     time.sleep(self.patience.pause * 2**attempt)
         os.replace(self.part, output_file)
 
-    def _request(self, url: str, report: "Callable[[int, int | None], None]") -> None:
-        """Ask for what is missing from the part, and append what comes."""
+    def _request(self, url: str, report: Callable[[int, int | None], None]) -> None:
+        """Ask for what the part lacks, and append what comes."""
         held = self.part.stat().st_size if self.part.exists() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})
         try:
             with urllib.request.urlopen(request, timeout=self.patience.timeout) as response:
-                held, total = _extent(response.status, response.headers, held)
-                with self.part.open("r+b" if held else "wb") as part:
-                    part.seek(held)
-                    report(held, total)
+                start, total = _extent(response.status, response.headers)
+                if start != held:  # a server that knows no ranges sends the whole file
+                    held = 0
+                if start != held:
+                    self.part.unlink()
+                    raise _Interrupted(f"the server sent bytes from {start:,} on, which nobody asked for")
+                with self.part.open("ab" if held else "wb") as part:
                     while chunk := response.read(_CHUNK):
                         part.write(chunk)
                         held += len(chunk)
                         report(held, total)
         except urllib.error.HTTPError as error:
             error.close()
-            ...
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                if error.headers.get("Content-Range") == f"bytes */{held}":
+                    return  # nothing is lacking
+                self.part.unlink()
+            elif error.code not in _WORTH_RETRYING:
+                raise _Failed(f"HTTP {error.code} {error.reason}") from error
+            raise _Interrupted(f"HTTP {error.code} {error.reason}") from error
+        except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
+            raise _Interrupted(str(error) or type(error).__name__) from error
+        if total is not None and held != total:
+            raise _Interrupted(f"{held:,} of {total:,} bytes arrived")
+
+
+def _extent(status: int, headers: Message) -> tuple[int, int | None]:
+    """Return where in the file an answer's body starts, and how long the whole file is, if the server says so."""
+    if status == http.HTTPStatus.PARTIAL_CONTENT:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        if match is None:
+            raise _Interrupted(f"the server sent a part of the file, Content-Range {headers.get('Content-Range')}")
+        return int(match[1]), None if match[2] == "*" else int(match[2])
+    length = headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None

@@ -84,14 +84,14 @@ def _reconstruct(kind: Any, shape: Any, typecode: Any) -> _Array:
 
 def _dtype(name: Any, align: Any, copy: Any) -> _Uint8:
     if name not in ("u1", b"u1", "|u1", b"|u1"):
-        raise _Refused(f"an array of dtype {name!r:.40}")
+        raise _Refused("an array of another dtype")
     return _UINT8
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
     """Bytes, as Python 3 writes them for Python 2 to read."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise _Refused(f"text encoded as {encoding!r:.40}")
+        raise _Refused("text in another encoding")
     return text.encode("latin1")
 
 
@@ -111,11 +111,14 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.encoded_bytes = 0
 
     def run(self, program: bytes) -> Any:
         """Carry out `program` and return what it leaves on the stack."""
         for opcode, argument, _ in pickletools.genops(program):
             self.step(opcode.name, argument)
+            if self.encoded_bytes > len(program):  # the same text encoded over and over
+                raise _Refused("more text than the file holds")
         return self.stack.pop()
 
     def step(self, name: str, argument: Any) -> None:
@@ -123,7 +126,7 @@ class _Machine:
         match name:
             case "PROTO" | "STOP":
                 pass
-            case "BININT" | "BININT1" | "BININT2" | "BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
                 stack.append(argument)
             case "BINSTRING" | "SHORT_BINSTRING":  # Python 2's str; pickletools shows its bytes as latin-1
                 stack.append(argument.encode("latin1"))
@@ -162,6 +165,7 @@ class _Machine:
                 if function not in (_reconstruct, _dtype, _encode):
                     raise _Refused(f"a call of a {type(function).__name__}")
                 stack.append(function(*arguments))
+                self.encoded_bytes += len(stack[-1]) if function is _encode else 0
             case "BUILD":
                 (state,) = self.pop(1)
                 if not isinstance(stack[-1], _Array | _Uint8):
