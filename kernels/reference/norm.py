@@ -1,7 +1,7 @@
 """Batch normalisation (Ioffe and Szegedy, 2015, arXiv:1502.03167), statistics over all axes but the last.
 
-Shapes: x, y, dy, dx, residual (..., C); mean, var, gamma, beta, dgamma, dbeta (C,). The variance is the biased one. With
-m the number of rows and sums over them::
+Shapes: x, y, dy, dx, residual (..., C); mean, var, gamma, beta, dgamma, dbeta (C,). The variance is the biased one.
+With m the number of rows and sums over them::
 
     x_hat = (x - mean) / sqrt(var + eps)          y = gamma * x_hat + beta
 """
@@ -42,7 +42,7 @@ def batch_norm_grad(dy, x, mean, var, gamma, eps):
 
 
 def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps):
-    """Gradients where ``mean`` and ``var`` are constants: ``dx = gamma / sqrt(var + eps) * dy``. Returns dx, dgamma, dbeta."""
+    """Gradients where ``mean`` and ``var`` are constants: ``dx = gamma / sqrt(var + eps) * dy``."""
     scale = 1 / np.sqrt(var + x.dtype.type(eps))
     dbeta = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
     dgamma = (dy * ((x - mean) * scale)).reshape(-1, dy.shape[-1]).sum(axis=0)

@@ -42,9 +42,9 @@ def dropout(x, rate, seed):
     """Set each element to zero with probability ``rate`` and divide the others by ``1 - rate``.
 
     Element i is dropped where the top 32 bits of output i of the SplitMix64 generator, started at ``seed`` (an integer
-    in [0, 2^64)), fall below ``rate * 2^32`` (Steele, Lea and Flood, 2014, doi:10.1145/2660193.2660195). The mask is thus
-    a function of the seed alone: the same on every backend, and made again in the backward pass instead of stored,
-    where this very function, applied to dy, is the gradient.
+    in [0, 2^64)), fall below ``rate * 2^32`` (Steele, Lea and Flood, 2014, doi:10.1145/2660193.2660195). The mask is a
+    function of the seed alone: the same on every backend, and made again in the backward pass instead of stored, where
+    this very function, applied to dy, is the gradient.
     """
     state = np.arange(1, x.size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,0 +1,205 @@
+"""Batch normalisation on the CPU, over all axes but the last, as few passes over memory as it takes.
+
+Every operation is a *recipe*, arithmetic on one pixel, which `run` applies to whole arrays: it reads each input once,
+writes the output once, and sums terms on the way, in float32 for a few rows, then in float64.
+
+Symbols: x, y, dy, dz (..., C) are seen as M rows of C channels; mean, var, gamma, beta (C,); var is biased.
+
+Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
+"""
+
+import numpy as np
+from numba import get_num_threads, prange
+
+from .emit import LANES, add_to_double, clear, emit, kernel
+from .memory import address, aligned_empty
+from .recipes import (
+    BIAS_RELU,
+    CENTRED_MOMENTS,
+    FIXED_GRADIENT,
+    GRADIENT_SUMS,
+    MASK_BIAS,
+    MASK_BY_NORM,
+    MASK_BY_OUTPUT,
+    MASK_BY_OUTPUT_ADD,
+    NORM,
+    NORM_ADD,
+    NORM_ADD_RELU,
+    NORM_GRADIENT,
+    NORM_RELU,
+)
+
+__all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats"]
+
+FLOAT, DOUBLE = 4, 8  # bytes
+BLOCK = 4096  # floats of an array in a block, whose sums are float32: 16 KiB, so that four arrays stay in the L1 cache
+
+# The kernel knows a recipe by its place here.
+PASSES = (
+    NORM,
+    NORM_RELU,
+    NORM_ADD,
+    NORM_ADD_RELU,
+    NORM_GRADIENT,
+    CENTRED_MOMENTS,
+    BIAS_RELU,
+    GRADIENT_SUMS,
+    FIXED_GRADIENT,
+    MASK_BIAS,
+    MASK_BY_NORM,
+    MASK_BY_OUTPUT,
+    MASK_BY_OUTPUT_ADD,
+)
+
+
+def pixels(recipe):
+    """Apply a recipe to one chunk of count pixels, C floats apart; terms are added to sums, C floats apart."""
+
+    def body(v, in0, in1, in2, in3, out, table, sums, C, count):
+        table = [v.load(v.at(table, v.times(i, C))) for i in range(recipe.coefficients)]
+        cells = [v.at(sums, v.times(i, C)) for i in range(recipe.terms)]
+
+        def step(p, totals):
+            here = v.b.mul(p, C)
+            inputs = [v.load(v.at(array, here)) for array in (in0, in1, in2, in3)[: recipe.inputs]]
+            value, terms = recipe.function(v, inputs, table)
+            if recipe.stores:
+                v.store(value, v.at(out, here))
+            return [v.add(total, term) for total, term in zip(totals, terms, strict=True)]
+
+        for cell, total in zip(cells, v.loop(count, [v.load(cell) for cell in cells], step), strict=True):
+            v.store(total, cell)
+
+    return body
+
+
+run_pixels = emit(*(pixels(recipe) for recipe in PASSES))
+
+
+@kernel
+def run_pass(M, C, threads, recipe, in0, in1, in2, in3, out, table, part, sums):
+    """Apply a recipe to M rows of C channels; part (threads, 2, C) is scratch, sums (threads, 2, C) is float64."""
+    rows = max(1, BLOCK // C)
+    blocks = (M + rows - 1) // rows
+    for t in prange(threads):
+        mine, total = part + FLOAT * t * 2 * C, sums + DOUBLE * t * 2 * C
+        clear(mine, 2 * C)
+        clear(total, 4 * C)
+        for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+            count = min(rows, M - block * rows)
+            for c in range(0, C, LANES):
+                here, there = FLOAT * (block * rows * C + c), FLOAT * c
+                run_pixels(
+                    recipe, in0 + here, in1 + here, in2 + here, in3 + here, out + here, table + there, mine + there, C,
+                    count,
+                )  # fmt: skip
+            add_to_double(mine, total, 2 * C)
+
+
+def fast(*arrays):
+    """Whether the kernels take these arrays: float32, channels in 16s, contiguous (None is skipped)."""
+    return all(
+        a is None or (a.dtype == np.float32 and a.shape[-1] % LANES == 0 and a.size and a.flags.c_contiguous)
+        for a in arrays
+    )
+
+
+def run(recipe, inputs, coefficients=(), out=None):
+    """Apply a recipe to arrays (..., C); returns out, made if the recipe stores and None is given, and the sums (2, C)."""
+    x, threads = inputs[0], get_num_threads()
+    C = x.shape[-1]
+    table = aligned_empty((max(1, recipe.coefficients), C))
+    for row, coefficient in zip(table, coefficients, strict=False):
+        row[...] = coefficient
+    if out is None and recipe.stores:
+        out = aligned_empty(x.shape)
+    part, sums = aligned_empty((threads, 2, C)), aligned_empty((threads, 2, C), np.float64)
+    addresses = [address(array) for array in inputs] + [0] * (4 - len(inputs))
+    run_pass(
+        x.size // C, C, threads, PASSES.index(recipe), *addresses, address(out), address(table), address(part),
+        address(sums),
+    )  # fmt: skip
+    return out, sums.sum(0)
+
+
+def batch_norm_stats(x):
+    """x (..., C) -> mean, biased var (C,), of the dtype of x."""
+    m = x.size // x.shape[-1]
+    center = x.reshape(-1, x.shape[-1])[0]
+    if fast(x):
+        _, (first, second) = run(CENTRED_MOMENTS, (x,), (center,))
+    else:
+        centred = x.reshape(-1, x.shape[-1]) - center
+        first, second = centred.sum(0, dtype=np.float64), np.einsum("mc,mc->c", centred, centred, dtype=np.float64)
+    mean = first / m
+    var = np.maximum(second / m - mean * mean, 0)
+    return (mean + center).astype(x.dtype), var.astype(x.dtype)
+
+
+def norm_coefficients(mean, var, gamma, beta, eps):
+    """Batch norm as scale * x + shift: returns scale, shift (C,)."""
+    scale = gamma / np.sqrt(var + mean.dtype.type(eps))
+    return scale, beta - mean * scale
+
+
+def gradient_coefficients(sums, m, mean, var, gamma, eps):
+    """Batch norm's gradient as dx = p * dy + q * x + r, from sums of dy and of dy * (x - mean) over its m rows.
+
+    Returns p, q, r, dgamma, dbeta (C,)::
+
+        dbeta  = sum(dy)                                  p = gamma / sqrt(var + eps)
+        dgamma = sum(dy * (x - mean)) / sqrt(var + eps)   q = -p * dgamma / (m * sqrt(var + eps))
+                                                          r = -p * dbeta / m - q * mean
+    """
+    dbeta, rstd = sums[0], 1 / np.sqrt(np.asarray(var, np.float64) + eps)
+    dgamma, p = sums[1] * rstd, gamma * rstd
+    q = -p * dgamma * rstd / m
+    r = -p * dbeta / m - q * mean
+    return tuple(value.astype(mean.dtype) for value in (p, q, r, dgamma, dbeta))
+
+
+def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=None):
+    """y = [relu](gamma * (x - mean) / sqrt(var + eps) + beta [+ residual])."""
+    scale, shift = norm_coefficients(mean, var, gamma, beta, eps)
+    if fast(x, residual, out):
+        recipes = ((NORM, NORM_RELU), (NORM_ADD, NORM_ADD_RELU))
+        recipe = recipes[residual is not None][bool(relu)]
+        return run(recipe, (x,) if residual is None else (x, residual), (scale, shift), out)[0]
+    y = np.multiply(x, scale, out=aligned_empty(x.shape, x.dtype) if out is None else out)
+    y += shift
+    if residual is not None:
+        y += residual
+    if relu:
+        np.maximum(y, 0, out=y)
+    return y
+
+
+def batch_norm_grad(dy, x, mean, var, gamma, eps, out=None):
+    """Return dx, dgamma, dbeta where mean and var are those of x."""
+    m = x.size // x.shape[-1]
+    if fast(dy, x, out):
+        _, sums = run(GRADIENT_SUMS, (dy, x), (mean,))
+        *pqr, dgamma, dbeta = gradient_coefficients(sums, m, mean, var, gamma, eps)
+        return run(NORM_GRADIENT, (dy, x), pqr, out)[0], dgamma, dbeta
+    p, q, r, dgamma, dbeta = gradient_coefficients(gradient_sums(dy, x, mean), m, mean, var, gamma, eps)
+    dx = np.multiply(dy, p, out=aligned_empty(x.shape, x.dtype) if out is None else out)
+    dx += q * x
+    dx += r
+    return dx, dgamma, dbeta
+
+
+def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps, out=None):
+    """Return dx, dgamma, dbeta where mean and var are constants."""
+    rstd = 1 / np.sqrt(var + mean.dtype.type(eps))
+    if fast(dy, x, out):
+        dx, sums = run(FIXED_GRADIENT, (dy, x), (gamma * rstd, mean), out)
+    else:
+        dx = np.multiply(dy, gamma * rstd, out=aligned_empty(x.shape, x.dtype) if out is None else out)
+        sums = gradient_sums(dy, x, mean)
+    return dx, (sums[1] * rstd).astype(x.dtype), sums[0].astype(x.dtype)
+
+
+def gradient_sums(dy, x, mean):
+    """Sums of dy and of dy * (x - mean), (2, C), of any float type."""
+    rows, centred = dy.reshape(-1, dy.shape[-1]), (x - mean).reshape(-1, dy.shape[-1])
+    return np.stack([rows.sum(0, dtype=np.float64), np.einsum("mc,mc->c", rows, centred, dtype=np.float64)])

@@ -1,0 +1,22 @@
+"""Sums over all axes but the last."""
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+__all__ = ["bias_grad"]
+
+
+def bias_grad(dy):
+    """Sum of ``dy`` (..., K) over all axes but the last, accumulated in float64."""
+    rows = np.ascontiguousarray(dy).reshape(-1, dy.shape[-1])
+    return _column_sums(rows, get_num_threads()).astype(dy.dtype)
+
+
+@njit(parallel=True, cache=True)
+def _column_sums(rows, threads):
+    parts = np.zeros((threads, rows.shape[1]))
+    for t in prange(threads):
+        for i in range(t * len(rows) // threads, (t + 1) * len(rows) // threads):
+            for k in range(rows.shape[1]):
+                parts[t, k] += rows[i, k]
+    return parts.sum(axis=0)
