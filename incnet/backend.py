@@ -1,7 +1,7 @@
 """Which arrays, which kernels: the one place that knows one backend from another.
 
-A backend is an array module and a set of kernels. Layers call ``ops.conv2d(...)``, and :data:`ops` hands the call to the
-backend in use::
+A backend is an array module and a set of kernels. Layers call ``ops.conv2d(...)``, and :data:`ops` hands the call to
+the backend in use::
 
     use("cpu")              # NumPy arrays, numba kernels: the default
     use("reference")        # NumPy arrays, the kernels' plain definitions

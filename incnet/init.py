@@ -12,7 +12,7 @@ __all__ = ["he_normal"]
 
 
 def he_normal(shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Array:
-    """Normal weights with deviation ``sqrt(2 / fan_in)``, which keeps the variance of ReLU networks constant over depth.
+    """Draw normal weights of deviation ``sqrt(2 / fan_in)``, which keeps a ReLU network's variance constant over depth.
 
     ``shape`` ends with the output channels; ``fan_in`` is the product of the other dimensions: (Kh, Kw, C, K) for a
     convolution, (inputs, outputs) for a dense layer. Drawn in float64, so every dtype gets the same values, rounded.

@@ -43,8 +43,8 @@ class Layer:
     - Inputs are never changed; the output has the input's dtype.
     - A *frozen* layer still hands dx on when asked, but computes no parameter gradients and moves no statistics.
 
-    Sub-classes name the arrays of their state that are not trained in ``buffers``; parameters and layers are found among
-    the attributes, in the order of assignment.
+    Sub-classes name the arrays of their state that are not trained in ``buffers``; parameters and layers are found
+    among the attributes, in the order of assignment.
     """
 
     buffers: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Layer:
         """Hand the kept values out and forget them."""
         if self._kept is None:
             raise RuntimeError(
-                f"{type(self).__name__}.backward: nothing to go back through; call forward(x, train=True) before each backward"
+                f"{type(self).__name__}.backward: nothing to go back through; call forward(x, train=True) first"
             )
         kept, self._kept = self._kept, None
         return kept
@@ -109,7 +109,7 @@ class Layer:
         return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
 
     def layers(self) -> Iterator[Layer]:
-        """This layer and all below it, in order."""
+        """Yield this layer and all below it, in order."""
         yield self
         for layer in self.children().values():
             yield from layer.layers()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from incnet.backend import Array, asarray, ops
 from incnet.parameter import Parameter
-
-import numpy as np
 
 __all__ = ["SGD", "Optimizer", "RMSProp"]
 

@@ -30,7 +30,8 @@ class Conv2d(Layer):
 
     Notes
     -----
-    Shapes: x, dx (N, H, W, C); weight, dw (Kh, Kw, C, K); y, dy (N, Ho, Wo, K). With ``columns`` the patches of x as rows::
+    Shapes: x, dx (N, H, W, C); weight, dw (Kh, Kw, C, K); y, dy (N, Ho, Wo, K). With the patches of x as rows of
+    ``columns``::
 
         y  = columns @ weight + bias          dw      = columns^T @ dy
         dx = col2im(dy @ weight^T)            dbias   = sum(dy)

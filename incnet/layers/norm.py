@@ -26,8 +26,8 @@ class BatchNorm2d(Layer):
     Attributes
     ----------
     frozen_statistics : {"eval", "batch"}
-        What a frozen layer normalises with in a training pass: the running statistics, so that it is a fixed function, or
-        those of the batch. Either way the running statistics stay as they are.
+        What a frozen layer normalises with in a training pass: the running statistics, so that it is a fixed function,
+        or those of the batch. Either way the running statistics stay as they are.
 
     Notes
     -----
@@ -39,8 +39,8 @@ class BatchNorm2d(Layer):
         dgamma = sum(dy * x_hat)
         dx     = gamma / sqrt(var + eps) * (dy - dbeta / m - x_hat * dgamma / m)
 
-    The batch variance is biased, the running one is not. Where mean and var are the running statistics they are constants,
-    and the last two terms of dx vanish.
+    The batch variance is biased, the running one is not. Where mean and var are the running statistics they are
+    constants, and the last two terms of dx vanish.
 
     Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
     """

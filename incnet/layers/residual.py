@@ -25,9 +25,10 @@ class Identity(Layer):
 
 
 class Subsample(Layer):
-    """Every ``stride``-th pixel, with the channels filled up with zeros: shortcut "A", which has no parameters.
+    """Every ``stride``-th pixel, the channels filled up with zeros: shortcut "A", which has no parameters.
 
-    (N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels). Backward writes dy back to the pixels it came from.
+    (N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels). Backward writes dy back to the pixels that were
+    taken.
     """
 
     def __init__(self, stride: int, channels: int) -> None:

@@ -1,12 +1,12 @@
 """Splitting a network into sub-networks before training begins.
 
-An architecture is a row of *units*, the smallest pieces that it can be cut into, each with the group that it belongs to:
-its number of filters, or of output nodes.
+An architecture is a row of *units*, the smallest pieces that it can be cut into, each with the group that it belongs
+to: its number of filters, or of output nodes.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from incnet.layer import Layer
@@ -57,4 +57,4 @@ def _equal_parts(units: list[Unit], how: str | int) -> list[list[Unit]]:
         raise ValueError(f"partition {count}: this network can be cut into 1 to {len(units)} sub-networks")
     size, larger = divmod(len(units), count)
     starts = [k * size + min(k, larger) for k in range(count + 1)]
-    return [units[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    return [units[a:b] for a, b in pairwise(starts)]

@@ -1,10 +1,10 @@
-"""ResNet for small images (He et al., 2015, arXiv:1512.03385, section 4.2): 6n+2 layers, n blocks of 16, 32, 64 filters."""
+"""ResNet for small images: 6n + 2 layers (He et al., 2015, arXiv:1512.03385, section 4.2)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from incnet.layer import Shape
+from incnet.layer import Layer, Shape
 from incnet.layers import BatchNorm2d, Conv2d, ReLU, Sequential, residual_block
 from incnet.models.partition import Unit
 
@@ -40,10 +40,11 @@ def resnet(
     blocks, rest = divmod(depth - 2, 6)
     if blocks < 1 or rest:
         raise ValueError(f"ResNet of depth {depth}: choose 6n + 2 layers, such as 20, 32, 44, 56")
-    units, channels = [], 16
+    units: list[Unit] = []
+    channels = 16
     for stage, filters in enumerate((16, 32, 64), start=1):
         for block in range(1, blocks + 1):
-            layers = {}
+            layers: dict[str, Layer] = {}
             if not units:
                 layers["stem"] = Sequential(
                     {

@@ -1,0 +1,171 @@
+"""Every option of a run, in one place: the command line is made from this dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from incnet.data.catalogue import DATASETS
+from incnet.growth.criterion import SlopeAngle
+from incnet.models import ARCHITECTURES
+
+__all__ = ["Config", "ConfigError"]
+
+
+class ConfigError(Exception):
+    """An option has an impossible value."""
+
+
+# What a data set asks for where an option is left open. The digits are 1,797 tiny images: batches must be small, and
+# steps long, for them to be learnt in seconds.
+DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
+    "digits": {"epochs": 30, "batch_size": 32, "lr": 1e-3},
+    "cifar10": {"epochs": 200},
+    "cifar100": {"epochs": 200},
+    "fashion-mnist": {"epochs": 60},
+}
+# What the paper used (Table 1).
+ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
+    "resnet": {"batch_size": 128, "lr": 1e-4},
+    "vgg16": {"batch_size": 32, "lr": 1e-4},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a convolutional network incrementally: start small, grow when the learning curve flattens.
+
+    Writes a run folder with config.json, metrics.jsonl, summary.json and the weights.
+    """
+
+    dataset: tyro.conf.Positional[str] = "digits"
+    """What to learn: digits (embedded, offline), cifar10, cifar100 or fashion-mnist."""
+
+    arch: str = "resnet20"
+    """Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn."""
+
+    method: Literal["incremental", "baseline"] = "incremental"
+    """Grow sub-network by sub-network, or train the whole network from the start."""
+
+    init: Literal["lookahead", "random"] = "lookahead"
+    """A new sub-network first learns alone on top of the frozen ones, or starts untrained amid the others."""
+
+    partition: str = "filters"
+    """Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number."""
+
+    epochs: int | None = None
+    """Epochs of the whole run, look-ahead included. Default: 30 for digits, 60 for fashion-mnist, 200 for CIFAR."""
+
+    window: int = 5
+    """Epochs over which a line is fitted to the validation accuracy."""
+
+    gamma: float = 0.5
+    """Grow when the line's angle is at most gamma times that of the window before."""
+
+    angle_unit: Literal["percent", "fraction"] = "percent"
+    """Accuracy unit drawn as long as one epoch: the angle depends on it."""
+
+    lookahead_epochs: int = 3
+    """Epochs of look-ahead after each insertion; they count as epochs of the run."""
+
+    min_stage_epochs: int = 0
+    """Epochs that a stage lasts at least, whatever its learning curve."""
+
+    max_stage_epochs: int | None = None
+    """Epochs that a stage lasts at most. Default: an equal share of the epochs left."""
+
+    end: Literal["rule", "budget"] = "rule"
+    """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used."""
+
+    batch_size: int | None = None
+    """Images in a step. Default: 128 for ResNet, 32 for VGG and for digits."""
+
+    lr: float | None = None
+    """Learning rate of RMSProp. Default: 1e-4, for digits 1e-3."""
+
+    rho: float = 0.9
+    """Decay of RMSProp's average of squared gradients."""
+
+    momentum: float = 0.9
+    """Heavy ball on RMSProp's step; 0 for the other reading of the paper's 'momentum 0.9', which is then rho."""
+
+    weight_decay: float = 1e-4
+    """L2 penalty on the weights of convolutions and dense layers."""
+
+    frozen_bn: Literal["eval", "batch"] = "eval"
+    """Batch norm of the frozen sub-networks: running statistics (a fixed function), or the batch's."""
+
+    validation: float = 0.1
+    """Fraction of the training images that is held out to decide when to grow."""
+
+    augment: bool = True
+    """Shift, and where it makes sense mirror, the training images at random."""
+
+    limit: int | None = None
+    """Use only the first N training images, for a smoke run."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu or gpu. auto says what it chose; gpu without one is an error."""
+
+    seed: int = 0
+    """Of everything random: weights, split, order, augmentation, dropout."""
+
+    data_dir: Path | None = None
+    """Folder of the data set. Default: $INCNET_DATA, the cache, the usual folders; else it is downloaded."""
+
+    out: Path | None = None
+    """Run folder; must be new. Default: runs/DATASET-ARCH-METHOD-TIME."""
+
+    def resolve(self) -> Config:
+        """Fill in what was left open, and check every value.
+
+        Raises
+        ------
+        ConfigError
+            Naming the option, its value and what would be right.
+        """
+        family = next((family for family in ARCH_DEFAULTS if self.arch.startswith(family)), None)
+        if family is None or not (self.arch in ARCHITECTURES or (family == "resnet" and self.arch[6:].isdecimal())):
+            raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}")
+        if self.dataset not in DATASETS:
+            raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}")
+        defaults = ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset]
+        filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        filled._check()
+        return filled
+
+    def _check(self) -> None:
+        def must(holds: bool, option: str, remedy: str) -> None:
+            if not holds:
+                value = getattr(self, option)
+                raise ConfigError(f"--{option.replace('_', '-')} {value}: choose {remedy}")
+
+        assert self.epochs is not None and self.batch_size is not None and self.lr is not None
+        must(self.epochs >= 1, "epochs", "at least 1")
+        must(self.batch_size >= 1, "batch_size", "at least 1")
+        must(0 < self.lr < float("inf"), "lr", "a positive number")
+        must(self.window >= 2, "window", "at least 2 epochs: a line needs two points")
+        must(0 < self.gamma <= 1, "gamma", "a number above 0 and up to 1")
+        must(self.lookahead_epochs >= 1, "lookahead_epochs", "at least 1, or --init random for none")
+        must(self.min_stage_epochs >= 0, "min_stage_epochs", "at least 0")
+        most = self.max_stage_epochs
+        must(most is None or most > self.min_stage_epochs, "max_stage_epochs", "more than --min-stage-epochs")
+        must(0 <= self.rho < 1, "rho", "a number in [0, 1)")
+        must(0 <= self.momentum < 1, "momentum", "a number in [0, 1)")
+        must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")
+        must(0 < self.validation < 1, "validation", "a fraction between 0 and 1")
+        must(self.limit is None or self.limit >= 2, "limit", "at least 2 images")
+        must(self.seed >= 0, "seed", "a number of at least 0")
+        parts = self.partition
+        must(parts in ("filters", "blocks") or parts.isdecimal(), "partition", "filters, blocks or a number")
+
+    def rule(self) -> SlopeAngle:
+        """Return the growth rule of this run."""
+        return SlopeAngle(self.window, self.gamma, self.angle_unit, self.min_stage_epochs)
+
+    def as_json(self) -> dict[str, Any]:
+        """All options by name, as JSON values."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}

@@ -1,0 +1,1 @@
+"""The method: when to grow, how to begin, in which order."""

@@ -1,0 +1,130 @@
+"""The course of a run: which sub-networks are in, what is frozen, and when the next one comes.
+
+A :class:`Schedule` sees one validation accuracy an epoch and answers with decisions; it trains nothing itself. Its
+state is a handful of numbers, so that the method can be read, tested and restored apart from everything else.
+
+    S1 in | train ... rule fires | S2 in, prefix frozen | look-ahead | unfrozen, train ... | S3 in ... | stop
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from incnet.growth.criterion import SlopeAngle, Window
+
+__all__ = ["Decision", "Grow", "Schedule", "Stop", "Unfreeze"]
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Insert the next sub-network."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unfreeze:
+    """The look-ahead is over: train everything."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The run is over."""
+
+    reason: str
+
+
+Decision = Window | Grow | Unfreeze | Stop
+
+
+@dataclass
+class Schedule:
+    """Decide after each epoch how a run goes on.
+
+    Parameters
+    ----------
+    subnetworks : int
+        K.
+    budget : int
+        Epochs of the whole run, look-ahead included.
+    rule : SlopeAngle
+        Ends a stage.
+    lookahead : int
+        Epochs of look-ahead after each insertion; 0 for random initialisation.
+    most : int or None
+        Epochs that a stage lasts at most, its look-ahead included. None for an equal share of what is left of the
+        budget when the stage begins, so that every sub-network gets its turn.
+    end : {"rule", "budget"}
+        Whether the rule ends the last stage too, or only the budget does.
+    inserted : int
+        Sub-networks that are in. A baseline begins with all of them.
+
+    Attributes
+    ----------
+    phase : {"train", "lookahead"}
+        What the coming epoch is.
+    epoch, stage_epochs : int
+        Epochs of the run, and of the stage, that are over.
+    """
+
+    subnetworks: int
+    budget: int
+    rule: SlopeAngle
+    lookahead: int = 0
+    most: int | None = None
+    end: str = "rule"
+    inserted: int = 1
+    phase: str = "train"
+    epoch: int = 0
+    stage_epochs: int = 0
+    finished: bool = False
+
+    def __post_init__(self) -> None:
+        self._stage_limit = self._limit()
+
+    def observe(self, accuracy: float) -> list[Decision]:
+        """Take the validation accuracy, a fraction, of the epoch that has just ended; return what is to be done."""
+        self.epoch += 1
+        self.stage_epochs += 1
+        decisions: list[Decision] = []
+        window = None
+        if self.phase == "lookahead":
+            if self.stage_epochs >= self.lookahead:
+                self.phase = "train"
+                decisions.append(Unfreeze())
+        else:
+            window = self.rule.observe(accuracy)
+            if window:
+                decisions.append(window)
+        if self.epoch >= self.budget:
+            decisions.append(self._stop(f"the budget of {self.budget} epochs is used"))
+        elif reason := self._stage_is_over(window):
+            decisions.append(self._grow(reason) if self.inserted < self.subnetworks else self._stop(reason))
+        return decisions
+
+    def _stage_is_over(self, window: Window | None) -> str | None:
+        """Return why, or None."""
+        last = self.inserted == self.subnetworks
+        if window and window.grow and not (last and self.end == "budget"):
+            return window.reason
+        if not last and self.phase == "train" and self.stage_epochs >= self._stage_limit:
+            return f"the stage has had its {self._stage_limit} epochs"
+        return None
+
+    def _grow(self, reason: str) -> Grow:
+        self.inserted += 1
+        self.phase = "lookahead" if self.lookahead else "train"
+        self.stage_epochs = 0
+        self.rule.restart()
+        self._stage_limit = self._limit()
+        return Grow(reason)
+
+    def _stop(self, reason: str) -> Stop:
+        self.finished = True
+        return Stop(reason)
+
+    def _limit(self) -> int:
+        if self.most is not None:
+            return self.most
+        stages_left = self.subnetworks - self.inserted + 1
+        return max(1, (self.budget - self.epoch) // stages_left)

@@ -1,0 +1,1 @@
+"""Training: an epoch, what it reports, and what it leaves on disk."""

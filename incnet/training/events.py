@@ -1,0 +1,73 @@
+"""What happens in a run, as typed records; each is one line of ``metrics.jsonl`` and one line on the screen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+__all__ = ["Epoch", "Event", "Insert", "Stop", "WindowFit", "record"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch is over. Accuracies are fractions; MACs are multiply-adds.
+
+    ``macs_inference`` is for one image, ``macs_training`` for all training steps of the run so far (forward, weight
+    gradient and input gradient, as far as each was computed; validation is not counted). ``params`` counts the whole
+    network in use.
+    """
+
+    event: ClassVar[str] = "epoch"
+    epoch: int
+    phase: str
+    subnetworks: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+    macs_inference: int
+    macs_training: int
+    params: int
+
+
+@dataclass(frozen=True)
+class WindowFit:
+    """A window of the growth rule is complete; see :class:`incnet.growth.criterion.Window`."""
+
+    event: ClassVar[str] = "window"
+    epoch: int
+    slope: float
+    angle: float
+    ratio: float | None
+    grow: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Insert:
+    """A sub-network has come in."""
+
+    event: ClassVar[str] = "insert"
+    epoch: int
+    subnetwork: str
+    init: str
+    params: int
+    macs_inference: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The run is over."""
+
+    event: ClassVar[str] = "stop"
+    epoch: int
+    reason: str
+
+
+Event = Epoch | WindowFit | Insert | Stop
+
+
+def record(event: Event, seconds: float) -> dict[str, Any]:
+    """``event`` as a JSON object, with its name and the time since the run began, in seconds."""
+    return {"event": event.event, "seconds": round(seconds, 3), **asdict(event)}

@@ -1,0 +1,106 @@
+"""The course of a run, without any training."""
+
+from incnet.growth.criterion import SlopeAngle, Window
+from incnet.growth.schedule import Grow, Schedule, Stop, Unfreeze
+
+
+def course(schedule, accuracies):
+    """(phase, sub-networks in, names of the decisions) of every epoch until the schedule stops."""
+    rows = []
+    for accuracy in accuracies:
+        phase, inserted = schedule.phase, schedule.inserted
+        rows.append((phase, inserted, [type(d).__name__ for d in schedule.observe(accuracy)]))
+        if schedule.finished:
+            break
+    return rows
+
+
+def rising():
+    """An accuracy that improves at a constant rate: the rule never fires."""
+    accuracy = 0.0
+    while True:
+        accuracy += 0.005
+        yield accuracy
+
+
+def flat():
+    """An accuracy without improvement: every complete window fires."""
+    while True:
+        yield 0.5
+
+
+def test_rule_drives_growth_and_the_end():
+    schedule = Schedule(subnetworks=3, budget=100, rule=SlopeAngle(window=2), lookahead=1)
+    assert course(schedule, flat()) == [
+        ("train", 1, []),
+        ("train", 1, ["Window", "Grow"]),
+        ("lookahead", 2, ["Unfreeze"]),
+        ("train", 2, []),
+        ("train", 2, ["Window", "Grow"]),
+        ("lookahead", 3, ["Unfreeze"]),
+        ("train", 3, []),
+        ("train", 3, ["Window", "Stop"]),
+    ]
+
+
+def test_lookahead_epochs_do_not_enter_the_windows():
+    schedule = Schedule(subnetworks=2, budget=100, rule=SlopeAngle(window=2), lookahead=2)
+    curve = iter([0.5, 0.5, 0.1, 0.2, 0.3, 0.4])
+    for _ in range(4):
+        schedule.observe(next(curve))
+    assert schedule.observe(next(curve)) == []
+    (window,) = schedule.observe(next(curve))
+    assert isinstance(window, Window)
+    assert abs(window.slope - 10) < 1e-9
+
+
+def test_random_initialisation_has_no_lookahead():
+    schedule = Schedule(subnetworks=2, budget=100, rule=SlopeAngle(window=2), lookahead=0)
+    assert {phase for phase, *_ in course(schedule, flat())} == {"train"}
+
+
+def test_every_subnetwork_gets_its_share_of_a_budget_that_the_rule_would_use_up():
+    schedule = Schedule(subnetworks=3, budget=12, rule=SlopeAngle(window=5), lookahead=1)
+    rows = course(schedule, rising())
+    assert [inserted for _, inserted, _ in rows] == [1] * 4 + [2] * 4 + [3] * 4
+    assert rows[-1][2][-1] == "Stop"
+
+
+def test_epochs_that_an_early_stage_did_not_need_are_shared_by_the_later_ones():
+    schedule = Schedule(subnetworks=3, budget=12, rule=SlopeAngle(window=2), lookahead=1)
+    schedule.observe(0.5)
+    assert isinstance(schedule.observe(0.5)[-1], Grow)
+    rows = course(schedule, rising())
+    assert [inserted for _, inserted, _ in rows] == [2] * 5 + [3] * 5
+
+
+def test_most_epochs_of_a_stage():
+    schedule = Schedule(subnetworks=2, budget=10, rule=SlopeAngle(window=5), lookahead=1, most=3)
+    assert [inserted for _, inserted, _ in course(schedule, rising())] == [1] * 3 + [2] * 7
+
+
+def test_the_last_stage_can_use_the_whole_budget():
+    schedule = Schedule(subnetworks=2, budget=20, rule=SlopeAngle(window=2), lookahead=1, end="budget")
+    rows = course(schedule, flat())
+    assert len(rows) == 20
+    assert rows[-1][2] == ["Stop"] or rows[-1][2] == ["Window", "Stop"]
+
+
+def test_baseline_uses_its_budget():
+    schedule = Schedule(subnetworks=3, budget=7, rule=SlopeAngle(window=2), lookahead=3, inserted=3, end="budget")
+    rows = course(schedule, flat())
+    assert [(phase, inserted) for phase, inserted, _ in rows] == [("train", 3)] * 7
+
+
+def test_budget_ends_a_lookahead():
+    schedule = Schedule(subnetworks=2, budget=4, rule=SlopeAngle(window=2), lookahead=2)
+    rows = course(schedule, flat())
+    assert len(rows) == 4
+    assert rows[-1] == ("lookahead", 2, ["Unfreeze", "Stop"])
+
+
+def test_reasons_say_what_happened():
+    schedule = Schedule(subnetworks=2, budget=4, rule=SlopeAngle(window=5), lookahead=0)
+    decisions = [decision for _ in range(4) for decision in schedule.observe(0.5)]
+    assert decisions == [Grow("the stage has had its 2 epochs"), Stop("the budget of 4 epochs is used")]
+    assert Unfreeze() == Unfreeze()

@@ -1,0 +1,188 @@
+"""The command line, run in this process on a few hundred digits."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from incnet import train as command
+from incnet.growth import run as run_module
+from incnet.training import loop
+
+SMALL = ["digits", "--arch", "resnet8", "--limit", "200", "--window", "2", "--lookahead-epochs", "1"]
+
+
+def run(*arguments):
+    return command.main([*SMALL, *map(str, arguments)])
+
+
+def events(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    assert run("--epochs", 6, "--out", folder) == 0
+    return folder
+
+
+def test_every_subnetwork_comes_in_by_lookahead(finished):
+    log = events(finished)
+    assert [(e["subnetwork"], e["init"]) for e in log if e["event"] == "insert"] == [
+        ("S1", "random"),
+        ("S2", "lookahead"),
+        ("S3", "lookahead"),
+    ]
+    epochs = [e for e in log if e["event"] == "epoch"]
+    assert [(e["phase"], e["subnetworks"]) for e in epochs] == [
+        ("train", 1),
+        ("train", 1),
+        ("lookahead", 2),
+        ("train", 2),
+        ("lookahead", 3),
+        ("train", 3),
+    ]
+    assert [e["epoch"] for e in epochs] == [1, 2, 3, 4, 5, 6]
+    assert log[-1]["event"] == "stop"
+
+
+def test_training_cost_knows_what_was_frozen(finished):
+    epochs = [e for e in events(finished) if e["event"] == "epoch"]
+    spent = np.diff([0] + [e["macs_training"] for e in epochs])
+    full, lookahead = spent[3], spent[2]
+    assert lookahead < full
+    # Forward of both parts; of the new one two gradients, but no input gradient at the boundary.
+    assert epochs[2]["macs_inference"] == epochs[3]["macs_inference"]
+    images = spent[2] // (lookahead // 180)
+    assert images == 180
+
+
+def test_summary(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    assert 0.3 < summary["test_accuracy"] <= 1
+    assert summary["epochs"] == 6
+    assert [stage["name"] for stage in summary["stages"]] == ["S1", "S2", "S3"]
+    assert [stage["epochs"] for stage in summary["stages"]] == [2, 2, 2]
+    assert summary["stages"][-1]["params"] == summary["params"]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["config"]["lr"] == 1e-3
+    assert config["environment"]["numpy"] == np.__version__
+
+
+def test_weights_are_saved_with_their_names(finished):
+    weights = load_file(finished / "best.safetensors")
+    assert "S3.block3_1.body.conv1.weight" in weights
+    assert "S1.block1_1.stem.norm.running_var" in weights
+    assert weights["classifier.linear.weight"].shape == (64, 10)
+
+
+def test_one_seed_gives_one_history(finished, tmp_path):
+    assert run("--epochs", 6, "--out", tmp_path / "two") == 0
+    drop = {"seconds", "images_per_second"}
+    first, second = (
+        [{k: v for k, v in e.items() if k not in drop} for e in events(f)] for f in (finished, tmp_path / "two")
+    )
+    assert first == second
+    ours, theirs = (load_file(f / "last.safetensors") for f in (finished, tmp_path / "two"))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_another_seed_gives_another_history(finished, tmp_path):
+    assert run("--epochs", 1, "--seed", 1, "--out", tmp_path / "run") == 0
+    assert events(tmp_path / "run")[1]["train_loss"] != events(finished)[1]["train_loss"]
+
+
+def test_baseline_trains_everything_from_the_start(tmp_path):
+    assert run("--epochs", 2, "--method", "baseline", "--out", tmp_path / "run") == 0
+    log = events(tmp_path / "run")
+    assert [e["subnetworks"] for e in log if e["event"] == "epoch"] == [3, 3]
+    assert len(json.loads((tmp_path / "run" / "summary.json").read_text())["stages"]) == 1
+
+
+def test_random_initialisation_has_no_lookahead(tmp_path):
+    assert run("--epochs", 3, "--init", "random", "--out", tmp_path / "run") == 0
+    assert {e["phase"] for e in events(tmp_path / "run") if e["event"] == "epoch"} == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch", "resnet21"], "depth 21: choose 6n + 2"),
+        (["--arch", "alexnet"], "--arch alexnet: choose one of resnet20"),
+        (["--gamma", "0"], "--gamma 0.0: choose a number above 0 and up to 1"),
+        (["--gamma", "1.5"], "--gamma 1.5"),
+        (["--window", "1"], "--window 1: choose at least 2"),
+        (["--epochs", "0"], "--epochs 0"),
+        (["--partition", "thirds"], "--partition thirds"),
+        (["--partition", "40"], "partition 40: this network can be cut into 1 to 3"),
+        (["--lookahead-epochs", "0"], "--lookahead-epochs 0"),
+        (["--max-stage-epochs", "0"], "--max-stage-epochs 0"),
+        (["--lr", "nan"], "--lr nan"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--device", "tpu"], "--device tpu"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):
+    assert run(*arguments, "--out", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_data_set(capsys):
+    assert command.main(["imagenet"]) == 2
+    assert "unknown data set imagenet: choose one of digits" in capsys.readouterr().err
+
+
+def test_a_missing_data_folder(tmp_path, capsys):
+    assert command.main(["cifar10", "--data-dir", str(tmp_path / "none")]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_a_used_run_folder_is_never_overwritten(finished, capsys):
+    before = (finished / "metrics.jsonl").read_bytes()
+    assert run("--epochs", 1, "--out", finished) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert (finished / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_folder_below_a_file_cannot_be_made(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run("--epochs", 1, "--out", tmp_path / "file" / "run") == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_weights(tmp_path, monkeypatch, capsys):
+    def poisoned(graph, optimizer, batches, watch=None):
+        if run_epochs.append(1) or len(run_epochs) == 2:
+            next(iter(graph.named_parameters()))[1].data[...] = np.nan
+        return loop.train_epoch(graph, optimizer, batches, watch)
+
+    run_epochs: list[int] = []
+    monkeypatch.setattr(run_module, "train_epoch", poisoned)
+    assert run("--epochs", 4, "--out", tmp_path / "run") == 3
+    error = capsys.readouterr().err
+    assert "epoch 2 (lookahead)" in error
+    assert "S1.block1_1.stem.conv.weight" in error
+    weights = load_file(tmp_path / "run" / "last.safetensors")
+    assert all(np.isfinite(array).all() for array in weights.values())
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 1
+
+
+def test_ctrl_c_keeps_what_was_reached(tmp_path, monkeypatch):
+    def interrupted(graph, optimizer, batches, watch=None):
+        if run_epochs.append(1) or len(run_epochs) == 3:
+            raise KeyboardInterrupt
+        return loop.train_epoch(graph, optimizer, batches, watch)
+
+    run_epochs: list[int] = []
+    monkeypatch.setattr(run_module, "train_epoch", interrupted)
+    assert run("--epochs", 6, "--out", tmp_path / "run") == 130
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["epochs"] == 2
+    assert summary["test_accuracy"] is None
+    assert (tmp_path / "run" / "last.safetensors").exists()
