@@ -1,9 +1,11 @@
-"""The rivals of the step benchmarks: one training step of one architecture, by incnet or by PyTorch.
+"""The rivals of the step benchmarks: one step of one network, by incnet or by PyTorch.
 
-    python -m bench.rivals incnet --arch resnet20 --batch-size 128
+    python -m bench.rivals incnet --arch resnet20 --batch-size 128 --kind train
 
 A training step is everything that training does with a batch: forward with running statistics, loss and accuracy,
-backward, and the update of all parameters. Images and labels are random, the same for all rivals.
+backward, and the update of all trainable parameters. A look-ahead step does the same for sub-network K, on top of the
+frozen ones below it. An evaluation is a forward pass with loss and accuracy. Images and labels are random, the same for
+all rivals.
 """
 
 from __future__ import annotations
@@ -11,91 +13,131 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from bench.turns import serve
 from incnet.backend import ops
+from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 
-__all__ = ["ENGINES", "rival"]
+__all__ = ["ENGINES", "Workload"]
 
 CIFAR, CLASSES = (32, 32, 3), 10
 HYPER = {"lr": 1e-4, "rho": 0.9, "momentum": 0.9, "eps": 1e-7, "weight_decay": 1e-4}
 
-
-def rival(engine: str, arch: str, batch_size: int) -> list[str]:
-    """Arguments for ``python`` that start a rival."""
-    return ["-m", "bench.rivals", engine, "--arch", arch, "--batch-size", str(batch_size)]
+Step = Callable[[], None]
 
 
-def network(arch: str) -> Graph:
-    """Build the whole network, with the weights that every rival starts from."""
-    rng = np.random.default_rng(0)
-    graph = Graph(CIFAR, lambda shape: make_classifier(shape, CLASSES, rng=rng))
-    for name, subnetwork in build(arch, CIFAR, rng=rng).items():
-        graph.insert(name, subnetwork)
-    return graph
+@dataclass(frozen=True)
+class Workload:
+    """One step to be timed.
+
+    Parameters
+    ----------
+    kind : {"train", "lookahead", "evaluate"}
+    subnetwork : int
+        K: the network is S1 .. SK and its classifier; 0 for all sub-networks.
+    """
+
+    arch: str
+    batch_size: int
+    kind: str = "train"
+    subnetwork: int = 0
+
+    def rival(self, engine: str) -> list[str]:
+        """Arguments for ``python`` that start a rival."""
+        options = [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        return ["-m", "bench.rivals", engine, *options]
+
+    def network(self) -> Graph:
+        """Build the network, with the weights that every rival starts from."""
+        rng = np.random.default_rng(0)
+        graph = Graph(CIFAR, lambda shape: make_classifier(shape, CLASSES, rng=rng))
+        subnetworks = list(build(self.arch, CIFAR, rng=rng).items())
+        for name, subnetwork in subnetworks[: self.subnetwork or None]:
+            graph.insert(name, fuse(subnetwork))
+        if self.kind == "lookahead":
+            graph.freeze_prefix(len(graph.subnetworks) - 1)
+        return graph
+
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images float32 (N, 32, 32, 3) and labels int64 (N,)."""
+        rng = np.random.default_rng(1)
+        return rng.standard_normal((self.batch_size, *CIFAR), np.float32), rng.integers(0, CLASSES, self.batch_size)
 
 
-def batch(batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 (N, 32, 32, 3) and labels int64 (N,)."""
-    rng = np.random.default_rng(1)
-    return rng.standard_normal((batch_size, *CIFAR), np.float32), rng.integers(0, CLASSES, batch_size)
-
-
-def incnet_step(arch: str, batch_size: int) -> Callable[[], None]:
-    """One training step of incnet."""
-    graph, optimizer = network(arch), RMSProp(**HYPER)
-    images, labels = batch(batch_size)
+def incnet_step(work: Workload) -> Step:
+    """One step of incnet."""
+    graph, optimizer = work.network(), RMSProp(**HYPER)
+    images, labels = work.batch()
     running = np.zeros(2)
 
-    def step() -> None:
+    def train() -> None:
         totals, dlogits = ops.softmax_cross_entropy(graph.forward(images, train=True), labels)
         graph.backward(dlogits)
         optimizer.step(graph.trainable_parameters())
         running[...] += totals
 
-    return step
+    def evaluate() -> None:
+        running[...] += ops.softmax_cross_entropy(graph.forward(images), labels)[0]
+
+    return evaluate if work.kind == "evaluate" else train
 
 
-def torch_step(arch: str, batch_size: int, layout: str) -> Callable[[], None]:
-    """One training step of PyTorch, with images and filters in ``layout``."""
+def torch_step(work: Workload, layout: str) -> Step:
+    """One step of PyTorch, its arrays in ``layout``; a frozen prefix runs in eval mode under ``no_grad``."""
     import torch
     import torch.nn.functional as F
+    from torch import nn
 
-    from bench.peer import copy_weights, make_twin, rmsprop, to_torch
+    from bench.mirror import mirror
+    from bench.peer import rmsprop, to_torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     memory_format = getattr(torch, layout)
-    twin = make_twin(arch, CIFAR, CLASSES)
-    copy_weights(network(arch), twin)
-    twin = twin.to(memory_format=memory_format).train()  # type: ignore[call-overload]
-    optimizer = rmsprop(twin, **HYPER)
-    images, labels = batch(batch_size)
+    graph = work.network()
+
+    def modules(layers: list) -> nn.Module:
+        return nn.Sequential(*map(mirror, layers)).to(memory_format=memory_format)  # type: ignore[call-overload]
+
+    prefix, suffix = modules(graph.prefix).eval(), modules([*graph.suffix, graph.classifier]).train()
+    optimizer = rmsprop(suffix, **HYPER)
+    images, labels = work.batch()
     x = to_torch(images).contiguous(memory_format=memory_format)
     t = torch.from_numpy(labels)
     running = torch.zeros(2, dtype=torch.float64)
 
-    def step() -> None:
+    def count(logits: torch.Tensor, loss: torch.Tensor) -> None:
+        running[0] += loss * len(t)
+        running[1] += (logits.argmax(1) == t).sum()
+
+    def train() -> None:
         optimizer.zero_grad(set_to_none=True)
-        logits = twin(x)
+        with torch.no_grad():
+            features = prefix(x)
+        logits = suffix(features)
         loss = F.cross_entropy(logits, t)
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            running[0] += loss * len(t)
-            running[1] += (logits.argmax(1) == t).sum()
+            count(logits, loss)
 
-    return step
+    def evaluate() -> None:
+        with torch.no_grad():
+            logits = suffix.eval()(x)
+            count(logits, F.cross_entropy(logits, t))
+
+    return evaluate if work.kind == "evaluate" else train
 
 
-ENGINES: dict[str, Callable[[str, int], Callable[[], None]]] = {
+ENGINES: dict[str, Callable[[Workload], Step]] = {
     "incnet": incnet_step,
-    "torch-channels_last": lambda arch, batch_size: torch_step(arch, batch_size, "channels_last"),
-    "torch-contiguous_format": lambda arch, batch_size: torch_step(arch, batch_size, "contiguous_format"),
+    "torch-channels_last": lambda work: torch_step(work, "channels_last"),
+    "torch-contiguous_format": lambda work: torch_step(work, "contiguous_format"),
 }
 
 
@@ -105,8 +147,11 @@ def main() -> None:
     parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("--arch", required=True)
     parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--kind", choices=("train", "lookahead", "evaluate"), default="train")
+    parser.add_argument("--subnetwork", type=int, default=0)
     args = parser.parse_args()
-    serve(ENGINES[args.engine](args.arch, args.batch_size))
+    work = Workload(args.arch, args.batch_size, args.kind, args.subnetwork)
+    serve(ENGINES[args.engine](work))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from incnet.data.augment import Augmentation
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import Dataset, Normalisation, split_validation
 from incnet.data.loader import Loader
+from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.criterion import Window
 from incnet.growth.initialise import insert
@@ -70,9 +71,10 @@ class Run:
         shape = self.dataset.image_shape
         try:
             rng = np.random.default_rng([config.seed, WEIGHTS])
-            self.subnetworks: dict[str, Layer] = dict(build(config.arch, shape, rng=rng, split=config.partition))
+            subnetworks = build(config.arch, shape, rng=rng, split=config.partition)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        self.subnetworks = {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
         self.graph = Graph(shape, self._classifier, frozen_bn=config.frozen_bn)
         self.optimizer = RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
         self.schedule = Schedule(

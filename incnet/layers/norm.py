@@ -65,12 +65,13 @@ class BatchNorm2d(Layer):
         else:
             mean, var = self.running_mean, self.running_var
         if of_batch and not self.frozen:
-            self._move_statistics(mean, var, m=x.size // x.shape[-1])
+            self.move_statistics(mean, var, m=x.size // x.shape[-1])
         if train:
             self.keep(x, mean, var, of_batch)
         return ops.batch_norm(x, mean, var, self.gamma.data, self.beta.data, self.eps)
 
-    def _move_statistics(self, mean: Array, var: Array, m: int) -> None:
+    def move_statistics(self, mean: Array, var: Array, m: int) -> None:
+        """Mix a batch's mean and biased variance (C,), over ``m`` values a channel, into the running ones."""
         unbiased = m / max(m - 1, 1)
         self.running_mean *= self.decay
         self.running_mean += (1 - self.decay) * mean

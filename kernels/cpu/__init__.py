@@ -2,9 +2,27 @@
 
 from .augment import augment
 from .convolution import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
+from .fused import (
+    conv2d_bias_relu,
+    conv2d_moments,
+    fused_input_grad,
+    fused_weight_grad,
+    masked_input_grad,
+    norm_conv2d_moments,
+    norm_gradient,
+    norm_relu,
+    relu_mask,
+)
 from .loss import softmax_cross_entropy
-from .norm import batch_norm, batch_norm_fixed_grad, batch_norm_grad, batch_norm_stats
-from .optimise import rmsprop_step, sgd_step
+from .norm import (
+    batch_norm,
+    batch_norm_fixed_grad,
+    batch_norm_grad,
+    batch_norm_stats,
+    gradient_coefficients,
+    norm_coefficients,
+)
+from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
 from .pointwise import add, dropout, relu, relu_grad, subsample, subsample_grad
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .reduce import bias_grad
@@ -19,18 +37,31 @@ __all__ = [
     "bias_grad",
     "col2im",
     "conv2d",
+    "conv2d_bias_relu",
     "conv2d_input_grad",
+    "conv2d_moments",
     "conv2d_weight_grad",
     "dropout",
+    "fused_input_grad",
+    "fused_weight_grad",
     "global_avg_pool",
     "global_avg_pool_grad",
+    "gradient_coefficients",
     "im2col",
+    "masked_input_grad",
     "max_pool",
     "max_pool_grad",
+    "norm_coefficients",
+    "norm_conv2d_moments",
+    "norm_gradient",
+    "norm_relu",
     "relu",
     "relu_grad",
+    "relu_mask",
     "rmsprop_step",
+    "rmsprop_step_all",
     "sgd_step",
+    "sgd_step_all",
     "softmax_cross_entropy",
     "subsample",
     "subsample_grad",

@@ -4,16 +4,19 @@ A training step creates and drops the same arrays again and again. Fresh memory 
 system as untouched pages, and touching one costs as much as a kernel's whole work on it. So `aligned_empty` lends
 *blocks*: when the last array that views a block is gone, the block waits in a free list for the next array of its size.
 
-Vectors that straddle cache lines cost up to half of a kernel's speed, so every array starts at a multiple of 64 bytes.
+Vectors that straddle cache lines cost up to half of a kernel's speed, so every array starts at a multiple of 64 bytes. And
+a load whose address equals a recent store's in the last 12 bits waits for it, so arrays start at different places of a
+page: otherwise those of a training step, whose sizes are powers of two, would all collide.
 """
 
 import math
 import threading
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
 SMALL = 16 * 1024  # bytes: below it the C library recycles well enough
 SLACK = 1.5  # lent and waiting blocks may take this many times the most that was ever lent
@@ -48,20 +51,21 @@ def whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
+class Block(NamedTuple):
+    """Raw memory of a pool, and the address in it where an array may start."""
+
+    raw: np.ndarray
+    start: int
+
+
 class Loan:
     """One lent block. Every array on it keeps its loan alive, through `ndarray.base`; dying, it returns the block."""
 
     __slots__ = ("__array_interface__", "block", "returned")
 
-    def __init__(self, block: np.ndarray, returned: deque) -> None:
-        start = -block.ctypes.data % ALIGNMENT
+    def __init__(self, block: Block, size: int, returned: deque) -> None:
         self.block, self.returned = block, returned
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (block.size - ALIGNMENT,),
-            "data": (block.ctypes.data + start, False),
-        }
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (block.start, False)}
 
     def __del__(self) -> None:
         # A destructor may run inside any other code, a locked section too: so it only appends, which is atomic.
@@ -73,44 +77,51 @@ class Pool:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.returned: deque[np.ndarray] = deque()
-        self.waiting: dict[int, list[np.ndarray]] = {}  # least recently returned size first
-        self.lent = self.most_lent = self.waiting_bytes = 0
+        self.returned: deque[Block] = deque()
+        self.waiting: dict[int, list[Block]] = {}  # the size that was returned longest ago comes first
+        self.lent = self.most_lent = self.waiting_bytes = self.made = 0
 
     def lend(self, size: int) -> Loan:
-        """Return a loan of at least size bytes."""
-        size = size_class(size) + ALIGNMENT
+        """Return a loan of so many bytes."""
+        capacity = size_class(size) + PAGE + ALIGNMENT
         with self.lock:
             self._take_back()
-            self.lent += size
+            self.lent += capacity
             self.most_lent = max(self.most_lent, self.lent)
-            blocks = self.waiting.get(size)
-            if blocks:
-                block = blocks.pop()
-                self.waiting_bytes -= size
+            if self.waiting.get(capacity):
+                block = self.waiting[capacity].pop()
+                self.waiting_bytes -= capacity
             else:
                 self._trim()
-                block = np.empty(size, np.uint8)
-        return Loan(block, self.returned)
+                block = self._make(capacity)
+        return Loan(block, size, self.returned)
 
     def _take_back(self) -> None:
         while self.returned:
             block = self.returned.popleft()
-            self.lent -= block.size
-            self.waiting_bytes += block.size
-            blocks = self.waiting.pop(block.size, [])
-            self.waiting[block.size] = [*blocks, block]
+            capacity = block.raw.size
+            self.lent -= capacity
+            self.waiting_bytes += capacity
+            blocks = self.waiting.pop(capacity, [])
+            blocks.append(block)
+            self.waiting[capacity] = blocks
 
     def _trim(self) -> None:
-        """Free the sizes that were returned longest ago, until what is held is in proportion to what was lent."""
+        """Free the blocks that were returned longest ago, until what is held is in proportion to what was lent."""
         while self.waiting and self.lent + self.waiting_bytes > SLACK * self.most_lent:
-            size = next(iter(self.waiting))
-            blocks = self.waiting[size]
+            capacity, blocks = next(iter(self.waiting.items()))
             if blocks:
                 blocks.pop()
-                self.waiting_bytes -= size
+                self.waiting_bytes -= capacity
             else:
-                del self.waiting[size]
+                del self.waiting[capacity]
+
+    def _make(self, capacity: int) -> Block:
+        raw = np.empty(capacity, np.uint8)
+        lines = PAGE // ALIGNMENT
+        self.made += 1
+        place = self.made * 13 % lines * ALIGNMENT  # 13: neighbours in time lie far apart, all places are used
+        return Block(raw, raw.ctypes.data + (place - raw.ctypes.data) % PAGE)
 
 
 def size_class(size: int) -> int:

@@ -1,37 +1,108 @@
-"""One step of each optimizer, in place, in one pass over a parameter and its state."""
+"""One step of each optimizer, in place: all parameters in one parallel pass."""
 
 import numpy as np
-from numba import njit, prange
+from numba import carray, get_num_threads, njit, prange, types
+from numba.extending import intrinsic
 
-__all__ = ["rmsprop_step", "sgd_step"]
+__all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
 
 
 def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_decay):
-    """RMSProp with a heavy ball on the normalised step; changes ``data``, ``square`` and ``velocity``; see the reference."""
-    hyper = np.array([lr, rho, 1 - rho, momentum, eps, weight_decay], data.dtype)
-    arrays = (a.reshape(-1) for a in (data, np.ascontiguousarray(grad), square, velocity))
-    _rmsprop_step(*arrays, hyper)
+    """RMSProp with a heavy ball on the normalised step; changes ``data``, ``square`` and ``velocity``."""
+    rmsprop_step_all([(data, grad, square, velocity, weight_decay)], lr, rho, momentum, eps)
+
+
+def rmsprop_step_all(tensors, lr, rho, momentum, eps):
+    """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
+    for dtype, group in _by_dtype(tensors).items():
+        hyper = np.array([lr, rho, 1 - rho, momentum, eps], dtype)
+        _rmsprop_step(*_table(group), hyper, get_num_threads())
 
 
 @njit(parallel=True, cache=True)
-def _rmsprop_step(data, grad, square, velocity, hyper):
-    lr, rho, fresh, momentum, eps, weight_decay = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4], hyper[5]
-    for i in prange(data.size):
-        g = grad[i] + weight_decay * data[i]
-        square[i] = rho * square[i] + fresh * (g * g)
-        velocity[i] = momentum * velocity[i] + g / (np.sqrt(square[i]) + eps)
-        data[i] -= lr * velocity[i]
+def _rmsprop_step(addresses, sizes, weight_decays, hyper, threads):
+    lr, rho, fresh, momentum, eps = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
+    total = sizes.sum()
+    for t in prange(threads):
+        first, last, start = t * total // threads, (t + 1) * total // threads, 0
+        for n in range(sizes.size):
+            a, b = max(first - start, 0), min(last - start, sizes[n])
+            start += sizes[n]
+            if a < b:
+                data = carray(pointer(addresses[n, 0], lr), sizes[n])
+                grad = carray(pointer(addresses[n, 1], lr), sizes[n])
+                square = carray(pointer(addresses[n, 2], lr), sizes[n])
+                velocity = carray(pointer(addresses[n, 3], lr), sizes[n])
+                decay = weight_decays[n]
+                for i in range(a, b):
+                    g = grad[i] + decay * data[i]
+                    square[i] = rho * square[i] + fresh * (g * g)
+                    velocity[i] = momentum * velocity[i] + g / (np.sqrt(square[i]) + eps)
+                    data[i] -= lr * velocity[i]
 
 
 def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
     """Gradient descent with a heavy ball; changes ``data`` and ``velocity``; see the reference."""
-    hyper = np.array([lr, momentum, weight_decay], data.dtype)
-    _sgd_step(data.reshape(-1), np.ascontiguousarray(grad).reshape(-1), velocity.reshape(-1), hyper)
+    sgd_step_all([(data, grad, velocity, weight_decay)], lr, momentum)
+
+
+def sgd_step_all(tensors, lr, momentum):
+    """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
+    for dtype, group in _by_dtype(tensors).items():
+        _sgd_step(*_table(group), np.array([lr, momentum], dtype), get_num_threads())
 
 
 @njit(parallel=True, cache=True)
-def _sgd_step(data, grad, velocity, hyper):
-    lr, momentum, weight_decay = hyper[0], hyper[1], hyper[2]
-    for i in prange(data.size):
-        velocity[i] = momentum * velocity[i] + grad[i] + weight_decay * data[i]
-        data[i] -= lr * velocity[i]
+def _sgd_step(addresses, sizes, weight_decays, hyper, threads):
+    lr, momentum = hyper[0], hyper[1]
+    total = sizes.sum()
+    for t in prange(threads):
+        first, last, start = t * total // threads, (t + 1) * total // threads, 0
+        for n in range(sizes.size):
+            a, b = max(first - start, 0), min(last - start, sizes[n])
+            start += sizes[n]
+            if a < b:
+                data = carray(pointer(addresses[n, 0], lr), sizes[n])
+                grad = carray(pointer(addresses[n, 1], lr), sizes[n])
+                velocity = carray(pointer(addresses[n, 2], lr), sizes[n])
+                decay = weight_decays[n]
+                for i in range(a, b):
+                    velocity[i] = momentum * velocity[i] + grad[i] + decay * data[i]
+                    data[i] -= lr * velocity[i]
+
+
+@intrinsic
+def pointer(typing_context, address, like):
+    """Pointer to numbers of the type of ``like`` at an address."""
+    signature = types.CPointer(like)(types.int64, like)
+
+    def codegen(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return signature, codegen
+
+
+def _by_dtype(tensors):
+    """Group tensors by the dtype of their data: {dtype: [tensor, ...]}."""
+    groups: dict = {}
+    for tensor in tensors:
+        groups.setdefault(tensor[0].dtype, []).append(tensor)
+    return groups
+
+
+def _table(tensors):
+    """Addresses (n, arrays), sizes (n,) and weight decays (n,) of tensors, which have to be contiguous."""
+    addresses = np.empty((len(tensors), len(tensors[0]) - 1), np.int64)
+    sizes = np.empty(len(tensors), np.int64)
+    weight_decays = np.empty(len(tensors), tensors[0][0].dtype)
+    for n, (*arrays, weight_decay) in enumerate(tensors):
+        data = arrays[0]
+        for i, array in enumerate(arrays):
+            if array.shape != data.shape or array.dtype != data.dtype or not array.flags.c_contiguous:
+                raise TypeError(
+                    f"parameter, gradient and state have to be contiguous and alike: {data.dtype} {data.shape}, "
+                    f"{array.dtype} {array.shape}"
+                )
+            addresses[n, i] = array.__array_interface__["data"][0]
+        sizes[n], weight_decays[n] = data.size, weight_decay
+    return addresses, sizes, weight_decays

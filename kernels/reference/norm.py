@@ -8,7 +8,14 @@ With m the number of rows and sums over them::
 
 import numpy as np
 
-__all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_fixed_grad",
+    "batch_norm_grad",
+    "batch_norm_stats",
+    "gradient_coefficients",
+    "norm_coefficients",
+]
 
 
 def batch_norm_stats(x):
@@ -47,3 +54,25 @@ def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps):
     dbeta = dy.reshape(-1, dy.shape[-1]).sum(axis=0)
     dgamma = (dy * ((x - mean) * scale)).reshape(-1, dy.shape[-1]).sum(axis=0)
     return gamma * scale * dy, dgamma, dbeta
+
+
+def norm_coefficients(mean, var, gamma, beta, eps):
+    """Batch norm as ``scale * x + shift``. Returns scale, shift (C,)."""
+    scale = gamma / np.sqrt(var + mean.dtype.type(eps))
+    return scale, beta - mean * scale
+
+
+def gradient_coefficients(sums, m, mean, var, gamma, eps):
+    """Write the gradient of batch norm as ``dx = p * dy + q * x + r``.
+
+    ``sums`` (2, C) float64 are those of dy and of dy * (x - mean), over m rows. Returns p, q, r, dgamma, dbeta (C,)::
+
+        dbeta  = sum(dy)                                  p = gamma / sqrt(var + eps)
+        dgamma = sum(dy * (x - mean)) / sqrt(var + eps)   q = -p * dgamma / (m * sqrt(var + eps))
+                                                          r = -p * dbeta / m - q * mean
+    """
+    dbeta, scale = sums[0], 1 / np.sqrt(np.asarray(var, np.float64) + eps)
+    dgamma, p = sums[1] * scale, gamma * scale
+    q = -p * dgamma * scale / m
+    r = -p * dbeta / m - q * mean
+    return tuple(value.astype(mean.dtype) for value in (p, q, r, dgamma, dbeta))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["rmsprop_step", "sgd_step"]
+__all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
 
 
 def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_decay):
@@ -22,6 +22,12 @@ def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_de
     data -= lr * velocity
 
 
+def rmsprop_step_all(tensors, lr, rho, momentum, eps):
+    """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
+    for *arrays, weight_decay in tensors:
+        rmsprop_step(*arrays, lr, rho, momentum, eps, weight_decay)
+
+
 def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
     """Gradient descent with a heavy ball (Polyak, 1964); changes data and velocity::
 
@@ -33,3 +39,9 @@ def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
     velocity *= momentum
     velocity += grad + weight_decay * data
     data -= lr * velocity
+
+
+def sgd_step_all(tensors, lr, momentum):
+    """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
+    for *arrays, weight_decay in tensors:
+        sgd_step(*arrays, lr, momentum, weight_decay)

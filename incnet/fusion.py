@@ -1,0 +1,347 @@
+"""What is computed together: convolution, batch norm, ReLU and the residual addition, in as few passes as possible.
+
+This is the one place that decides about fusion. :func:`fuse` looks along a chain of textbook layers for the patterns
+below and returns a chain with the same layers, names and parameters that computes the same function::
+
+    Conv2d, BatchNorm2d, ReLU          one convolution; its statistics come with it, and whoever reads it normalises
+    Residual of two of these           the same, with the addition
+    Conv2d with bias, ReLU             one convolution
+
+Forward, a normalised activation is not stored: a step hands on the convolution's output with scale and shift, an
+:class:`Activation`, and the next convolution normalises what it reads. Backward, a convolution that has computed its
+input gradient masks it with the ReLU below and sums what the batch norm below needs: a :class:`Masked` gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from incnet.backend import Array, ops
+from incnet.kernels.operands import Below, Normalised, NormGradient
+from incnet.layer import Layer
+from incnet.layers import BatchNorm2d, Conv2d, ReLU, Residual, Sequential
+
+__all__ = ["FusedSequential", "fuse"]
+
+
+@dataclass
+class Activation:
+    """What a step hands to the next one: an array, or what it takes to compute it.
+
+    Attributes
+    ----------
+    array : (N, H, W, K) or None
+        The activation a; None until somebody needs it stored.
+    y, mean, scale, shift, residual
+        ``a = relu(scale * y + shift [+ residual])``, y the output of a convolution with batch norm behind it and mean
+        its batch mean. All None where there is none.
+    rectified : bool
+        Whether a is the output of a ReLU that the step below the next one has fused.
+    """
+
+    array: Array | None = None
+    y: Array | None = None
+    mean: Array | None = None
+    scale: Array | None = None
+    shift: Array | None = None
+    residual: Array | None = None
+    rectified: bool = False
+
+    def store(self) -> Array:
+        """Return the array, computing it first if need be."""
+        if self.array is None:
+            self.array = ops.norm_relu(self.recipe())
+        return self.array
+
+    def recipe(self) -> Normalised:
+        """How to compute the array."""
+        return Normalised(self.y, self.scale, self.shift, self.residual)
+
+    def operand(self) -> Array | Normalised:
+        """What a fused kernel reads."""
+        return self.recipe() if self.array is None else self.array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.y.shape if self.array is None else self.array.shape  # type: ignore[union-attr]
+
+    def below(self, skip: Array | None = None) -> Below | None:
+        """Describe this activation to the convolution that computes its gradient; None if there is no ReLU to mask."""
+        if self.y is None:
+            return Below(a=self.array, skip=skip) if self.rectified else None
+        if self.residual is None and skip is None:
+            return Below(self.y, self.mean, self.scale, self.shift)
+        return Below(self.y, self.mean, a=self.store(), skip=skip)
+
+
+class Masked(NamedTuple):
+        """Describe this activation to the convolution that computes its gradient; None if no ReLU is to be masked."""
+
+    dz: Array
+    sums: Array
+
+
+Gradient = Any  # Array | Masked
+
+
+class ConvNorm:
+    """A convolution without bias, and its batch norm."""
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d) -> None:
+        self.conv, self.norm = conv, norm
+
+    def forward(self, x: Array | Normalised) -> tuple[Array, Array, Array]:
+        """Return y with its batch mean and variance; the running statistics move."""
+        y, mean, var = ops.conv2d_moments(x, self.conv.weight.data, self.conv.stride, self.conv.padding)
+        return self._normalised(y, mean, var)
+
+    def forward_storing(self, x: Normalised) -> tuple[Array, tuple[Array, Array, Array]]:
+        """As :meth:`forward`, returning the activation that was read as well."""
+        a, *rest = ops.norm_conv2d_moments(x, self.conv.weight.data, self.conv.stride, self.conv.padding)
+        return a, self._normalised(*rest)
+
+    def _normalised(self, y: Array, mean: Array, var: Array) -> tuple[Array, Array, Array]:
+        self.norm.move_statistics(mean, var, m=y.size // y.shape[-1])
+        return y, mean, var
+
+    def activation(self, y: Array, mean: Array, var: Array, residual: Array | None = None) -> Activation:
+        """``relu(norm(y) [+ residual])``, not computed yet."""
+        norm = self.norm
+        scale, shift = ops.norm_coefficients(mean, var, norm.gamma.data, norm.beta.data, norm.eps)
+        return Activation(None, y, mean, scale, shift, residual)
+
+    def gradient(self, gradient: Masked, y: Array, mean: Array, var: Array) -> NormGradient:
+        """Assign the gradients of gamma and beta; return dy, not computed yet."""
+        norm, m = self.norm, y.size // y.shape[-1]
+        p, q, r, dgamma, dbeta = ops.gradient_coefficients(gradient.sums, m, mean, var, norm.gamma.data, norm.eps)
+        norm.gamma.grad, norm.beta.grad = dgamma, dbeta
+        return NormGradient(gradient.dz, y, p, q, r)
+
+    def weight_grad(self, x: Array | Normalised, dy: Array | NormGradient) -> None:
+        """Assign the gradient of the weights."""
+        conv = self.conv
+        conv.weight.grad = ops.fused_weight_grad(x, dy, conv.kernel_size, conv.stride, conv.padding)
+
+    def input_grad(self, dy: Array | NormGradient, x: Activation, skip: Array | None) -> Gradient:
+        """Return the gradient of x, behind the ReLU of x if there is one; ``skip`` is added first."""
+        return input_grad(self.conv, dy, x, skip)
+
+    def infer(self, x: Array, residual: Array | None = None) -> Array:
+        """``relu(norm(conv(x)) [+ residual])`` with running statistics, folded into the convolution's weights."""
+        conv, norm = self.conv, self.norm
+        scale, shift = ops.norm_coefficients(
+            norm.running_mean, norm.running_var, norm.gamma.data, norm.beta.data, norm.eps
+        )
+        if residual is not None:
+            y = ops.conv2d(x, conv.weight.data, None, conv.stride, conv.padding)
+            return ops.norm_relu(Normalised(y, scale, shift, residual))
+        return ops.conv2d_bias_relu(x, conv.weight.data * scale, shift, conv.stride, conv.padding)
+
+
+def input_grad(conv: Conv2d, dy: Array | NormGradient, x: Activation, skip: Array | None) -> Gradient:
+    """Gradient of the activation that a convolution read, masked and summed where a ReLU was fused below."""
+    below = x.below(skip)
+    geometry = conv.weight.data, x.shape, conv.stride, conv.padding
+    if below is not None:
+        return Masked(*ops.masked_input_grad(dy, *geometry, below))
+    dx = ops.fused_input_grad(dy, *geometry)
+    return dx if skip is None else ops.add(dx, skip)
+
+
+# The steps of a fused chain. A step's forward returns its output and what its backward needs besides input and output.
+
+
+class ConvNormReLU:
+    """``relu(norm(conv(x)))``."""
+
+    trainable = True
+
+    def __init__(self, conv: Conv2d, norm: BatchNorm2d) -> None:
+        self.unit = ConvNorm(conv, norm)
+
+    def forward(self, x: Activation) -> tuple[Activation, tuple]:
+        """Convolve; normalising is left to the next step."""
+        if x.residual is not None:
+            x.store()
+        normalised = self.unit.forward(x.operand())
+        return self.unit.activation(*normalised), normalised
+
+    def backward(self, kept: tuple, x: Activation, gradient: Masked, need_dx: bool) -> Gradient:
+        """Assign the parameters' gradients and return that of x."""
+        dy = self.unit.gradient(gradient, *kept)
+        self.unit.weight_grad(x.operand(), dy)
+        return self.unit.input_grad(dy, x, None) if need_dx else None
+
+    def infer(self, x: Array) -> Array:
+        """Forward in eval mode."""
+        return self.unit.infer(x)
+
+
+class ConvReLU:
+    """``relu(conv(x) + bias)``."""
+
+    trainable = True
+
+    def __init__(self, conv: Conv2d) -> None:
+        self.conv = conv
+
+    def forward(self, x: Activation) -> tuple[Activation, tuple]:
+        """Convolve, add and cut off in one pass."""
+        return Activation(self.infer(x.store()), rectified=True), ()
+
+    def backward(self, kept: tuple, x: Activation, gradient: Masked, need_dx: bool) -> Gradient:
+        """Assign the parameters' gradients and return that of x."""
+        conv, dy = self.conv, gradient.dz
+        conv.weight.grad = ops.fused_weight_grad(x.store(), dy, conv.kernel_size, conv.stride, conv.padding)
+        assert conv.bias is not None
+        conv.bias.grad = gradient.sums[0].astype(dy.dtype)
+        return input_grad(conv, dy, x, None) if need_dx else None
+
+    def infer(self, x: Array) -> Array:
+        """Forward in eval mode."""
+        conv = self.conv
+        assert conv.bias is not None
+        return ops.conv2d_bias_relu(x, conv.weight.data, conv.bias.data, conv.stride, conv.padding)
+
+
+class ResidualBlock:
+    """``relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut(x))``."""
+
+    trainable = True
+
+    def __init__(self, first: ConvNorm, second: ConvNorm, shortcut: Layer) -> None:
+        self.first, self.second, self.shortcut = first, second, shortcut
+
+    def forward(self, x: Activation) -> tuple[Activation, tuple]:
+        """Convolve twice. The input is stored: the shortcut needs it, and so does backward."""
+        if x.array is None and self.first.conv.stride == 1:
+            x.array, normalised1 = self.first.forward_storing(x.recipe())
+        else:
+            normalised1 = self.first.forward(x.store())
+        between = self.first.activation(*normalised1)
+        normalised2 = self.second.forward(between.operand())
+        residual = self.shortcut.forward(x.store(), train=True)
+        return self.second.activation(*normalised2, residual), (normalised1, between, normalised2)
+
+    def backward(self, kept: tuple, x: Activation, gradient: Masked, need_dx: bool) -> Gradient:
+        """Assign the parameters' gradients and return that of x."""
+        normalised1, between, normalised2 = kept
+        dy2 = self.second.gradient(gradient, *normalised2)
+        self.second.weight_grad(between.operand(), dy2)
+        dy1 = self.first.gradient(self.second.input_grad(dy2, between, None), *normalised1)
+        self.first.weight_grad(x.store(), dy1)
+        skip = self.shortcut.backward(gradient.dz, need_dx)
+        return self.first.input_grad(dy1, x, skip) if need_dx else None
+
+    def infer(self, x: Array) -> Array:
+        """Forward in eval mode."""
+        return self.second.infer(self.first.infer(x), self.shortcut.forward(x))
+
+
+class Plain:
+    """Any other layer, as it is."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer, self.trainable = layer, layer.trainable
+
+    def forward(self, x: Activation) -> tuple[Activation, tuple]:
+        """Compute the layer's output."""
+        return Activation(self.layer.forward(x.store(), train=True)), ()
+
+    def backward(self, kept: tuple, x: Activation, gradient: Array, need_dx: bool) -> Gradient:
+        """Return the layer's input gradient."""
+        return self.layer.backward(gradient, need_dx)
+
+    def infer(self, x: Array) -> Array:
+        """Forward in eval mode."""
+        return self.layer.forward(x)
+
+
+Step = ConvNormReLU | ConvReLU | ResidualBlock | Plain
+
+
+class FusedSequential(Sequential):
+    """A :class:`Sequential` that computes its layers in fused steps.
+
+    The layers, their names, parameters and state are the textbook ones. Where one of them is frozen and takes part in a
+    training pass all the same, the chain falls back to computing them one by one.
+    """
+
+    def __init__(self, chain: Sequential) -> None:
+        super().__init__(chain.children())
+        self.steps = plan(flatten(chain))
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if not train:
+            for step in self.steps:
+                x = step.infer(x)
+            return x
+        if any(layer.frozen for layer in self.layers()):
+            return super().forward(x, train)
+        activations, kept = [Activation(x)], []
+        for step in self.steps:
+            activation, values = step.forward(activations[-1])
+            activations.append(activation)
+            kept.append(values)
+        self.keep(activations, kept)
+        return activations[-1].store()
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        if self._kept is None:
+            return super().backward(dy, need_dx)
+        activations, kept = self.release()
+        gradient: Gradient = dy
+        lowest = 0 if need_dx else next((i for i, step in enumerate(self.steps) if step.trainable), len(self.steps))
+        for i, step in reversed(list(enumerate(self.steps))[lowest:]):
+            output = activations.pop()
+            below = None if isinstance(gradient, Masked) else output.below()
+            if below is not None:
+                gradient = Masked(*ops.relu_mask(gradient, below))
+            gradient = step.backward(kept.pop(), activations[-1], gradient, need_dx or i > lowest)
+        return gradient if need_dx else None
+
+
+def fuse(layer: Sequential) -> Sequential:
+    """Return a chain of the same layers that computes them in fused steps, if the backend in use has fused kernels."""
+    return FusedSequential(layer) if hasattr(ops, "conv2d_moments") else layer
+
+
+def flatten(layer: Layer) -> list[Layer]:
+    """Layers of a chain of chains, in order."""
+    if isinstance(layer, Sequential):
+        return [inner for child in layer.children().values() for inner in flatten(child)]
+    return [layer]
+
+
+def plan(layers: Sequence[Layer]) -> list[Step]:
+    """Cut a row of layers into steps: the longest pattern that fits, else a layer by itself."""
+    steps: list[Step] = []
+    rest = list(layers)
+    while rest:
+        match rest:
+            case [Conv2d(bias=None) as conv, BatchNorm2d() as norm, ReLU(), *rest]:
+                steps.append(ConvNormReLU(conv, norm))
+            case [Conv2d() as conv, ReLU(), *rest] if conv.bias is not None:
+                steps.append(ConvReLU(conv))
+            case [Residual() as residual, *rest]:
+                steps.append(residual_step(residual))
+            case [layer, *rest]:
+                steps.append(Plain(layer))
+    return steps
+
+
+def residual_step(residual: Residual) -> ResidualBlock | Plain:
+    """Fuse a residual block, if it is the usual one of two convolutions."""
+    match flatten(residual.body):
+        case [
+            Conv2d(bias=None) as conv1,
+            BatchNorm2d() as norm1,
+            ReLU(),
+            Conv2d(bias=None) as conv2,
+            BatchNorm2d() as norm2,
+        ]:
+            return ResidualBlock(ConvNorm(conv1, norm1), ConvNorm(conv2, norm2), residual.shortcut)
+    return Plain(residual)

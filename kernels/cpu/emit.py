@@ -1,0 +1,227 @@
+"""Vector code from Python: the body of a kernel's inner loop, emitted as LLVM instructions inside a numba function.
+
+numba compiles plain loops well, but it cannot be told to hold a tile of sums in registers. So the few innermost pieces
+are functions of a `VectorBuilder`, which appends instructions on vectors of 16 floats; `emit` makes of such a function
+an intrinsic that compiled code calls by name. LLVM maps 16 lanes to what the machine has: one AVX-512 register, two of
+AVX2, four of NEON.
+
+An intrinsic's arguments are int64: addresses in bytes, strides and counts in floats. numba's disk cache watches only
+the file in which a compiled function stands: after an edit of *this* file, delete the ``__pycache__`` of its users.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+LANES = 16
+FLOAT, DOUBLE, INT, I32 = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
+VECTOR, WIDE = ir.VectorType(FLOAT, LANES), ir.VectorType(DOUBLE, LANES)
+
+# A register tile holds ROWS x VECTORS sums. With 32 registers of 16 floats 8 x 2 hides the latency of multiply-adds and
+# leaves room for operands; elsewhere a vector takes two or four registers, and a larger tile would spill.
+AVX512 = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
+ROWS, VECTORS = (8, 2) if AVX512 else (4, 1)
+
+# A kernel is compiled once, for int64 arguments only, and found again on disk by later processes.
+kernel = numba.njit(parallel=True, cache=True)
+
+
+class VectorBuilder:
+    """The vector operations a kernel needs, on one IRBuilder. Offsets count floats; Python numbers become constants."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.b = builder
+
+    def pointer(self, address: ir.Value) -> ir.Value:
+        """Address (int64) -> pointer to floats."""
+        return self.b.inttoptr(address, FLOAT.as_pointer())
+
+    def at(self, pointer: ir.Value, *offsets: ir.Value | int) -> ir.Value:
+        """Move a pointer, or an address, by so many floats."""
+        if pointer.type == INT:
+            pointer = self.pointer(pointer)
+        for offset in offsets:
+            pointer = self.b.gep(pointer, [INT(offset) if isinstance(offset, int) else offset])
+        return pointer
+
+    def times(self, number: int, value: ir.Value) -> ir.Value:
+        """Product of a number and an int64."""
+        return self.b.mul(INT(number), value)
+
+    def load(self, pointer: ir.Value, kind: ir.Type = VECTOR) -> ir.Value:
+        """Load a vector. Correct at any address, fast at multiples of 64 bytes."""
+        value = self.b.load(self.b.bitcast(pointer, kind.as_pointer()))
+        value.align = 4
+        return value
+
+    def store(self, value: ir.Value, pointer: ir.Value) -> None:
+        """Store a vector."""
+        self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer())).align = 4
+
+    def broadcast(self, pointer: ir.Value) -> ir.Value:
+        """Load a float into all lanes."""
+        undefined = ir.Constant(VECTOR, ir.Undefined)
+        lane0 = self.b.insert_element(undefined, self.b.load(pointer), I32(0))
+        return self.shuffle(lane0, undefined, [0] * LANES)
+
+    def shuffle(self, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:
+        """Pick lanes from a (0..15) and b (16..31)."""
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), list(lanes)))
+
+    def prefetch(self, pointer: ir.Value, write: bool) -> None:
+        """Ask for a cache line to be brought into L2."""
+        byte = ir.IntType(8).as_pointer()
+        function = self._function("llvm.prefetch.p0", ir.VoidType(), [byte, I32, I32, I32])
+        self.b.call(function, [self.b.bitcast(pointer, byte), I32(int(write)), I32(2), I32(1)])
+
+    def vector(self, value: ir.Value | float) -> ir.Value:
+        """Number -> vector of it; a vector stays."""
+        return ir.Constant(VECTOR, [float(value)] * LANES) if isinstance(value, int | float) else value
+
+    def fma(self, a: ir.Value | float, b: ir.Value | float, c: ir.Value) -> ir.Value:
+        """a * b + c, rounded once."""
+        function = self._function(f"llvm.fma.v{LANES}f32", VECTOR, [VECTOR] * 3)
+        return self.b.call(function, [self.vector(a), self.vector(b), self.vector(c)])
+
+    def mul(self, a: ir.Value | float, b: ir.Value) -> ir.Value:
+        """a * b."""
+        return self.b.fmul(self.vector(a), self.vector(b))
+
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """a + b."""
+        return self.b.fadd(a, b)
+
+    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """a - b."""
+        return self.b.fsub(a, b)
+
+    def total(self, values: Sequence[ir.Value]) -> ir.Value:
+        """Sum of the vectors, as a tree: its chain is short."""
+        values = list(values)
+        while len(values) > 1:
+            values = [self.add(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)]
+        return values[0]
+
+    def relu(self, value: ir.Value) -> ir.Value:
+        """max(value, 0); a NaN stays."""
+        zero = self.vector(0)
+        return self.b.select(self.b.fcmp_ordered(">", zero, value), zero, value)
+
+    def where_positive(self, test: ir.Value, value: ir.Value) -> ir.Value:
+        """Value where test > 0, else 0."""
+        zero = self.vector(0)
+        return self.b.select(self.b.fcmp_ordered(">", test, zero), value, zero)
+
+    def bit(self, number: ir.Value, index: int) -> ir.Value:
+        """Return whether this bit of an int64 is set."""
+        return self.b.trunc(self.b.lshr(number, INT(index)), ir.IntType(1))
+
+    def select(self, condition: ir.Value, yes: ir.Value, no: ir.Value) -> ir.Value:
+        """Yes if the condition (one bit) holds, else no."""
+        return self.b.select(condition, yes, no)
+
+    def transpose(self, rows: Sequence[ir.Value]) -> list[ir.Value]:
+        """Transpose 16 vectors: four perfect shuffles."""
+        half, rows = LANES // 2, list(rows)
+        low = [lane // 2 + LANES * (lane % 2) for lane in range(LANES)]
+        for _ in range(4):
+            pairs = [(rows[i], rows[i + half]) for i in range(half)]
+            rows = [self.shuffle(a, b, [lane + part for lane in low]) for a, b in pairs for part in (0, half)]
+        return rows
+
+    def copy(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
+        """Copy count floats between arrays that do not overlap."""
+        byte = ir.IntType(8).as_pointer()
+        function = self._function("llvm.memcpy.p0.p0.i64", ir.VoidType(), [byte, byte, INT, ir.IntType(1)])
+        ends = [self.b.inttoptr(address, byte) for address in (target, source)]
+        self.b.call(function, [*ends, self.times(4, count), ir.IntType(1)(0)])
+
+    def clear(self, target: ir.Value, count: ir.Value) -> None:
+        """Set count floats to 0."""
+        byte = ir.IntType(8)
+        function = self._function("llvm.memset.p0.i64", ir.VoidType(), [byte.as_pointer(), byte, INT, ir.IntType(1)])
+        self.b.call(function, [self.b.inttoptr(target, byte.as_pointer()), byte(0), self.times(4, count), ir.IntType(1)(0)])
+
+    def loop(self, stop: ir.Value, carried: Sequence[ir.Value], body: Callable) -> list[ir.Value]:
+        """For i in range(stop): carried = body(i, carried); at least once. Returns the final vectors."""
+        b, before = self.b, self.b.block
+        head, done = b.append_basic_block("loop"), b.append_basic_block("done")
+        b.branch(head)
+        b.position_at_end(head)
+        i, phis = b.phi(INT), [b.phi(VECTOR) for _ in carried]
+        after = body(i, phis)
+        i_next = b.add(i, INT(1))
+        for phi, start, value in zip([i, *phis], [INT(0), *carried], [i_next, *after], strict=True):
+            phi.add_incoming(start, before)
+            phi.add_incoming(value, b.block)
+        b.cbranch(b.icmp_signed("<", i_next, stop), head, done)
+        b.position_at_end(done)
+        return after
+
+    def _function(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+        return cgutils.get_or_insert_function(self.b.module, ir.FunctionType(result, arguments), name)
+
+
+def emit(*bodies: Callable) -> Callable:
+    """Make an intrinsic of body(v, *arguments): v is a VectorBuilder, the arguments are int64.
+
+    Of several bodies with the same arguments, the intrinsic runs one: its additional first argument is the number.
+    """
+    signature = inspect.signature(bodies[0])
+    parameters = list(signature.parameters.values())
+    if len(bodies) > 1:
+        parameters.insert(1, inspect.Parameter("which", inspect.Parameter.POSITIONAL_OR_KEYWORD))
+    result = types.void(*[types.int64] * (len(parameters) - 1))
+
+    def codegen(context, builder, _, arguments):
+        if len(bodies) == 1:
+            bodies[0](VectorBuilder(builder), *arguments)
+        else:
+            for number, body in enumerate(bodies):
+                with builder.if_then(builder.icmp_signed("==", arguments[0], INT(number))):
+                    body(VectorBuilder(builder), *arguments[1:])
+        return context.get_dummy_value()
+
+    def typer(typing_context, *arguments):
+        return result, codegen
+
+    typer.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # numba asks for it
+    return intrinsic(typer)
+
+
+# Pieces that several kernels use.
+
+
+def multiply_add(v, column, row, sums):
+    """Update a register tile: sums[r, n] += column[r] * row[n], column given as pointers to scalars."""
+    result = []
+    for r, pointer in enumerate(column):
+        scalar = v.broadcast(pointer)
+        result += [v.fma(scalar, vector, sums[r * len(row) + n]) for n, vector in enumerate(row)]
+    return result
+
+
+@emit
+def clear(v, address, count):
+    """Set count floats to 0."""
+    v.clear(address, count)
+
+
+@emit
+def add_to_double(v, part, sums, count):
+    """Sums (float64) += part (float32); part = 0."""
+
+    def step(i, carried):
+        here = v.times(LANES, i)
+        source, target = v.at(part, here), v.at(v.at(sums, here), here)
+        v.store(v.b.fadd(v.load(target, WIDE), v.b.fpext(v.load(source), WIDE)), target)
+        v.store(v.vector(0), source)
+        return carried
+
+    v.loop(v.b.udiv(count, INT(LANES)), [], step)

@@ -1,0 +1,199 @@
+"""Convolutions that normalise what they read, and mask and sum what they write. `reference.fused` defines them.
+
+A training step of a batch-normalised network made of these reads and writes each activation as few times as possible:
+forward, `conv2d_moments` reads the output y of the layer below through batch norm and ReLU, and returns its own with its
+statistics; backward, `fused_weight_grad` and `masked_input_grad` read dz and y through batch norm's gradient, and the
+latter leaves dz of the layer below with the sums that its batch norm asks for. Activations without a residual, and
+gradients dy, are never stored.
+
+Only `winograd` fuses; for other shapes the passes of `norm` run before and after the convolution, with the same result.
+"""
+
+import numpy as np
+
+from ..operands import Below, Normalised, NormGradient
+from . import winograd
+from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
+from .memory import aligned_empty
+from .norm import batch_norm_stats, fast, run
+from .recipes import (
+    BIAS_RELU,
+    MASK_BIAS,
+    MASK_BY_NORM,
+    MASK_BY_OUTPUT,
+    MASK_BY_OUTPUT_ADD,
+    MOMENTS,
+    NORM_ADD_RELU,
+    NORM_GRADIENT,
+    NORM_RELU,
+)
+from .winograd import AS_IT_IS, Epilogue, Prologue
+
+__all__ = [
+    "conv2d_bias_relu",
+    "conv2d_moments",
+    "fused_input_grad",
+    "fused_weight_grad",
+    "masked_input_grad",
+    "norm_conv2d_moments",
+    "norm_gradient",
+    "norm_relu",
+    "relu_mask",
+]
+
+
+def norm_relu(x: Normalised, out=None):
+    """relu(scale * y + shift [+ residual])."""
+    if fast(x.y, x.residual, out):
+        inputs, recipe = ((x.y,), NORM_RELU) if x.residual is None else ((x.y, x.residual), NORM_ADD_RELU)
+        return run(recipe, inputs, (x.scale, x.shift), out)[0]
+    a = np.multiply(x.y, x.scale, out=aligned_empty(x.y.shape, x.y.dtype) if out is None else out)
+    a += x.shift
+    if x.residual is not None:
+        a += x.residual
+    return np.maximum(a, 0, out=a)
+
+
+def norm_gradient(dy: NormGradient, out=None):
+    """p * dz + q * y + r."""
+    if fast(dy.dz, dy.y, out):
+        return run(NORM_GRADIENT, (dy.dz, dy.y), (dy.p, dy.q, dy.r), out)[0]
+    result = np.multiply(dy.dz, dy.p, out=aligned_empty(dy.y.shape, dy.y.dtype) if out is None else out)
+    result += dy.q * dy.y
+    result += dy.r
+    return result
+
+
+def relu_mask(da, below: Below, out=None):
+    """Gradient dz behind the ReLU of the layer below, and its sums (2, C), float64. Returns dz, sums."""
+    recipe, others, coefficients = mask(below)
+    if recipe and fast(da, *others, out):
+        return run(recipe, (da, *others), coefficients, out)
+    a = below.scale * below.y + below.shift if below.a is None else below.a
+    dz = np.where(a > 0, da if below.skip is None else da + below.skip, da.dtype.type(0))
+    rows, sums = dz.reshape(-1, dz.shape[-1]), np.zeros((2, dz.shape[-1]))
+    sums[0] = rows.sum(0, dtype=np.float64)
+    if below.y is not None:
+        centred = (below.y - below.mean).reshape(rows.shape)
+        sums[1] = np.einsum("mc,mc->c", rows, centred, dtype=np.float64)
+    if out is not None:
+        out[...] = dz
+    return dz if out is None else out, sums
+
+
+def conv2d_bias_relu(x, weight, bias, stride, padding, out=None):
+    """relu(conv2d(x) + bias)."""
+    if fuses(x, weight.shape, stride, padding):
+        y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
+        winograd.conv2d(x, np.ascontiguousarray(weight), y, epilogue=Epilogue(BIAS_RELU, table(bias)))
+        return y
+    y = conv2d(x, weight, None, stride, padding, out)
+    if fast(y):
+        return run(BIAS_RELU, (y,), (bias,), y)[0]
+    y += bias
+    return np.maximum(y, 0, out=y)
+
+
+def conv2d_moments(x, weight, stride, padding, out=None):
+    """Convolve an array or a Normalised; returns y, and its mean and variance over the batch."""
+    source = x.y if isinstance(x, Normalised) else x
+    if not fuses(source, weight.shape, stride, padding, whole_tiles=True):
+        y = conv2d(norm_relu(x) if isinstance(x, Normalised) else x, weight, None, stride, padding, out)
+        return y, *batch_norm_stats(y)
+    if isinstance(x, Normalised) and x.residual is not None:
+        return norm_conv2d_moments(x, weight, stride, padding, out)[1:]
+    prologue = Prologue(NORM_RELU, table=table(x.scale, x.shift)) if isinstance(x, Normalised) else AS_IT_IS
+    return winograd_moments(source, weight, prologue, out)
+
+
+def norm_conv2d_moments(x: Normalised, weight, stride, padding, out=None):
+    """`conv2d_moments` that also keeps the activation; returns a, y, mean, var."""
+    if x.residual is None or not fuses(x.y, weight.shape, stride, padding, whole_tiles=True):
+        a = norm_relu(x)
+        return a, *conv2d_moments(a, weight, stride, padding, out)
+    a = aligned_empty(x.y.shape)
+    prologue = Prologue(NORM_ADD_RELU, np.ascontiguousarray(x.residual), table(x.scale, x.shift), kept=a)
+    return a, *winograd_moments(x.y, weight, prologue, out)
+
+
+def fused_weight_grad(x, dy, kernel_size, stride, padding, out=None):
+    """Gradient in the weights, of an array or a Normalised x, and an array or a NormGradient dy."""
+    source = x.y if isinstance(x, Normalised) else x
+    dz = dy.dz if isinstance(dy, NormGradient) else dy
+    shape = (*kernel_size, source.shape[3], dz.shape[3])
+    if not fuses(source, shape, stride, padding) or (isinstance(x, Normalised) and x.residual is not None):
+        x = norm_relu(x) if isinstance(x, Normalised) else x
+        dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
+        return conv2d_weight_grad(x, dy, kernel_size, stride, padding, out)
+    prologue = Prologue(NORM_RELU, table=table(x.scale, x.shift)) if isinstance(x, Normalised) else AS_IT_IS
+    dw = aligned_empty(shape) if out is None else out
+    return winograd.conv2d_weight_grad(source, np.ascontiguousarray(dz), dw, prologue, gradient_prologue(dy))
+
+
+def fused_input_grad(dy, weight, x_shape, stride, padding, out=None):
+    """Gradient in the input, of an array or a NormGradient dy."""
+    dz = dy.dz if isinstance(dy, NormGradient) else dy
+    if not fuses(dz, weight.shape, stride, padding):
+        dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
+        return conv2d_input_grad(dy, weight, x_shape, stride, padding, out)
+    dx = aligned_empty(tuple(x_shape)) if out is None else out
+    winograd.conv2d_input_grad(dz, np.ascontiguousarray(weight), dx, gradient_prologue(dy))
+    return dx
+
+
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below, out=None):
+    """`fused_input_grad`, then `relu_mask`; returns dz of the layer below, and its sums (2, C)."""
+    dz = dy.dz if isinstance(dy, NormGradient) else dy
+    recipe, _, coefficients = mask(below)
+    if recipe is None or not fuses(dz, weight.shape, stride, padding, whole_tiles=True):
+        dx = fused_input_grad(dy, weight, x_shape, stride, padding, out)
+        return relu_mask(dx, below, dx)
+    dx = aligned_empty(tuple(x_shape)) if out is None else out
+    arrays = (None if array is None else np.ascontiguousarray(array) for array in (below.y, below.a, below.skip))
+    epilogue = Epilogue(recipe, table(*coefficients), *arrays)
+    sums = winograd.conv2d_input_grad(dz, np.ascontiguousarray(weight), dx, gradient_prologue(dy), epilogue)
+    return dx, sums
+
+
+def mask(below: Below):
+    """Return the recipe for what lies below (None if there is none), its inputs beside da, its coefficients."""
+    if below.a is None:
+        return (MASK_BY_NORM, (below.y,), (below.scale, below.shift, below.mean)) if below.skip is None else (None, (), ())
+    if below.y is None:
+        return (MASK_BIAS, (below.a,), ()) if below.skip is None else (None, (), ())
+    if below.skip is None:
+        return MASK_BY_OUTPUT, (below.y, below.a), (below.mean,)
+    return MASK_BY_OUTPUT_ADD, (below.y, below.a, below.skip), (below.mean,)
+
+
+def fuses(x, weight_shape, stride, padding, whole_tiles=False):
+    """Whether winograd convolves x so; whole_tiles: with sums or a kept activation, for which H must divide by 4."""
+    if whole_tiles and x.shape[1] % 4:
+        return False
+    return x.flags.c_contiguous and algorithm(x.shape, weight_shape, stride, padding, x.dtype) == "winograd"
+
+
+def winograd_moments(x, weight, prologue, out):
+    """Convolve with moments; returns y, mean, var."""
+    y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
+    first, second = winograd.conv2d(x, np.ascontiguousarray(weight), y, prologue, Epilogue(MOMENTS))
+    m = y.size // y.shape[3]
+    mean = first / m
+    return y, mean.astype(y.dtype), np.maximum(second / m - mean * mean, 0).astype(y.dtype)
+
+
+def gradient_prologue(dy):
+    """Return the prologue that reads dy."""
+    if isinstance(dy, NormGradient):
+        return Prologue(NORM_GRADIENT, np.ascontiguousarray(dy.y), table(dy.p, dy.q, dy.r))
+    return AS_IT_IS
+
+
+def table(*coefficients):
+    """Coefficients (C,) as rows of an aligned array."""
+    if not coefficients:
+        return None
+    result = aligned_empty((len(coefficients), coefficients[0].size))
+    for row, coefficient in zip(result, coefficients, strict=True):
+        row[...] = coefficient
+    return result

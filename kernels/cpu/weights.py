@@ -1,0 +1,53 @@
+"""Rearranging weights, for kernels that read them in another order.
+
+Symbols: w (taps, C, K) is a kernel (Kh, Kw, C, K) of C input and K output channels.
+"""
+
+from numba import prange
+
+from .emit import INT, LANES, emit, kernel
+
+FLOAT = 4  # bytes
+
+
+@emit
+def rotate_tap(v, w, C, K, out):
+    """One tap of the weights, w (16, K) of (C, K) -> out (K, 16) of (K, C): a row of 16x16 blocks transposed."""
+
+    def step(k, carried):
+        block = [v.load(v.at(w, v.times(c, K), v.times(LANES, k))) for c in range(LANES)]
+        for n, row in enumerate(v.transpose(block)):
+            v.store(row, v.at(out, v.b.mul(v.b.add(v.times(LANES, k), INT(n)), C)))
+        return carried
+
+    v.loop(v.b.udiv(K, INT(LANES)), [], step)
+
+
+@emit
+def copy_vectors(v, src, src_step, dst, dst_step, count):
+    """Copy count vectors that lie a step apart."""
+
+    def step(i, carried):
+        v.store(v.load(v.at(src, v.b.mul(i, src_step))), v.at(dst, v.b.mul(i, dst_step)))
+        return carried
+
+    v.loop(count, [], step)
+
+
+@kernel
+def rotate_weights(w, taps, C, K, out):
+    """w (taps, C, K) -> out (taps, K, C), the taps in reverse order."""
+    for row in prange(taps * C // LANES):
+        tap, c = row // (C // LANES), row % (C // LANES) * LANES
+        rotate_tap(w + FLOAT * (tap * C + c) * K, C, K, out + FLOAT * ((taps - 1 - tap) * C * K + c))
+
+
+@kernel
+def pack_weights(w, taps, C, K, panel, packed):
+    """w (Kh*Kw, C, K) -> packed (K / panel, taps, C, panel)."""
+    count = taps.size
+    for row in prange(K // panel * count):
+        k, tap = row // count * panel, row % count
+        for part in range(0, panel, LANES):
+            here = w + FLOAT * (taps[tap] * C * K + k + part)
+            copy_vectors(here, K, packed + FLOAT * (row * C * panel + part), panel, C)

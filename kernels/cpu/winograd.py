@@ -1,0 +1,528 @@
+"""Winograd convolution F(4x4, 3x3): 3x3 kernels, stride 1, padding 1, float32, channels in multiples of 16.
+
+4x4 output pixels are computed from a 6x6 tile of the input with 36 multiplications, not 144. With d a tile, g a kernel,
+Y its outputs and o the elementwise product (Lavin and Gray, 2015, arXiv:1509.09308)::
+
+    forward           Y  = A^T [ (G g G^T) o (B^T d B) ] A     summed over input channels
+    input gradient    the same on dY, with g rotated by 180 degrees and its channels swapped
+    weight gradient   dg = G^T [ (B^T d B) o (A dY A^T) ] G    summed over tiles: forward's transpose in g
+
+A 2-D transform is a vertical 1-D one, then a horizontal one, and that is the blocking. A block is a few *tile rows* (4
+rows of an image). The vertical transform runs over whole rows, which neighbouring tiles share; then, for each of the 6
+rows that it gives, the horizontal transform, 6 products (tiles x C times C x K) and the horizontal inverse pass through
+buffers of a few KiB. While a block multiplies, it prefetches the rows of the next one.
+
+The arrays have no borders: a row outside the image is read from a row of zeros, and the buffers' outer columns are zero.
+
+While the vertical transform reads rows, it may compute them from others (a *prologue*: batch norm or its gradient);
+while its inverse writes rows, it may mask and sum them (an *epilogue*). `fused` says what they are good for.
+
+Error against float64, relative, for normal data: 1e-6 (16 channels) to 5e-6 (512).
+
+Symbols
+-------
+N, H, W, C, K    images, rows, columns, channels of the input, channels of the output
+S                tiles in a tile row: W / 4, rounded up
+B, T             tile rows in a block; tiles in it, rounded up to a multiple of 8
+i, j             row and column of a transformed tile, 0..5
+u, v, m          transformed kernels, transformed tiles of the input, their products
+chunk            16 channels: the buffers are laid out (..., chunk, pixel or tile, 16)
+plane            one of the 6 rows or columns of a buffer
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_num_threads, prange
+
+from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add
+from .memory import address, aligned_empty, aligned_zeros, whole
+from .recipes import (
+    BIAS,
+    BIAS_RELU,
+    MASK_BIAS,
+    MASK_BY_NORM,
+    MASK_BY_OUTPUT,
+    MASK_BY_OUTPUT_ADD,
+    MOMENTS,
+    NORM_ADD_RELU,
+    NORM_GRADIENT,
+    NORM_RELU,
+    SAME,
+    Recipe,
+)
+from .weights import rotate_weights
+
+GAP = 16  # floats between planes: those 4096 bytes apart would share one set of the L1 cache
+FLOAT, DOUBLE = 4, 8  # bytes
+
+# Tiles in a block: more reuse the transformed weights more often, fewer stay in the L1 cache.
+FORWARD_TILES, GRADIENT_TILES, WIDE_TILES = 16, 16, 32
+
+# What the vertical transform may compute of the rows that it reads, and its inverse of those that it writes. The kernels
+# know a recipe by its place here.
+PROLOGUES = (SAME, NORM_RELU, NORM_ADD_RELU, NORM_GRADIENT)
+DY_PROLOGUES = (SAME, NORM_GRADIENT)
+EPILOGUES = (SAME, BIAS, BIAS_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT, MASK_BY_OUTPUT_ADD)
+
+
+# The 1-D transforms, for the points 0, 1, -1, 2, -2 and infinity: functions of v, a VectorBuilder, and a list of vectors.
+
+
+def image(v, d):
+    """B^T, 6 -> 6."""
+    a, b, c, e = v.fma(-4, d[2], d[4]), v.fma(-4, d[1], d[3]), v.sub(d[4], d[2]), v.sub(d[3], d[1])
+    first, last = v.fma(4, d[0], v.fma(-5, d[2], d[4])), v.fma(4, d[1], v.fma(-5, d[3], d[5]))
+    return [first, v.add(a, b), v.sub(a, b), v.fma(2, e, c), v.fma(-2, e, c), last]
+
+
+def output(v, m):
+    """A^T, 6 -> 4."""
+    s, d, s2, d2 = v.add(m[1], m[2]), v.sub(m[1], m[2]), v.add(m[3], m[4]), v.sub(m[3], m[4])
+    return [v.add(v.add(m[0], s), s2), v.fma(2, d2, d), v.fma(4, s2, s), v.add(v.fma(8, d2, d), m[5])]
+
+
+def output_gradient(v, y):
+    """A, 4 -> 6."""
+    a, b, c, e = v.add(y[0], y[2]), v.add(y[1], y[3]), v.fma(4, y[2], y[0]), v.fma(4, y[3], y[1])
+    return [y[0], v.add(a, b), v.sub(a, b), v.fma(2, e, c), v.fma(-2, e, c), y[3]]
+
+
+def weight(v, g):
+    """G, 3 -> 6."""
+    a, b = v.mul(-1 / 6, v.add(g[0], g[2])), v.fma(1 / 24, g[0], v.mul(1 / 6, g[2]))
+    c, d = v.mul(1 / 6, g[1]), v.mul(1 / 12, g[1])
+    return [v.mul(1 / 4, g[0]), v.sub(a, c), v.add(a, c), v.add(b, d), v.sub(b, d), g[2]]
+
+
+def weight_gradient(v, u):
+    """G^T, 6 -> 3."""
+    s, d, s2, d2 = v.add(u[1], u[2]), v.sub(u[2], u[1]), v.add(u[3], u[4]), v.sub(u[3], u[4])
+    outer = v.fma(-1 / 6, s, v.mul(1 / 4, u[0]))
+    return [v.fma(1 / 24, s2, outer), v.fma(1 / 12, d2, v.mul(1 / 6, d)), v.fma(1 / 6, s2, v.fma(-1 / 6, s, u[5]))]
+
+
+def rows_transform(network, size, recipe):
+    """Vertical transform of `size` rows of one chunk, some of them outside the image, of what a recipe makes of them.
+
+    Row r of the recipe's inputs lies at x + r * pitch (and x2 + ...); bit r of `inside` says whether it is in the image. If
+    not, the inputs are read at `zeros` and the last coefficient, the constant term, is zero: so is the row. The table
+    holds the coefficients, C floats apart. Results go to dst, a plane apart. The values of rows 1 to 4, those that belong
+    to this tile row, are also stored at `kept` if the recipe adds a residual: the sum is needed again.
+    """
+
+    def body(v, x, x2, kept, pitch, inside, zeros, table, C, dst, plane, count):
+        table = [v.load(v.at(table, v.times(i, C))) for i in range(recipe.coefficients)]
+        within = [v.bit(inside, r) for r in range(size)]
+        tables = [[*table[:-1], v.select(bit, table[-1], v.vector(0))] if table else [] for bit in within]
+        sources = [
+            [v.select(within[r], v.at(array, v.times(r, pitch)), v.pointer(zeros)) for r in range(size)]
+            for array in (x, x2)[: recipe.inputs]
+        ]
+
+        def step(p, carried):
+            here = v.b.mul(p, C)
+            inputs = [[v.load(v.at(rows[r], here)) for rows in sources] for r in range(size)]
+            values = [recipe.function(v, inputs[r], tables[r])[0] for r in range(size)]
+            if recipe is NORM_ADD_RELU:
+                for r in range(1, 5):
+                    v.store(values[r], v.at(kept, v.times(r, pitch), here))
+            for n, value in enumerate(network(v, values)):
+                v.store(value, v.at(dst, v.times(n, plane), v.times(LANES, p)))
+            return carried
+
+        v.loop(count, [], step)
+
+    return body
+
+
+image_rows = emit(*(rows_transform(image, 6, recipe) for recipe in PROLOGUES))
+output_gradient_rows = emit(*(rows_transform(output_gradient, 4, recipe) for recipe in DY_PROLOGUES))
+
+
+def tiles_transform(network, size, step_in, step_out):
+    """Horizontal transform of count tiles of one chunk: tile t starts at src + 16 * step_in * t.
+
+    Forward transforms read neighbouring pixels and write planes; the inverse reads planes and writes pixels.
+    """
+    inverse = step_out > 1
+
+    def body(v, src, dst, plane, count):
+        def step(t, carried):
+            source, target = (v.at(a, v.times(LANES * s, t)) for a, s in ((src, step_in), (dst, step_out)))
+            values = [v.load(v.at(source, v.times(n, plane) if inverse else LANES * n)) for n in range(size)]
+            for n, value in enumerate(network(v, values)):
+                v.store(value, v.at(target, LANES * n if inverse else v.times(n, plane)))
+            return carried
+
+        v.loop(count, [], step)
+
+    return body
+
+
+image_tiles = emit(tiles_transform(image, 6, 4, 1))
+output_gradient_tiles = emit(tiles_transform(output_gradient, 4, 4, 1))
+output_tiles = emit(tiles_transform(output, 6, 1, 4))
+
+
+def rows_inverse(recipe):
+    """Vertical inverse of one tile row of one chunk, and what a recipe makes of its results.
+
+    Output row r goes to y + r * pitch; the recipe's other inputs lie at the same offset. Bit r of `inside` says whether the
+    row is in the image; if not, it goes to `dump`. Sums are added to `part`, K floats apart.
+    """
+
+    def body(v, src, plane, y, pitch, inside, dump, K, y_below, a_below, skip, table, part, count):
+        table = [v.load(v.at(table, v.times(i, K))) for i in range(recipe.coefficients)]
+        cells = [v.at(part, v.times(i, K)) for i in range(recipe.terms)]
+        targets = [v.select(v.bit(inside, r), v.at(y, v.times(r, pitch)), v.pointer(dump)) for r in range(4)]
+        arrays = (a_below,) if recipe is MASK_BIAS else (y_below, a_below, skip)[: recipe.inputs - 1]
+        sources = [[v.at(array, v.times(r, pitch)) for r in range(4)] for array in arrays]
+
+        def step(p, sums):
+            here, more = v.b.mul(p, K), []
+            values = [v.load(v.at(src, v.times(n, plane), v.times(LANES, p))) for n in range(6)]
+            for r, value in enumerate(output(v, values)):
+                value, terms = recipe.function(v, [value, *(v.load(v.at(rows[r], here)) for rows in sources)], table)
+                v.store(value, v.at(targets[r], here))
+                more.append(terms)
+            return [v.add(old, v.total(new)) for old, new in zip(sums, zip(*more, strict=True), strict=True)]
+
+        for cell, value in zip(cells, v.loop(count, [v.load(cell) for cell in cells], step), strict=True):
+            v.store(value, cell)
+
+    return body
+
+
+output_rows = emit(*(rows_inverse(recipe) for recipe in EPILOGUES))
+
+
+def product_of_chunks(vectors, unroll):
+    """m[r, 0 : 16 vectors] = sum over the channels of v[r] * u, for ROWS tiles r; v, m and u in chunks."""
+    rows = ROWS
+
+    def body(v, a, a_chunk, b, out, out_chunk, chunks):
+        def along_chunks(c, sums):
+            scalars, panel = v.at(a, v.b.mul(c, a_chunk)), v.at(b, v.times(LANES * LANES * vectors, c))
+
+            def along_channels(i, sums):
+                for s in range(unroll):
+                    row = [v.load(v.at(panel, v.times(unroll * LANES * vectors, i), LANES * (s * vectors + n)))
+                           for n in range(vectors)]  # fmt: skip
+                    column = [v.at(scalars, v.times(unroll, i), LANES * r + s) for r in range(rows)]
+                    sums = multiply_add(v, column, row, sums)
+                return sums
+
+            return v.loop(INT(LANES // unroll), sums, along_channels)
+
+        for n, value in enumerate(v.loop(chunks, [v.vector(0)] * (rows * vectors), along_chunks)):
+            v.store(value, v.at(out, v.times(n % vectors, out_chunk), LANES * (n // vectors)))
+
+    return body
+
+
+def product_of_tiles(rows, vectors):
+    """du[r, 0 : 16 vectors] += sum over the tiles of v[r] * dy, for so many of a chunk's input channels r."""
+    unroll = 4
+
+    def body(v, a, b, b_chunk, out, out_row, tiles):
+        cells = [v.at(out, v.times(n // vectors, out_row), LANES * (n % vectors)) for n in range(rows * vectors)]
+
+        def step(i, sums):
+            here = v.times(unroll * LANES, i)
+            for t in range(unroll):
+                row = [v.load(v.at(b, v.times(n, b_chunk), here, LANES * t)) for n in range(vectors)]
+                sums = multiply_add(v, [v.at(a, here, LANES * t + r) for r in range(rows)], row, sums)
+            return sums
+
+        sums = v.loop(v.b.udiv(tiles, INT(unroll)), [v.vector(0)] * (rows * vectors), step)
+        for cell, value in zip(cells, sums, strict=True):  # added last: less rounding than first
+            v.store(v.add(v.load(cell), value), cell)
+
+    return body
+
+
+# First argument: 1 where the channels of the output are a multiple of VECTORS chunks, else 0.
+# Unrolled by 16, LLVM would load so much ahead in the wide one that it runs out of registers.
+product = emit(product_of_chunks(1, 16), product_of_chunks(VECTORS, 4))
+product_over_tiles = emit(product_of_tiles(2 * ROWS, 1), product_of_tiles(ROWS, VECTORS))
+
+
+def prefetch_floats(write):
+    """Ask for count floats to be brought into the L2 cache."""
+
+    def body(v, address, count):
+        def step(i, carried):
+            v.prefetch(v.at(address, v.times(LANES, i)), write)
+            return carried
+
+        v.loop(v.b.udiv(v.b.add(count, INT(LANES - 1)), INT(LANES)), [], step)
+
+    return body
+
+
+fetch, fetch_to_write = emit(prefetch_floats(False)), emit(prefetch_floats(True))
+
+
+@emit
+def weight_transform(v, w, tap, u, plane):
+    """u = G g G^T of 16 kernels g; the 9 taps lie `tap` floats apart, the 36 results a plane apart."""
+    columns = [weight(v, [v.load(v.at(w, v.times(3 * kh + kw, tap))) for kh in range(3)]) for kw in range(3)]
+    for i in range(6):
+        for j, value in enumerate(weight(v, [column[i] for column in columns])):
+            v.store(value, v.at(u, v.times(6 * i + j, plane)))
+
+
+@emit
+def weight_gradient_transform(v, du, plane, thread, threads, dw, tap):
+    """dw = G^T [sum of the threads' du] G, for 16 kernels."""
+
+    def total(n):
+        cell = v.at(du, v.times(n, plane))
+        return v.loop(threads, [v.vector(0)], lambda t, s: [v.add(s[0], v.load(v.at(cell, v.b.mul(t, thread))))])[0]
+
+    columns = [weight_gradient(v, [total(6 * i + j) for i in range(6)]) for j in range(6)]
+    for kh in range(3):
+        for kw, value in enumerate(weight_gradient(v, [column[kh] for column in columns])):
+            v.store(value, v.at(dw, v.times(3 * kh + kw, tap)))
+
+
+@kernel
+def transform_weights(w, C, K, panel, u):
+    """w (3, 3, C, K) -> u (6, 6, K / panel, C, panel)."""
+    for c in prange(C):
+        for k in range(0, K, LANES):
+            there = (k // panel * C + c) * panel + k % panel
+            weight_transform(w + FLOAT * (c * K + k), C * K, u + FLOAT * there, C * K)
+
+
+@kernel
+def convolve(
+    N, H, W, C, K, B, T, IN, OUT, V, M, threads, prologue, x, x2, kept, before, u,
+    epilogue, y, y_below, a_below, skip, after, sums, zeros, scratch, scratch_size,
+):  # fmt: skip
+    """y (N, H, W, K) = epilogue(convolution of prologue(x (N, H, W, C)) with the transformed weights u).
+
+    x2 and kept are like x; y_below, a_below and skip like y; before and after are tables of coefficients; sums is
+    (threads, 2, K), float64. All arrays are addresses, 0 where the prologue or the epilogue has no use for one.
+    """
+    S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
+    blocks, panel = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES
+    # What to prefetch, of inputs and of outputs, during one of a block's six steps.
+    sixth_in, sixth_out = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
+    for t in prange(threads):
+        rows_in = scratch + FLOAT * t * scratch_size
+        rows_out = rows_in + FLOAT * 6 * IN
+        tiles = rows_out + FLOAT * 6 * OUT
+        products = tiles + FLOAT * 6 * V
+        part = products + FLOAT * 6 * M
+        dump = part + FLOAT * 2 * K
+        clear(rows_in, 6 * IN)
+        clear(part, 2 * K)
+        clear(sums + DOUBLE * t * 2 * K, 4 * K)
+        for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+            rows = min(B, tile_rows - block * B)
+            for b in range(rows):
+                n, h = divmod(block * B + b, (H + 3) // 4)
+                inside = 0
+                for r in range(6):
+                    inside |= (0 <= 4 * h - 1 + r < H) << r
+                for c in range(0, C, LANES):
+                    here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
+                    there = rows_in + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
+                    image_rows(
+                        prologue, x + here, x2 + here, kept + here, W * C, inside, zeros, before + FLOAT * c, C,
+                        there, IN, W,
+                    )  # fmt: skip
+            for i in range(6):
+                then = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_in)
+                now = FLOAT * (block * B * 4 * W * K + i * sixth_out)
+                #
+                fetch_to_write(y + now, sixth_out)
+                # Of the operands that may be missing, only the address tells.
+                if x2:
+                    fetch(x2 + then, sixth_in)
+                if kept:
+                    fetch_to_write(kept + then, sixth_in)
+                if y_below:
+                    fetch(y_below + now, sixth_out)
+                if a_below:
+                    fetch(a_below + now, sixth_out)
+                if skip:
+                    fetch(skip + now, sixth_out)
+                for b in range(rows):
+                    for c in range(0, C, LANES):
+                        here = rows_in + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
+                        image_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
+                for j in range(6):
+                    for k in range(0, K, panel):
+                        weights = u + FLOAT * ((6 * i + j) * C * K + k * C)
+                        for m in range(0, rows * S, ROWS):
+                            here = tiles + FLOAT * (j * V + m * LANES)
+                            there = products + FLOAT * (j * M + k * T + m * LANES)
+                            product(wide, here, T * LANES, weights, there, T * LANES, C // LANES)
+                for b in range(rows):
+                    for k in range(0, K, LANES):
+                        there = rows_out + FLOAT * (i * OUT + (b * K + k) * 4 * S)
+                        output_tiles(products + FLOAT * (k * T + b * S * LANES), there, M, S)
+            for b in range(rows):
+                n, h = divmod(block * B + b, (H + 3) // 4)
+                inside = (1 << min(4, H - 4 * h)) - 1
+                for k in range(0, K, LANES):
+                    here = rows_out + FLOAT * (b * K + k) * 4 * S
+                    there = FLOAT * ((n * H + 4 * h) * W * K + k)
+                    output_rows(
+                        epilogue, here, OUT, y + there, W * K, inside, dump, K, y_below + there, a_below + there,
+                        skip + there, after + FLOAT * k, part + FLOAT * k, W,
+                    )  # fmt: skip
+            add_to_double(part, sums + DOUBLE * t * 2 * K, 2 * K)
+
+
+@kernel
+def convolve_for_weights(
+    N, H, W, C, K, B, T, IN, DY, V, Z, threads, prologue, x, before, dy_prologue, dy, y, table, du, zeros, scratch,
+    scratch_size,
+):  # fmt: skip
+    """du (threads, 6, 6, C, K) = parts of the transformed weight gradient, of x (N, H, W, C) and dy (N, H, W, K).
+
+    Both are read through a prologue; y is the second input of that of dy, 0 if it has none. All arrays are addresses.
+    """
+    S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
+    blocks, panel, rows_c = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES, ROWS if wide else 2 * ROWS
+    sixth_x, sixth_dy = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
+    for t in prange(threads):
+        rows_x = scratch + FLOAT * t * scratch_size
+        rows_dy = rows_x + FLOAT * 6 * IN
+        tiles_x = rows_dy + FLOAT * 6 * DY
+        tiles_dy = tiles_x + FLOAT * 6 * V
+        clear(rows_x, 6 * (IN + DY + V + Z))
+        clear(du + FLOAT * 36 * t * C * K, 36 * C * K)
+        for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+            for b in range(B):
+                n, h = divmod(block * B + b, (H + 3) // 4)
+                inside = 0  # a tile row beyond the last image has no rows inside: it is zero, and adds nothing
+                if n < N:
+                    for r in range(6):
+                        inside |= (0 <= 4 * h - 1 + r < H) << r
+                for c in range(0, C, LANES):
+                    here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
+                    there = rows_x + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
+                    image_rows(
+                        prologue, x + here, 0, 0, W * C, inside, zeros, before + FLOAT * c, C, there, IN, W
+                    )  # fmt: skip
+                for k in range(0, K, LANES):
+                    here = FLOAT * ((n * H + 4 * h) * W * K + k)
+                    there = rows_dy + FLOAT * (b * K + k) * 4 * S
+                    output_gradient_rows(
+                        dy_prologue, dy + here, y + here, 0, W * K, inside >> 1, zeros, table + FLOAT * k, K,
+                        there, DY, W,
+                    )  # fmt: skip
+            for i in range(6):
+                then_x = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_x)
+                then_dy = FLOAT * ((block + 1) * B * 4 * W * K + i * sixth_dy)
+                fetch(x + then_x, sixth_x)
+                fetch(dy + then_dy, sixth_dy)
+                if y:
+                    fetch(y + then_dy, sixth_dy)
+                for b in range(B):
+                    for c in range(0, C, LANES):
+                        here = rows_x + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
+                        image_tiles(here, tiles_x + FLOAT * (c * T + b * S * LANES), V, S)
+                    for k in range(0, K, LANES):
+                        here = rows_dy + FLOAT * (i * DY + (b * K + k) * 4 * S)
+                        output_gradient_tiles(here, tiles_dy + FLOAT * (k * T + b * S * LANES), Z, S)
+                for j in range(6):
+                    for k in range(0, K, panel):
+                        for c in range(0, C, rows_c):
+                            here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
+                            there = du + FLOAT * (((36 * t + 6 * i + j) * C + c) * K + k)
+                            product_over_tiles(
+                                wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T
+                            )
+
+
+@kernel
+def transform_weight_gradient(du, threads, C, K, dw):
+    """du (threads, 6, 6, C, K) -> dw (3, 3, C, K), summed over the threads in their order."""
+    for c in prange(C):
+        for k in range(0, K, LANES):
+            here = FLOAT * (c * K + k)
+            weight_gradient_transform(du + here, C * K, 36 * C * K, threads, dw + here, C * K)
+
+
+class Prologue(NamedTuple):
+    """What is computed of an operand while it is read: a recipe, its second input and coefficients (n, C)."""
+
+    recipe: Recipe = SAME
+    x2: np.ndarray | None = None
+    table: np.ndarray | None = None
+    kept: np.ndarray | None = None  # NORM_ADD_RELU leaves its value here
+
+
+class Epilogue(NamedTuple):
+    """What is made of a result while it is written: a recipe, its other inputs and coefficients (n, K)."""
+
+    recipe: Recipe = SAME
+    table: np.ndarray | None = None
+    y_below: np.ndarray | None = None
+    a_below: np.ndarray | None = None
+    skip: np.ndarray | None = None
+
+
+AS_IT_IS, JUST_STORE = Prologue(), Epilogue()
+
+
+def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
+    """x (N, H, W, C), weight (3, 3, C, K) -> out (N, H, W, K); returns the epilogue's sums (2, K), float64.
+
+    A prologue that keeps its value, and an epilogue that sums, ask for an H that is a multiple of 4.
+    """
+    (N, H, W, C), K, threads = x.shape, weight.shape[3], get_num_threads()
+    panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
+    u, sums = aligned_empty(36 * C * K), aligned_empty((threads, 2, K), np.float64)
+    transform_weights(address(weight), C, K, panel, address(u))
+    S, B, T = blocking(N, H, W, FORWARD_TILES if max(C, K) <= 64 else WIDE_TILES, threads)
+    IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
+    scratch = aligned_empty((threads, whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES)))
+    zeros = aligned_zeros(W * C)
+    convolve(
+        N, H, W, C, K, B, T, IN, OUT, V, M, threads,
+        PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
+        address(prologue.table), address(u),
+        EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
+        address(epilogue.skip), address(epilogue.table), address(sums), address(zeros), address(scratch),
+        scratch.shape[1],
+    )  # fmt: skip
+    return sums.sum(0)
+
+
+def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
+    """dy (N, H, W, K), weight (3, 3, C, K) -> out (N, H, W, C); returns the epilogue's sums (2, C), float64."""
+    C, K = weight.shape[2:]
+    rotated = aligned_empty((3, 3, K, C))
+    rotate_weights(address(weight), 9, C, K, address(rotated))
+    return conv2d(dy, rotated, out, prologue, epilogue)
+
+
+def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
+    """x (N, H, W, C), dy (N, H, W, K) -> out (3, 3, C, K). Prologues: x SAME or NORM_RELU, dy SAME or NORM_GRADIENT."""
+    (N, H, W, C), K, threads = x.shape, dy.shape[3], get_num_threads()
+    S, B, T = blocking(N, H, W, GRADIENT_TILES if max(C, K) <= 64 else WIDE_TILES, threads)
+    IN, DY, V, Z = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
+    scratch, zeros = aligned_empty((threads, 6 * (IN + DY + V + Z))), aligned_zeros(W * max(C, K))
+    du = aligned_empty((threads, 36, C, K))
+    convolve_for_weights(
+        N, H, W, C, K, B, T, IN, DY, V, Z, threads, PROLOGUES.index(prologue.recipe), address(x),
+        address(prologue.table), DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2),
+        address(dy_prologue.table), address(du), address(zeros), address(scratch), scratch.shape[1],
+    )  # fmt: skip
+    transform_weight_gradient(address(du), threads, C, K, address(out))
+    return out
+
+
+def blocking(N, H, W, tiles, threads):
+    """Tiles in a tile row (S), tile rows in a block (B), tiles in a block (T), for about so many tiles in a block."""
+    S, tile_rows, unit = -(-W // 4), N * -(-H // 4), 8
+    most = max(1, min(2 * tiles // S, -(-tile_rows // threads)))
+    B = max(range(1, most + 1), key=lambda B: (B * S / whole(B * S, unit), -abs(B * S - tiles)))
+    return S, B, whole(B * S, unit)

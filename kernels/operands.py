@@ -1,0 +1,46 @@
+"""Operands that fused kernels take in place of arrays: recipes for an array that is never stored.
+
+Batch norm and ReLU between two convolutions cost passes over memory, each about as long as the convolution itself. A
+convolution that reads ``Normalised`` or ``NormGradient`` computes the pixels on the way in; one that is told what lies
+``Below`` its input masks and sums its result on the way out.
+
+Shapes: y, dz, a, skip, residual (N, H, W, C); scale, shift, mean, p, q, r (C,).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Normalised(NamedTuple):
+    """The activation ``a = relu(scale * y + shift [+ residual])`` of a batch-normalised convolution y."""
+
+    y: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
+    residual: np.ndarray | None = None
+
+
+class NormGradient(NamedTuple):
+    """The gradient ``dy = p * dz + q * y + r`` that batch norm hands down to its convolution's output y."""
+
+    dz: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    q: np.ndarray
+    r: np.ndarray
+
+
+class Below(NamedTuple):
+    """The layer whose activation a convolution reads: how its input gradient da becomes that layer's dz, and which sums.
+
+    ``dz = da [+ skip]`` where ``a > 0``, if a is given, else where ``scale * y + shift > 0``; 0 elsewhere. The sums are
+    those of dz and of dz * (y - mean), or of dz alone (a bias's gradient) where the layer has no y: no batch norm.
+    """
+
+    y: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    shift: np.ndarray | None = None
+    a: np.ndarray | None = None
+    skip: np.ndarray | None = None

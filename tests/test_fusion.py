@@ -1,0 +1,128 @@
+"""Fused chains compute what the textbook layers compute."""
+
+import numpy as np
+import pytest
+
+from incnet import backend
+from incnet.backend import ops
+from incnet.fusion import ConvNormReLU, ConvReLU, FusedSequential, Plain, ResidualBlock, fuse
+from incnet.graph import Graph
+from incnet.layers import BatchNorm2d, Conv2d, MaxPool2d, ReLU, Sequential, residual_block
+from incnet.models import build, make_classifier
+
+CASES = [
+    ("resnet8", (32, 32, 3), "filters"),
+    ("resnet20", (8, 8, 1), "filters"),
+    ("resnet14", (15, 13, 3), "blocks"),
+    ("vgg16", (8, 8, 3), "filters"),
+    ("vgg16-bn", (16, 16, 3), 4),
+]
+
+
+def network(arch, shape, split, dtype, fused):
+    """The whole network with random scales and shifts, fused or not; the same weights either way."""
+    rng = np.random.default_rng(0)
+    graph = Graph(shape, lambda s: make_classifier(s, 10, rng=np.random.default_rng(1), dtype=dtype))
+    for name, subnetwork in build(arch, shape, rng=rng, split=split, dtype=dtype).items():
+        for layer in subnetwork.layers():
+            if isinstance(layer, BatchNorm2d):
+                layer.gamma.data[...] = rng.uniform(0.5, 1.5, layer.gamma.data.shape)
+                layer.beta.data[...] = rng.uniform(-0.5, 0.5, layer.beta.data.shape)
+        graph.insert(name, fuse(subnetwork) if fused else subnetwork)
+    return graph
+
+
+def step(graph, shape, dtype, n=5):
+    """Totals, gradients, state and evaluation after one training pass."""
+    rng = np.random.default_rng(2)
+    x, labels = rng.standard_normal((n, *shape)).astype(dtype), rng.integers(0, 10, n)
+    totals, dlogits = ops.softmax_cross_entropy(graph.forward(x, train=True), labels)
+    graph.backward(dlogits)
+    gradients = {name: p.grad for name, p in graph.named_parameters()}
+    return totals, gradients, graph.state(), graph.forward(x)
+
+
+def difference(a, b):
+    """Relative distance."""
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
+
+
+@pytest.mark.parametrize(("name", "dtype", "tolerance"), [
+    ("reference", np.float64, 1e-12),
+    ("cpu", np.float64, 1e-12),
+    ("cpu", np.float32, 5e-5),
+])  # fmt: skip
+@pytest.mark.parametrize(("arch", "shape", "split"), CASES)
+def test_training_and_evaluation_equal_the_textbook_layers(name, dtype, tolerance, arch, shape, split):
+    before = backend.current()
+    backend.use(name)
+    try:
+        fused, plain = (step(network(arch, shape, split, dtype, f), shape, dtype) for f in (True, False))
+    finally:
+        backend.use(before)
+    assert fused[0][0] == pytest.approx(plain[0][0], rel=tolerance)
+    assert fused[1].keys() == plain[1].keys()
+    for kind in (1, 2):
+        worst = max(plain[kind], key=lambda n: difference(fused[kind][n], plain[kind][n]))
+        assert difference(fused[kind][worst], plain[kind][worst]) < tolerance, worst
+    assert difference(fused[3], plain[3]) < tolerance
+
+
+@pytest.mark.parametrize("arch", ["resnet20", "vgg16-bn"])
+def test_fused_lookahead_leaves_the_prefix_alone(arch):
+    graph = network(arch, (16, 16, 3), "filters", np.float32, fused=True)
+    graph.freeze_prefix(2)
+    before = {name: array.copy() for name, array in graph.state().items() if name.startswith(("S1.", "S2."))}
+    with backend.recording() as calls:
+        step(graph, (16, 16, 3), np.float32)
+    assert all(np.array_equal(array, graph.state()[name]) for name, array in before.items())
+    convolutions = sum(isinstance(layer, Conv2d) for part in graph.suffix for layer in part.layers())
+    assert calls["fused_weight_grad"] == convolutions
+    assert calls["fused_input_grad"] + calls["masked_input_grad"] == convolutions - 1
+    assert all(p.grad is None for part in graph.prefix for p in part.parameters())
+
+
+def test_fused_prefix_on_batch_statistics_is_the_textbook_one():
+    fused, plain = (network("resnet8", (8, 8, 3), "filters", np.float64, f) for f in (True, False))
+    for graph in (fused, plain):
+        graph.frozen_bn = "batch"
+        graph.freeze_prefix(2)
+    outputs = [step(graph, (8, 8, 3), np.float64)[1] for graph in (fused, plain)]
+    for name, gradient in outputs[1].items():
+        if gradient is not None:
+            np.testing.assert_allclose(outputs[0][name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_input_gradient_of_a_fused_chain():
+    rng = np.random.default_rng(0)
+    layers = {"conv": Conv2d(3, 16, 3, padding=1, bias=False, rng=rng, dtype=np.float64)}
+    layers |= {"norm": BatchNorm2d(16, dtype=np.float64), "relu": ReLU(), "pool": MaxPool2d(2)}
+    layers |= {"block": residual_block(16, 32, stride=2, shortcut="B", rng=rng, dtype=np.float64)}
+    plain = Sequential(layers)
+    x = rng.standard_normal((4, 8, 8, 3))
+    dy = rng.standard_normal((4, 2, 2, 32))
+    plain.forward(x, train=True)
+    expected = plain.backward(dy)
+    fused = fuse(plain)
+    fused.forward(x, train=True)
+    np.testing.assert_allclose(fused.backward(dy), expected, rtol=1e-9, atol=1e-12)
+    assert not fused.holds_activations
+    with pytest.raises(RuntimeError, match="nothing to go back through"):
+        fused.backward(dy)
+
+
+def test_plan_finds_the_patterns():
+    rng = np.random.default_rng(0)
+    (first, *_) = build("resnet20", (32, 32, 3), rng=rng).values()
+    fused = fuse(first)
+    assert isinstance(fused, FusedSequential)
+    assert [type(s) for s in fused.steps] == [ConvNormReLU, ResidualBlock, ResidualBlock, ResidualBlock]
+    vgg = build("vgg16", (32, 32, 3), rng=rng)
+    assert [type(s) for s in fuse(vgg["S1"]).steps] == [ConvReLU, ConvReLU, Plain]
+    assert all(type(s) is Plain for s in fuse(vgg["S6"]).steps)
+
+
+def test_names_and_state_are_the_textbook_ones():
+    rng = np.random.default_rng(0)
+    chain = build("resnet8", (8, 8, 1), rng=rng)["S1"]
+    assert fuse(chain).state().keys() == chain.state().keys()
