@@ -69,7 +69,7 @@ class Activation:
         return self.y.shape if self.array is None else self.array.shape  # type: ignore[union-attr]
 
     def below(self, skip: Array | None = None) -> Below | None:
-        """Describe this activation to the convolution that computes its gradient; None if there is no ReLU to mask."""
+        """Describe this activation to the convolution that computes its gradient; None if no ReLU masks it."""
         if self.y is None:
             return Below(a=self.array, skip=skip) if self.rectified else None
         if self.residual is None and skip is None:
@@ -78,7 +78,7 @@ class Activation:
 
 
 class Masked(NamedTuple):
-        """Describe this activation to the convolution that computes its gradient; None if no ReLU is to be masked."""
+    """A gradient behind the ReLU of the step that it goes to, and the sums that its batch norm or bias needs."""
 
     dz: Array
     sums: Array

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import replace
@@ -15,6 +14,7 @@ from incnet import backend
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.growth.run import Run
+from incnet.threads import use_threads
 from incnet.training.checkpoint import CheckpointError
 from incnet.training.folder import RunFolder, RunFolderError
 from incnet.training.loop import NonFiniteError
@@ -40,6 +40,7 @@ def train(config: Config) -> int:
     console = Console(highlight=False)
     device = backend.resolve(config.device)
     backend.use(device)
+    threads = use_threads(config.threads)
     if config.out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         config = replace(config, out=Path("runs") / f"{config.dataset}-{config.arch}-{config.method}-{stamp}")
@@ -50,7 +51,7 @@ def train(config: Config) -> int:
         f"{config.dataset} from {run.dataset.source}: {len(run.train_batches.split):,} training, "
         f"{len(run.validation_batches.split):,} validation, {len(run.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {device} "
-        f"({os.cpu_count()} cores); run folder {folder.path}\n"
+        f"({threads} threads); run folder {folder.path}\n"
         "kernels are compiled on first use (seconds, once)",
         soft_wrap=True,
     )

@@ -67,7 +67,7 @@ def test_summary(finished):
     assert [stage["epochs"] for stage in summary["stages"]] == [2, 2, 2]
     assert summary["stages"][-1]["params"] == summary["params"]
     config = json.loads((finished / "config.json").read_text())
-    assert config["config"]["lr"] == 1e-3
+    assert config["config"]["lr"] == 3e-4
     assert config["environment"]["numpy"] == np.__version__
 
 
