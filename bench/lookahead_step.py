@@ -34,7 +34,7 @@ class LookaheadStep(Comparison):
 def main() -> None:
     """Measure and print."""
     options = tyro.cli(LookaheadStep, prog="python -m bench.lookahead_step")
-    work = Workload(options.arch, options.batch_size, "lookahead", options.subnetwork)
+    work = Workload(options.arch, options.batch_size, "train", options.subnetwork, options.subnetwork - 1)
     report(compare(work, options), options.json)
 
 

@@ -3,9 +3,8 @@
     python -m bench.rivals incnet --arch resnet20 --batch-size 128 --kind train
 
 A training step is everything that training does with a batch: forward with running statistics, loss and accuracy,
-backward, and the update of all trainable parameters. A look-ahead step does the same for sub-network K, on top of the
-frozen ones below it. An evaluation is a forward pass with loss and accuracy. Images and labels are random, the same for
-all rivals.
+backward, and the update of all trainable parameters, on top of frozen sub-networks if there are any. An evaluation is a
+forward pass with loss and accuracy. Images and labels are random, the same for all rivals.
 """
 
 from __future__ import annotations
@@ -38,15 +37,18 @@ class Workload:
 
     Parameters
     ----------
-    kind : {"train", "lookahead", "evaluate"}
-    subnetwork : int
+    kind : {"train", "evaluate"}
+    subnetworks : int
         K: the network is S1 .. SK and its classifier; 0 for all sub-networks.
+    frozen : int
+        How many sub-networks, from the input up, are frozen.
     """
 
     arch: str
     batch_size: int
     kind: str = "train"
-    subnetwork: int = 0
+    subnetworks: int = 0
+    frozen: int = 0
 
     def rival(self, engine: str) -> list[str]:
         """Arguments for ``python`` that start a rival."""
@@ -58,10 +60,9 @@ class Workload:
         rng = np.random.default_rng(0)
         graph = Graph(CIFAR, lambda shape: make_classifier(shape, CLASSES, rng=rng))
         subnetworks = list(build(self.arch, CIFAR, rng=rng).items())
-        for name, subnetwork in subnetworks[: self.subnetwork or None]:
+        for name, subnetwork in subnetworks[: self.subnetworks or None]:
             graph.insert(name, fuse(subnetwork))
-        if self.kind == "lookahead":
-            graph.freeze_prefix(len(graph.subnetworks) - 1)
+        graph.freeze_prefix(self.frozen)
         return graph
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
@@ -147,10 +148,11 @@ def main() -> None:
     parser.add_argument("engine", choices=ENGINES)
     parser.add_argument("--arch", required=True)
     parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--kind", choices=("train", "lookahead", "evaluate"), default="train")
-    parser.add_argument("--subnetwork", type=int, default=0)
+    parser.add_argument("--kind", choices=("train", "evaluate"), default="train")
+    parser.add_argument("--subnetworks", type=int, default=0)
+    parser.add_argument("--frozen", type=int, default=0)
     args = parser.parse_args()
-    work = Workload(args.arch, args.batch_size, args.kind, args.subnetwork)
+    work = Workload(args.arch, args.batch_size, args.kind, args.subnetworks, args.frozen)
     serve(ENGINES[args.engine](work))
 
 

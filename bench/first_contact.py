@@ -1,0 +1,65 @@
+"""Measure how long a newcomer waits for the first training step: with nothing compiled yet, and in the next process.
+
+    python -m bench.first_contact --json -
+
+Each is a whole process, from the start of Python to the end of the step, imports included.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from bench.compare import report
+
+__all__ = ["FirstContact", "measure"]
+
+STEP = "from bench.rivals import Workload, incnet_step; incnet_step(Workload({arch!r}, 128))()"
+
+
+@dataclass(frozen=True)
+class FirstContact:
+    """Measure the time to the end of the first training step."""
+
+    arch: str = "resnet20"
+    """Architecture, as for incnet.train."""
+
+    warm_runs: int = 5
+    """Processes that find the compiled kernels on disk; their median counts."""
+
+    json: Path | None = None
+    """Where to write the result as JSON; - for standard output alone."""
+
+
+def measure(options: FirstContact) -> dict[str, Any]:
+    """Seconds of a cold and of a warm process, as JSON values."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+
+        def seconds() -> float:
+            start = time.perf_counter()
+            command = [sys.executable, "-c", STEP.format(arch=options.arch)]
+            subprocess.run(command, check=True, env=environment)
+            return time.perf_counter() - start
+
+        cold = seconds()
+        warm = sorted(seconds() for _ in range(options.warm_runs))
+    return {"arch": options.arch, "cold_s": round(cold, 2), "warm_s": round(warm[len(warm) // 2], 2)}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = tyro.cli(FirstContact, prog="python -m bench.first_contact")
+    report(measure(options), options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Measure how a training step grows with the batch, the depth and the threads.
+
+python -m bench.scaling --json -
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from bench.compare import report
+from bench.rivals import Workload
+from bench.turns import Timing, take_turns
+
+__all__ = ["Scaling", "measure"]
+
+BATCHES = (32, 64, 128, 256, 512)
+DEPTHS = (20, 32, 44, 56)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Measure how a training step scales."""
+
+    threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Most threads."""
+
+    rounds: int = 8
+    """Turns that each setting takes, of three steps."""
+
+    json: Path | None = None
+    """Where to write the result as JSON; - for standard output alone."""
+
+
+def measure(options: Scaling) -> dict[str, Any]:
+    """Result as JSON values: milliseconds for each batch size and depth, and the speed-up by threads."""
+
+    def run(works: dict[Any, Workload], threads: int) -> dict[Any, Timing]:
+        return take_turns({k: w.rival("incnet") for k, w in works.items()}, threads=threads, rounds=options.rounds)
+
+    batches = run({n: Workload("resnet20", n) for n in BATCHES}, options.threads)
+    depths = run({d: Workload(f"resnet{d}", 128) for d in DEPTHS}, options.threads)
+    counts = sorted({1, options.threads})
+    single = {t: run({t: Workload("resnet20", 128)}, t)[t] for t in counts}
+    return {
+        "us_per_image": {n: round(timing.median_ms / n * 1e3, 1) for n, timing in batches.items()},
+        "ms_by_depth": {d: round(timing.median_ms, 2) for d, timing in depths.items()},
+        "ms_by_threads": {t: round(timing.median_ms, 2) for t, timing in single.items()},
+        "speed_up": round(single[1].median_ms / single[options.threads].median_ms, 2),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    options = tyro.cli(Scaling, prog="python -m bench.scaling")
+    report(measure(options), options.json)
+
+
+if __name__ == "__main__":
+    main()
