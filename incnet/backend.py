@@ -5,6 +5,7 @@ the backend in use::
 
     use("cpu")              # NumPy arrays, numba kernels: the default
     use("reference")        # NumPy arrays, the kernels' plain definitions
+    use("cuda")             # CuPy arrays, CUDA C kernels; "cuda:1" for the second device
 
 Kernels are imported when the backend is first used, so that importing incnet stays quick.
 """
@@ -20,12 +21,27 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BACKENDS", "Array", "DeviceError", "asarray", "asnumpy", "current", "ops", "recording", "resolve", "use"]
+__all__ = [
+    "BACKENDS",
+    "Array",
+    "DeviceError",
+    "asarray",
+    "asnumpy",
+    "current",
+    "device_count",
+    "matmul",
+    "ops",
+    "recorded",
+    "recording",
+    "resolve",
+    "synchronize",
+    "use",
+]
 
 # An array of the backend in use: np.ndarray or cupy.ndarray.
 Array = Any
 
-BACKENDS = {"reference": "incnet.kernels.reference", "cpu": "incnet.kernels.cpu"}
+BACKENDS = {"reference": "incnet.kernels.reference", "cpu": "incnet.kernels.cpu", "cuda": "incnet.kernels.cuda"}
 
 
 class DeviceError(Exception):
@@ -40,10 +56,25 @@ class Ops:
         self._kernels: ModuleType | None = None
         self._calls: Counter[str] | None = None
 
-    def __getattr__(self, kernel: str) -> Callable[..., Any]:
+    @property
+    def kernels(self) -> ModuleType:
+        """The package of kernels, imported on first use."""
         if self._kernels is None:
-            self._kernels = importlib.import_module(BACKENDS[self.name])
-        function = getattr(self._kernels, kernel)
+            self._kernels = importlib.import_module(BACKENDS[self.backend])
+        return self._kernels
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend, without the number of a device."""
+        return self.name.partition(":")[0]
+
+    @property
+    def on_device(self) -> bool:
+        """Whether arrays lie in the memory of a CUDA device."""
+        return self.backend == "cuda"
+
+    def __getattr__(self, kernel: str) -> Callable[..., Any]:
+        function = getattr(self.kernels, kernel)
         if self._calls is None:
             return function
         calls = self._calls
@@ -59,9 +90,19 @@ ops = Ops()
 
 
 def use(name: str) -> None:
-    """Make ``name`` the backend of every later call. Arrays made before stay where they are."""
-    if name not in BACKENDS:
-        raise DeviceError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+    """Make ``name`` the backend of every later call. Arrays made before stay where they are.
+
+    Raises
+    ------
+    DeviceError
+        There is no such backend, or no such device on this machine.
+    """
+    backend, _, index = name.partition(":")
+    if backend not in BACKENDS or (index and not (backend == "cuda" and index.isdecimal())):
+        raise DeviceError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}, or cuda:1 and so on")
+    if backend == "cuda":
+        _check_device(f"backend {name}", int(index or 0))
+        _cupy().cuda.Device(int(index or 0)).use()
     ops.name, ops._kernels = name, None
 
 
@@ -71,22 +112,85 @@ def current() -> str:
 
 
 def resolve(device: str) -> str:
-    """Backend for ``--device`` ``auto``, ``cpu`` or ``gpu``; never a silent fallback from ``gpu``."""
-    if device == "gpu":
-        raise DeviceError("--device gpu: no CUDA device is usable by this version; choose --device cpu or auto")
-    if device not in ("auto", "cpu"):
-        raise DeviceError(f"--device {device}: choose auto, cpu or gpu")
-    return "cpu"
+    """Backend for ``--device`` ``auto``, ``cpu``, ``gpu`` or ``gpu:1``; never a silent fallback from a GPU.
+
+    Raises
+    ------
+    DeviceError
+        No such device, on this machine or at all.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "gpu" and (index.isdecimal() or device == "gpu"):
+        _check_device(f"--device {device}", int(index or 0))
+        return f"cuda:{index}" if index else "cuda"
+    if device == "auto":
+        return "cuda" if device_count() else "cpu"
+    if device == "cpu":
+        return "cpu"
+    raise DeviceError(f"--device {device}: choose auto, cpu, gpu, or gpu:1 for the second GPU")
+
+
+def device_count() -> int:
+    """Number of CUDA devices that CuPy can use; 0 without CuPy. CuPy imports on machines that have no device."""
+    try:
+        cupy = _cupy()
+    except ImportError:
+        return 0
+    try:
+        return cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:  # no driver, or one that is too old
+        return 0
+
+
+def _check_device(asked: str, index: int) -> None:
+    count = device_count()
+    if index < count:
+        return
+    if count:
+        raise DeviceError(f"{asked}: this machine has {count} CUDA device{'s' if count > 1 else ''}, counted from 0")
+    try:
+        _cupy()
+    except ImportError:
+        raise DeviceError(
+            f"{asked}: CuPy is not installed; pip install 'incnet[cuda13]' (or [cuda12]), or choose --device cpu"
+        ) from None
+    raise DeviceError(f"{asked}: no usable CUDA device on this machine; choose --device cpu or auto")
+
+
+def _cupy() -> ModuleType:
+    return importlib.import_module("cupy")
+
+
+# Arrays.
 
 
 def asarray(values: Any, dtype: Any = None) -> Array:
-    """``values`` as an array of the backend in use."""
-    return np.asarray(values, dtype)
+    """``values`` as an array of the backend in use; copied to the device where it lies on the host."""
+    return _cupy().asarray(values, dtype) if ops.on_device else np.asarray(values, dtype)
 
 
 def asnumpy(array: Array) -> np.ndarray:
-    """``array`` in host memory."""
-    return np.asarray(array)
+    """``array`` in host memory. Copying it from a device waits until all work on it is done."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Product of two matrices, either of which may be a transposed view."""
+    return ops.kernels.matmul(a, b) if ops.on_device else a @ b
+
+
+def synchronize() -> None:
+    """Wait until the device has done all that was asked of it; the host's kernels are done when they return."""
+    if ops.on_device:
+        _cupy().cuda.get_current_stream().synchronize()
+
+
+def recorded(function: Callable[[], None]) -> Callable[[], None]:
+    """Return ``function`` in a form that costs little to call again and again.
+
+    On a device that is :class:`incnet.kernels.cuda.Recorded`, with its conditions; elsewhere the function itself.
+    """
+    return ops.kernels.Recorded(function) if ops.on_device else function
 
 
 @contextmanager

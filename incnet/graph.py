@@ -35,7 +35,8 @@ class Graph(Layer):
     subnetworks : dict of str to Layer
         In order, from the input up.
     classifier : Layer
-        Rebuilt by :meth:`insert` where the shape of its input changes.
+        Rebuilt by :meth:`insert` where it no longer fits: for global pooling and a dense layer, where the width or the
+        rank of its input changes, not the size of the image.
     boundary : int
         Number of frozen sub-networks, counted from the input.
     """
@@ -51,7 +52,6 @@ class Graph(Layer):
         self.classifier = make_classifier(input_shape)
         self.boundary = 0
         self._make_classifier = make_classifier
-        self._classifier_input = input_shape
 
     # The two passes.
 
@@ -91,7 +91,7 @@ class Graph(Layer):
         Returns
         -------
         bool
-            Whether the classifier was rebuilt, because the shape of its input has changed.
+            Whether the classifier was rebuilt, because it does not fit on top of the new sub-network.
 
         Raises
         ------
@@ -106,10 +106,17 @@ class Graph(Layer):
             )
         shape = subnetwork.output_shape(self.feature_shape)
         self.subnetworks[name] = subnetwork
-        rebuild = shape != self._classifier_input
+        rebuild = not self._classifier_fits(shape)
         if rebuild:
-            self.classifier, self._classifier_input = self._make_classifier(shape), shape
+            self.classifier = self._make_classifier(shape)
         return rebuild
+
+    def _classifier_fits(self, shape: Shape) -> bool:
+        try:
+            self.classifier.output_shape(shape)
+        except ValueError:
+            return False
+        return True
 
     def freeze_prefix(self, count: int) -> None:
         """Freeze the first ``count`` sub-networks, and only those."""

@@ -32,7 +32,7 @@ class NormGradient(NamedTuple):
 
 
 class Below(NamedTuple):
-    """The layer whose activation a convolution reads: how its input gradient da becomes that layer's dz, and which sums.
+    """The layer whose activation a convolution reads: how the input gradient da becomes that layer's dz.
 
     ``dz = da [+ skip]`` where ``a > 0``, if a is given, else where ``scale * y + shift > 0``; 0 elsewhere. The sums are
     those of dz and of dz * (y - mean), or of dz alone (a bias's gradient) where the layer has no y: no batch norm.

@@ -73,14 +73,15 @@ class Conv2d(Layer):
         return ops.conv2d_input_grad(dy, self.weight.data, x.shape, self.stride, self.padding)
 
     def output_shape(self, shape: Shape) -> Shape:
-        height, width, channels = shape
-        if channels != self.weight.data.shape[2]:
-            raise ValueError(f"Conv2d expects {self.weight.data.shape[2]} channels, the input has {channels}")
-        rows, cols = (
-            (s + 2 * self.padding - k) // self.stride + 1
-            for s, k in zip((height, width), self.kernel_size, strict=True)
-        )
-        return rows, cols, self.weight.data.shape[3]
+        kernel_height, kernel_width, in_channels, out_channels = self.weight.data.shape
+        if len(shape) != 3 or shape[2] != in_channels:
+            raise ValueError(f"Conv2d expects images of {in_channels} channels, the input has shape {shape}")
+        height, width = (s + 2 * self.padding for s in shape[:2])
+        if height < kernel_height or width < kernel_width:
+            raise ValueError(
+                f"Conv2d of {kernel_height} x {kernel_width} pixels does not fit into an input of {shape[:2]}"
+            )
+        return (height - kernel_height) // self.stride + 1, (width - kernel_width) // self.stride + 1, out_channels
 
     def macs(self, shape: Shape) -> int:
         rows, cols, _ = self.output_shape(shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from incnet.backend import Array, ops
+from incnet.backend import Array, asarray, ops
 from incnet.layer import Layer
 
 __all__ = ["Dropout"]
@@ -36,13 +36,14 @@ class Dropout(Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout rate {rate}: choose one in [0, 1)")
         self.rate = rate
-        self.seed = rng.integers(2**63, size=1, dtype=np.uint64)  # on the host, whatever the backend
+        self.seed = asarray(rng.integers(2**63, size=1, dtype=np.uint64))
 
     def forward(self, x: Array, train: bool = False) -> Array:
         if not train:
             return x
         # SplitMix64 spreads neighbouring seeds only after a first scrambling: an odd factor keeps the sequences apart.
-        seed = int(self.seed[0]) * 0xD1342543DE82EF95 % 2**64
+        # An array's product wraps at 2^64, and the seed stays where the backend's arrays are: nothing waits for it.
+        seed = (self.seed * np.uint64(0xD1342543DE82EF95))[0]
         self.seed += np.uint64(1)
         self.keep(seed)
         return ops.dropout(x, self.rate, seed)

@@ -1,7 +1,7 @@
 """Convolution on the CPU: the public functions, and the one place that chooses the algorithm.
 
-Symbols: x (N, H, W, C), weight (Kh, Kw, C, K), y (N, Ho, Wo, K). Every function takes float32 or float64 and returns the
-same; inputs are made contiguous, never changed. `out`, contiguous, receives the result if given.
+Symbols: x (N, H, W, C), weight (Kh, Kw, C, K), y (N, Ho, Wo, K). Every function takes float32 or float64 and returns
+the same; inputs are made contiguous, never changed. `out`, contiguous, receives the result if given.
 
 Error against float64, relative, for normal data in float32: at most 5e-6 by Winograd, 2e-6 otherwise.
 """
@@ -14,6 +14,7 @@ from . import direct, general, winograd
 from .emit import LANES
 from .general import col2im, im2col, output_size
 from .memory import aligned_empty
+from .recipes import BIAS
 
 __all__ = ["algorithm", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col"]
 
@@ -52,7 +53,9 @@ def conv2d(x, weight, bias, stride: int, padding: int, out=None):
     y = aligned_empty(shape, x.dtype) if out is None else out
     match algorithm(x.shape, weight.shape, stride, padding, x.dtype):
         case "winograd":
-            winograd.conv2d(x, weight, y)
+            epilogue = winograd.JUST_STORE if bias is None else winograd.Epilogue(BIAS, np.ascontiguousarray(bias))
+            winograd.conv2d(x, weight, y, epilogue=epilogue)
+            return y
         case "direct":
             direct.conv2d(x, weight, stride, padding, y)
         case _:

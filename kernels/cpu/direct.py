@@ -2,7 +2,8 @@
 
 Convolution is `patches @ weights`, and a patch is Kh *runs* of Kw*C neighbouring floats of the input. So the patches
 are never copied: a register tile of pixels reads its runs in place, from offsets looked up in a table, and holds its
-sums until the whole patch is done. A few images at a time are copied into a buffer with the zeros that padding asks for.
+sums until the whole patch is done. A few images at a time are copied into a buffer, with the zeros that padding asks
+for.
 
 The table makes the kernel general. With stride s, the input gradient is s*s *phases*: the rows (and columns) of dx with
 the same remainder modulo s see the same taps of the kernel, so each phase is a convolution of dy with stride 1, with
@@ -28,9 +29,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
-from .emit import INT, LANES, ROWS, VECTORS, clear, emit, kernel, multiply_add
+from .emit import INT, LANES, ROWS, VECTORS, clear, emit, kernel, multiply_add, numbers
 from .general import output_size
 from .memory import address, aligned_empty, whole
 from .weights import copy_vectors, pack_weights, rotate_weights
@@ -38,6 +39,7 @@ from .weights import copy_vectors, pack_weights, rotate_weights
 FLOAT = 4  # bytes
 L2 = 512 * 1024  # bytes of weights that stay in the L2 cache beside the pixels
 UNROLL = 4
+STEM = 9  # floats of a run of 3 pixels of 3 channels: a register tile of its own for the first layer
 
 
 class Phase(NamedTuple):
@@ -87,22 +89,22 @@ def gradient_geometry(N, H, W, C, Ho, Wo, K, kernel_size, stride, padding, threa
     Row h = stride * i + a - padding of dx sees the taps kh = a, a + stride, ...: row i - n of dy through the n-th one.
     """
 
-    def along(size, kernel, a):
-        taps = np.arange(a, kernel, stride)
+    def along(size, count, a):
+        taps = np.arange(a, count, stride)
         i = np.arange(max(0, -((a - padding) // stride)), (size - 1 - a + padding) // stride + 1)
         # Rotated, the taps are in reverse order: the first belongs to the lowest row of dy.
-        return kernel - 1 - taps[::-1], i - len(taps) + 1, stride * i + a - padding
+        return count - 1 - taps[::-1], i - len(taps) + 1, stride * i + a - padding
 
     kinds = []
-    for axis_size, kernel in zip((H, W), kernel_size, strict=True):
-        kinds.append([along(axis_size, kernel, a) for a in range(min(stride, kernel))])
+    for size, taps in zip((H, W), kernel_size, strict=True):
+        kinds.append([along(size, taps, a) for a in range(min(stride, taps))])
     (top, bottom), (left, right) = (
         (min([0, *(begin.min() for _, begin, _ in kind if begin.size)]),
          max([size, *(begin.max() + len(taps) for taps, begin, _ in kind if begin.size)]))
         for size, kind in zip((Ho, Wo), kinds, strict=True)
     )  # fmt: skip
     Hp, Wp = int(bottom - top), int(right - left)
-    G = group(N, Hp * Wp * K, H * W // stride**2, kernel_size[0] * kernel_size[1] * C * K, threads)
+    G = group(N, Hp * Wp * K, max(1, H * W // stride**2), kernel_size[0] * kernel_size[1] * C * K, threads)
     phases = []
     for row_taps, rows, out_rows in kinds[0]:
         for column_taps, columns, out_columns in kinds[1]:
@@ -150,19 +152,19 @@ def product_of_patches(vectors, unroll):
     return body
 
 
-def product_of_pixels(vectors):
-    """dw[r, 0 : 16 vectors] += sum over the pixels of input * dy, for ROWS neighbouring places r of a patch."""
+def product_of_pixels(rows, vectors):
+    """dw[r, 0 : 16 vectors] += sum over the pixels of input * dy, for so many neighbouring places r of a patch."""
 
     def body(v, src, pixels, count, dy, dw, K):
-        cells = [v.at(dw, v.times(n // vectors, K), LANES * (n % vectors)) for n in range(ROWS * vectors)]
+        cells = [v.at(dw, v.times(n // vectors, K), LANES * (n % vectors)) for n in range(rows * vectors)]
         table = v.b.bitcast(v.at(pixels), INT.as_pointer())
 
         def step(m, sums):
             patch = v.at(src, v.b.load(v.b.gep(table, [m])))
             row = [v.load(v.at(dy, v.times(LANES * vectors, m), LANES * n)) for n in range(vectors)]
-            return multiply_add(v, [v.at(patch, r) for r in range(ROWS)], row, sums)
+            return multiply_add(v, [v.at(patch, r) for r in range(rows)], row, sums)
 
-        for cell, value in zip(cells, v.loop(count, [v.vector(0)] * (ROWS * vectors), step), strict=True):
+        for cell, value in zip(cells, v.loop(count, [v.vector(0)] * (rows * vectors), step), strict=True):
             v.store(v.add(v.load(cell), value), cell)
 
     return body
@@ -172,7 +174,8 @@ def product_of_pixels(vectors):
 multiply_patches = emit(
     *(product_of_patches(vectors, unroll) for vectors in (1, VECTORS) for unroll in (1, UNROLL))
 )
-multiply_pixels = emit(product_of_pixels(1), product_of_pixels(VECTORS))
+# First argument: 2 * (STEM rows) + (panels are wide).
+multiply_pixels = emit(*(product_of_pixels(rows, vectors) for rows in (ROWS, STEM) for vectors in (1, VECTORS)))
 
 
 @emit
@@ -183,7 +186,7 @@ def copy(v, src, dst, count):
 
 @emit
 def add_vectors(v, src, step, terms, dst, count):
-    """dst = sum of so many arrays, a step apart, in their order; count is a multiple of 16."""
+    """``dst = sum of so many arrays, a step apart``, in their order; count is a multiple of 16."""
 
     def along(i, carried):
         here = v.times(LANES, i)
@@ -195,139 +198,146 @@ def add_vectors(v, src, step, terms, dst, count):
 
 
 @kernel
-def convolve(
-    N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, wide, threads, panel_groups, x, phases, tables, y, scratch, scratch_size,
-):  # fmt: skip
-    """y (N, Ho, Wo, K) = the phases' convolutions of x (N, H, W, C), each with its packed weights.
+def convolve(t, threads, arguments):
+    """``y (N, Ho, Wo, K) = the phases' convolutions of x (N, H, W, C)``, each with its packed weights.
 
-    phases (phases, 5): runs, taps of a run, pixels of a group, offset of its part of
-    tables, address of its packed weights.
+    phases (phase_count, 5): runs, taps of a run, pixels of a group, offset of its part of tables, address of its packed
+    weights.
     """
+    (
+        N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, wide, panel_groups, x, phases, phase_count, tables, y, scratch,
+        scratch_size,
+    ) = numbers(arguments, 21)  # fmt: skip
     image_groups, panel = (N + G - 1) // G, LANES * VECTORS if wide else LANES
     tasks, panels, inplace = image_groups * panel_groups, K // panel, Hp == H and Wp == W
-    for t in prange(threads):
-        buffer = scratch + FLOAT * t * scratch_size
+    buffer = scratch + FLOAT * t * scratch_size
+    if not inplace:
+        clear(buffer, scratch_size)
+    for task in range(t * tasks // threads, (t + 1) * tasks // threads):
+        part, n = task // image_groups, min(task % image_groups * G, N - G)  # the last group overlaps another
+        src = x + FLOAT * n * H * W * C if inplace else buffer
         if not inplace:
-            clear(buffer, scratch_size)
-        for task in range(t * tasks // threads, (t + 1) * tasks // threads):
-            part, n = task // image_groups, min(task % image_groups * G, N - G)  # the last group overlaps another
-            src = x + FLOAT * n * H * W * C if inplace else buffer
-            if not inplace:
-                for h in range(G * H):
-                    row = h // H * Hp + h % H + above
-                    copy(x + FLOAT * (n * H + h) * W * C, buffer + FLOAT * (row * Wp + left) * C, W * C)
-            for phase in range(phases.shape[0]):
-                runs, taps, pixels = phases[phase, 0], phases[phase, 1], phases[phase, 2]
-                table, weights = tables + phases[phase, 3], phases[phase, 4]
-                for p in range(part * panels // panel_groups, (part + 1) * panels // panel_groups):
-                    for m in range(0, pixels, ROWS):
-                        multiply_patches(
-                            2 * wide + (taps * C % UNROLL == 0), src, table + 8 * m, pixels, taps * C, runs, Wp * C,
-                            weights + FLOAT * p * runs * taps * C * panel,
-                            y + FLOAT * (n * Ho * Wo * K + p * panel),
-                        )  # fmt: skip
+            for h in range(G * H):
+                row = h // H * Hp + h % H + above
+                copy(x + FLOAT * (n * H + h) * W * C, buffer + FLOAT * (row * Wp + left) * C, W * C)
+        for phase in range(phase_count):
+            runs, taps, pixels, table, weights = numbers(phases + 40 * phase, 5)
+            table += tables
+            for p in range(part * panels // panel_groups, (part + 1) * panels // panel_groups):
+                for m in range(0, pixels, ROWS):
+                    multiply_patches(
+                        2 * wide + (taps * C % UNROLL == 0), src, table + 8 * m, pixels, taps * C, runs, Wp * C,
+                        weights + FLOAT * p * runs * taps * C * panel,
+                        y + FLOAT * (n * Ho * Wo * K + p * panel),
+                    )  # fmt: skip
 
 
 @kernel
-def convolve_for_weights(
-    N, H, W, C, K, G, Hp, Wp, above, left, wide, threads, panel_groups, x, runs, taps, pixels, table, dy, parts,
-    part_size, scratch, scratch_size,
-):  # fmt: skip
-    """parts (threads / panel_groups, runs, run, K) = parts of dw; a run is rounded up to a multiple of ROWS.
+def convolve_for_weights(t, threads, arguments):
+    """``parts (threads / panel_groups, runs, run, K) = parts of dw``; a run is rounded up to a multiple of rows.
 
-    pixels is those of one image; G images take G times as many places in the table.
+    rows is ROWS or STEM. pixels are those of one image; G images take G times as many places in the table.
     """
+    (
+        N, H, W, C, K, G, Hp, Wp, above, left, wide, panel_groups, x, runs, taps, rows, pixels, table, dy,
+        parts, part_size, scratch, scratch_size,
+    ) = numbers(arguments, 23)  # fmt: skip
     image_groups, panel = (N + G - 1) // G, LANES * VECTORS if wide else LANES
-    run, panels, inplace = (taps * C + ROWS - 1) // ROWS * ROWS, K // panel, Hp == H and Wp == W and taps * C % ROWS == 0
+    run, panels = (taps * C + rows - 1) // rows * rows, K // panel
+    inplace = Hp == H and Wp == W and run == taps * C
     shares = threads // panel_groups
-    for t in prange(threads):
-        part, share = t % panel_groups, t // panel_groups
-        dy_panel = scratch + FLOAT * t * scratch_size
-        buffer = dy_panel + FLOAT * G * pixels * panel
-        dw = parts + FLOAT * share * part_size
-        first, last = part * panels // panel_groups * panel, (part + 1) * panels // panel_groups * panel
-        clear(buffer, G * Hp * Wp * C + ROWS)
-        for row in range(runs * run):
-            clear(dw + FLOAT * (row * K + first), last - first)
-        for task in range(share * image_groups // shares, (share + 1) * image_groups // shares):
-            n = task * G
-            images = min(G, N - n)
-            src = x + FLOAT * n * H * W * C if inplace else buffer
-            if not inplace:
-                for h in range(images * H):
-                    row = h // H * Hp + h % H + above
-                    copy(x + FLOAT * (n * H + h) * W * C, buffer + FLOAT * (row * Wp + left) * C, W * C)
-            for k in range(first, last, panel):
-                for c in range(0, panel, LANES):
-                    here = dy + FLOAT * (n * pixels * K + k + c)
-                    copy_vectors(here, K, dy_panel + FLOAT * c, panel, images * pixels)
-                for row in range(runs):
-                    for s in range(0, run, ROWS):
-                        here, there = src + FLOAT * (row * Wp * C + s), dw + FLOAT * ((row * run + s) * K + k)
-                        multiply_pixels(wide, here, table, images * pixels, dy_panel, there, K)
+    part, share = t % panel_groups, t // panel_groups
+    dy_panel = scratch + FLOAT * t * scratch_size
+    buffer = dy_panel + FLOAT * G * pixels * panel
+    dw = parts + FLOAT * share * part_size
+    first, last = part * panels // panel_groups * panel, (part + 1) * panels // panel_groups * panel
+    clear(buffer, G * Hp * Wp * C + LANES)
+    for row in range(runs * run):
+        clear(dw + FLOAT * (row * K + first), last - first)
+    for task in range(share * image_groups // shares, (share + 1) * image_groups // shares):
+        n = task * G
+        images = min(G, N - n)
+        src = x + FLOAT * n * H * W * C if inplace else buffer
+        if not inplace:
+            for h in range(images * H):
+                row = h // H * Hp + h % H + above
+                copy(x + FLOAT * (n * H + h) * W * C, buffer + FLOAT * (row * Wp + left) * C, W * C)
+        for k in range(first, last, panel):
+            for c in range(0, panel, LANES):
+                here = dy + FLOAT * (n * pixels * K + k + c)
+                copy_vectors(here, K, dy_panel + FLOAT * c, panel, images * pixels)
+            for row in range(runs):
+                for s in range(0, run, rows):
+                    here, there = src + FLOAT * (row * Wp * C + s), dw + FLOAT * ((row * run + s) * K + k)
+                    multiply_pixels(2 * (rows == STEM) + wide, here, table, images * pixels, dy_panel, there, K)
 
 
 @kernel
-def add_parts(parts, part_size, count, runs, run, padded_run, dw):
-    """dw (runs, run) = sum over the parts (count, runs, padded_run); all in floats."""
-    for row in prange(runs):
+def add_parts(t, threads, arguments):
+    """``dw (runs, run) = sum over the parts (count, runs, padded_run)``; all in floats."""
+    parts, part_size, count, runs, run, padded_run, dw = numbers(arguments, 7)
+    for row in range(t * runs // threads, (t + 1) * runs // threads):
         add_vectors(parts + FLOAT * row * padded_run, part_size, count, dw + FLOAT * row * run, run)
 
 
 def run_phases(x, weight, y, geometry, threads):
-    """y (N, Ho, Wo, K) = the convolutions of x (N, H, W, C) that the geometry describes, with weight (taps, C, K)."""
+    """Convolve x (N, H, W, C) with weight (taps, C, K) into y (N, Ho, Wo, K), as the geometry says."""
     (N, H, W, C), (_, Ho, Wo, K) = x.shape, y.shape
     wide = K % (LANES * VECTORS) == 0
     panel = LANES * VECTORS if wide else LANES
     packed = aligned_empty(sum(len(phase.taps) for phase in geometry.phases) * C * K)
     phases, begin, table_begin = [], address(packed), 0
     for phase in geometry.phases:
-        pack_weights(address(weight), phase.taps, C, K, panel, begin)
+        pack_weights(address(weight), address(phase.taps), phase.taps.size, C, K, panel, begin)
         phases.append((phase.runs, phase.taps.size // phase.runs, phase.pixels.shape[1], 8 * table_begin, begin))
         begin += FLOAT * phase.taps.size * C * K
         table_begin += phase.pixels.size
+    phases = np.array(phases)
     tables = np.concatenate([phase.pixels.ravel() for phase in geometry.phases])
     G, Hp, Wp, above, left, _ = geometry
-    shared_weights = FLOAT * packed.size <= L2 and -(-N // G) >= threads
+    shared_weights = FLOAT * packed.size <= L2 and G * (threads - 1) < N
     panel_groups = 1 if shared_weights else min(threads, K // panel)
     scratch = aligned_empty((threads, whole(G * Hp * Wp * C, LANES)))
     convolve(
-        N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, int(wide), threads, panel_groups, address(x), np.array(phases),
-        address(tables), address(y), address(scratch), scratch.shape[1],
+        N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), address(phases),
+        len(phases), address(tables), address(y), address(scratch), scratch.shape[1],
     )  # fmt: skip
     return y
 
 
 def conv2d(x, weight, stride, padding, out):
-    """x (N, H, W, C), weight (Kh, Kw, C, K), K a multiple of 16 -> out (N, Ho, Wo, K)."""
+    """``x (N, H, W, C), weight (Kh, Kw, C, K)``, K a multiple of 16 -> out (N, Ho, Wo, K)."""
     threads = get_num_threads()
     geometry = forward_geometry(*x.shape, weight.shape[3], weight.shape[:2], stride, padding, threads)
     return run_phases(x, weight, out, geometry, threads)
 
 
 def conv2d_input_grad(dy, weight, stride, padding, out):
-    """dy (N, Ho, Wo, K), weight (Kh, Kw, C, K), C and K multiples of 16 -> out (N, H, W, C)."""
-    (N, Ho, Wo, K), (Kh, Kw, C, _), threads = dy.shape, weight.shape, get_num_threads()
+    """``dy (N, Ho, Wo, K), weight (Kh, Kw, C, K)``, C and K multiples of 16 -> out (N, H, W, C)."""
+    (_, Ho, Wo, K), (Kh, Kw, C, _), threads = dy.shape, weight.shape, get_num_threads()
     geometry = gradient_geometry(*out.shape, Ho, Wo, K, (Kh, Kw), stride, padding, threads)
     rotated = aligned_empty((Kh, Kw, K, C))
     rotate_weights(address(weight), Kh * Kw, C, K, address(rotated))
     if sum(phase.outputs for phase in geometry.phases) < out[0, :, :, 0].size:
-        out[...] = 0  # some pixels were read by no patch
+        out[...] = 0  # some pixels, perhaps all, were read by no patch
+    if not geometry.phases:
+        return out
     return run_phases(dy, rotated, out, geometry, threads)
 
 
 def conv2d_weight_grad(x, dy, stride, padding, out):
-    """x (N, H, W, C), dy (N, Ho, Wo, K), K a multiple of 16 -> out (Kh, Kw, C, K)."""
+    """``x (N, H, W, C), dy (N, Ho, Wo, K)``, K a multiple of 16 -> out (Kh, Kw, C, K)."""
     (N, H, W, C), (Kh, Kw, _, K), threads = x.shape, out.shape, get_num_threads()
     G, Hp, Wp, above, left, (phase,) = forward_geometry(N, H, W, C, K, (Kh, Kw), stride, padding, threads)
     wide = K % (LANES * VECTORS) == 0
     panel = LANES * VECTORS if wide else LANES
     panel_groups = threads if FLOAT * out.size > L2 and K // panel >= threads else 1
-    run, shares = whole(Kw * C, ROWS), threads // panel_groups
+    rows = STEM if Kw * C == STEM else ROWS
+    run, shares = whole(Kw * C, rows), threads // panel_groups
     parts = aligned_empty((shares, Kh, run, K))
-    scratch = aligned_empty((threads, whole(G * (phase.outputs * panel + Hp * Wp * C) + ROWS, LANES)))
+    scratch = aligned_empty((threads, whole(G * (phase.outputs * panel + Hp * Wp * C) + LANES, LANES)))
     convolve_for_weights(
-        N, H, W, C, K, G, Hp, Wp, above, left, int(wide), threads, panel_groups, address(x), Kh, Kw, phase.outputs,
+        N, H, W, C, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), Kh, Kw, rows, phase.outputs,
         address(phase.pixels), address(dy), address(parts), parts.size // shares, address(scratch), scratch.shape[1],
     )  # fmt: skip
     add_parts(address(parts), parts.size // shares, shares, Kh, Kw * C * K, run * K, address(out))

@@ -9,10 +9,13 @@ An intrinsic's arguments are int64: addresses in bytes, strides and counts in fl
 the file in which a compiled function stands: after an edit of *this* file, delete the ``__pycache__`` of its users.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -27,10 +30,6 @@ VECTOR, WIDE = ir.VectorType(FLOAT, LANES), ir.VectorType(DOUBLE, LANES)
 # leaves room for operands; elsewhere a vector takes two or four registers, and a larger tile would spill.
 AVX512 = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
 ROWS, VECTORS = (8, 2) if AVX512 else (4, 1)
-
-# A kernel is compiled once, for int64 arguments only, and found again on disk by later processes.
-kernel = numba.njit(parallel=True, cache=True)
-
 
 class VectorBuilder:
     """The vector operations a kernel needs, on one IRBuilder. Offsets count floats; Python numbers become constants."""
@@ -85,27 +84,28 @@ class VectorBuilder:
         return ir.Constant(VECTOR, [float(value)] * LANES) if isinstance(value, int | float) else value
 
     def fma(self, a: ir.Value | float, b: ir.Value | float, c: ir.Value) -> ir.Value:
-        """a * b + c, rounded once."""
+        """``a * b + c``, rounded once."""
         function = self._function(f"llvm.fma.v{LANES}f32", VECTOR, [VECTOR] * 3)
         return self.b.call(function, [self.vector(a), self.vector(b), self.vector(c)])
 
     def mul(self, a: ir.Value | float, b: ir.Value) -> ir.Value:
-        """a * b."""
+        """``a * b``."""
         return self.b.fmul(self.vector(a), self.vector(b))
 
     def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """a + b."""
+        """``a + b``."""
         return self.b.fadd(a, b)
 
     def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """a - b."""
+        """``a - b``."""
         return self.b.fsub(a, b)
 
     def total(self, values: Sequence[ir.Value]) -> ir.Value:
         """Sum of the vectors, as a tree: its chain is short."""
         values = list(values)
         while len(values) > 1:
-            values = [self.add(*values[i : i + 2]) if i + 1 < len(values) else values[i] for i in range(0, len(values), 2)]
+            pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
+            values = [self.add(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
         return values[0]
 
     def relu(self, value: ir.Value) -> ir.Value:
@@ -144,9 +144,9 @@ class VectorBuilder:
 
     def clear(self, target: ir.Value, count: ir.Value) -> None:
         """Set count floats to 0."""
-        byte = ir.IntType(8)
+        byte, false = ir.IntType(8), ir.IntType(1)(0)
         function = self._function("llvm.memset.p0.i64", ir.VoidType(), [byte.as_pointer(), byte, INT, ir.IntType(1)])
-        self.b.call(function, [self.b.inttoptr(target, byte.as_pointer()), byte(0), self.times(4, count), ir.IntType(1)(0)])
+        self.b.call(function, [self.b.inttoptr(target, byte.as_pointer()), byte(0), self.times(4, count), false])
 
     def loop(self, stop: ir.Value, carried: Sequence[ir.Value], body: Callable) -> list[ir.Value]:
         """For i in range(stop): carried = body(i, carried); at least once. Returns the final vectors."""
@@ -193,6 +193,72 @@ def emit(*bodies: Callable) -> Callable:
 
     typer.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # numba asks for it
     return intrinsic(typer)
+
+
+@intrinsic(prefer_literal=True)
+def numbers(typing_context, address, count):
+    """Unpack so many int64 that lie at an address."""
+    result = types.UniTuple(types.int64, count.literal_value)
+
+    def codegen(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], INT.as_pointer())
+        values = [builder.load(builder.gep(pointer, [INT(i)])) for i in range(count.literal_value)]
+        return context.make_tuple(builder, result, values)
+
+    return result(types.int64, count), codegen
+
+
+@intrinsic
+def integer(typing_context, address, index):
+    """Load the index-th int64 of an array."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.load(builder.gep(builder.inttoptr(arguments[0], INT.as_pointer()), [arguments[1]]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def call(typing_context, function, t, threads, arguments):
+    """Call the compiled function at an address."""
+
+    def codegen(context, builder, signature, values):
+        function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [INT] * 3).as_pointer())
+        builder.call(function, values[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
+@numba.njit(parallel=True, cache=True)
+def launch(function, threads, arguments):
+    """Call a function on every thread."""
+    for t in numba.prange(threads):
+        call(function, t, threads, arguments)
+
+
+class Kernel:
+    """A function (t, threads, arguments) that does the share of thread t, as a call that runs it on all threads.
+
+    The arguments are int64 numbers, sizes and addresses; the function unpacks them with `numbers`. It is compiled at
+    the first call, or found on disk. numba's own ``parallel=True`` would compile each function three times over, since
+    it links what it has compiled into what calls it; called through its address, a function is compiled once.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        self.compiled: Any = None
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *arguments: int) -> None:
+        if self.compiled is None:
+            signature = types.void(types.int64, types.int64, types.int64)
+            self.compiled = numba.cfunc(signature, cache=True, error_model="numpy")(self.function)
+        packed = np.array(arguments, np.int64)
+        launch(self.compiled.address, numba.get_num_threads(), packed.ctypes.data)
+
+
+kernel = Kernel
 
 
 # Pieces that several kernels use.

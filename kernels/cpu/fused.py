@@ -1,9 +1,9 @@
 """Convolutions that normalise what they read, and mask and sum what they write. `reference.fused` defines them.
 
 A training step of a batch-normalised network made of these reads and writes each activation as few times as possible:
-forward, `conv2d_moments` reads the output y of the layer below through batch norm and ReLU, and returns its own with its
-statistics; backward, `fused_weight_grad` and `masked_input_grad` read dz and y through batch norm's gradient, and the
-latter leaves dz of the layer below with the sums that its batch norm asks for. Activations without a residual, and
+forward, `conv2d_moments` reads the output y of the layer below through batch norm and ReLU, and returns its own with
+its statistics; backward, `fused_weight_grad` and `masked_input_grad` read dz and y through batch norm's gradient, and
+the latter leaves dz of the layer below with the sums that its batch norm asks for. Activations without a residual, and
 gradients dy, are never stored.
 
 Only `winograd` fuses; for other shapes the passes of `norm` run before and after the convolution, with the same result.
@@ -55,7 +55,7 @@ def norm_relu(x: Normalised, out=None):
 
 
 def norm_gradient(dy: NormGradient, out=None):
-    """p * dz + q * y + r."""
+    """``p * dz + q * y + r``."""
     if fast(dy.dz, dy.y, out):
         return run(NORM_GRADIENT, (dy.dz, dy.y), (dy.p, dy.q, dy.r), out)[0]
     result = np.multiply(dy.dz, dy.p, out=aligned_empty(dy.y.shape, dy.y.dtype) if out is None else out)
@@ -157,12 +157,15 @@ def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below, out=No
 
 def mask(below: Below):
     """Return the recipe for what lies below (None if there is none), its inputs beside da, its coefficients."""
-    if below.a is None:
-        return (MASK_BY_NORM, (below.y,), (below.scale, below.shift, below.mean)) if below.skip is None else (None, (), ())
-    if below.y is None:
-        return (MASK_BIAS, (below.a,), ()) if below.skip is None else (None, (), ())
-    if below.skip is None:
-        return MASK_BY_OUTPUT, (below.y, below.a), (below.mean,)
+    match below:
+        case Below(a=None, skip=None):
+            return MASK_BY_NORM, (below.y,), (below.scale, below.shift, below.mean)
+        case Below(y=None, skip=None):
+            return MASK_BIAS, (below.a,), ()
+        case Below(a=None) | Below(y=None):
+            return None, (), ()
+        case Below(skip=None):
+            return MASK_BY_OUTPUT, (below.y, below.a), (below.mean,)
     return MASK_BY_OUTPUT_ADD, (below.y, below.a, below.skip), (below.mean,)
 
 

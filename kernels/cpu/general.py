@@ -30,7 +30,7 @@ def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 def im2col(x: np.ndarray, kernel_size: tuple[int, int], stride: int, padding: int) -> np.ndarray:
-    """x (N, H, W, C) -> patches (N*Ho*Wo, Kh*Kw*C): the input values that each output pixel reads, in HWIO order."""
+    """``x (N, H, W, C) -> patches (N*Ho*Wo, Kh*Kw*C)``: the input that each output pixel reads, in HWIO order."""
     (N, H, W, C), (Kh, Kw) = x.shape, kernel_size
     Ho, Wo = output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding)
     columns = aligned_empty((N * Ho * Wo, Kh * Kw * C), x.dtype)
@@ -50,7 +50,7 @@ def col2im(
 
 
 def conv2d(x, weight, stride, padding, out):
-    """x (N, H, W, C), weight (Kh, Kw, C, K) -> out (N, Ho, Wo, K)."""
+    """``x (N, H, W, C), weight (Kh, Kw, C, K) -> out (N, Ho, Wo, K)``."""
     (_, Ho, Wo, K), (Kh, Kw, C, _) = out.shape, weight.shape
     matrix = weight.reshape(Kh * Kw * C, K)
     for block, columns in patch_blocks(x, Ho, Wo, Kh, Kw, stride, padding):
@@ -59,7 +59,7 @@ def conv2d(x, weight, stride, padding, out):
 
 
 def conv2d_input_grad(dy, weight, stride, padding, out):
-    """dy (N, Ho, Wo, K), weight (Kh, Kw, C, K) -> out (N, H, W, C)."""
+    """``dy (N, Ho, Wo, K), weight (Kh, Kw, C, K) -> out (N, H, W, C)``."""
     (N, H, W, C), (_, Ho, Wo, K), (Kh, Kw, _, _), p = out.shape, dy.shape, weight.shape, padding
     matrix = weight.reshape(Kh * Kw * C, K).T
     rows, images = block_size(N, Ho, Wo * Kh * Kw * C * dy.itemsize)
@@ -75,7 +75,7 @@ def conv2d_input_grad(dy, weight, stride, padding, out):
 
 
 def conv2d_weight_grad(x, dy, stride, padding, out):
-    """x (N, H, W, C), dy (N, Ho, Wo, K) -> out (Kh, Kw, C, K)."""
+    """``x (N, H, W, C), dy (N, Ho, Wo, K) -> out (Kh, Kw, C, K)``."""
     (_, Ho, Wo, K), (Kh, Kw, _, _) = dy.shape, out.shape
     out[...] = 0
     matrix = out.reshape(-1, K)
@@ -92,7 +92,7 @@ def block_size(N, Ho, row_bytes):
 
 def patch_blocks(x, Ho, Wo, Kh, Kw, stride, padding) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
     """Yield blocks of output rows, as slices over N and Ho, with their patches (n*h*Wo, Kh*Kw*C)."""
-    N, H, W, C = x.shape
+    N, H, _, C = x.shape
     rows, images = block_size(N, Ho, Wo * Kh * Kw * C * x.itemsize)
     for n in range(0, N, images):
         for h in range(0, Ho, rows):
@@ -123,7 +123,7 @@ def windows(padded, Ho, Wo, Kh, Kw, stride):
 
 
 def add_windows(padded, patches, stride):
-    """padded += the patches (N, Ho, Wo, Kh, Kw, C) put back where `windows` takes them from, one tap at a time."""
+    """``padded += the patches (N, Ho, Wo, Kh, Kw, C)`` put back where `windows` takes them from, one tap at a time."""
     _, Ho, Wo, Kh, Kw, _ = patches.shape
     for kh in range(Kh):
         for kw in range(Kw):

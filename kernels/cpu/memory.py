@@ -4,14 +4,16 @@ A training step creates and drops the same arrays again and again. Fresh memory 
 system as untouched pages, and touching one costs as much as a kernel's whole work on it. So `aligned_empty` lends
 *blocks*: when the last array that views a block is gone, the block waits in a free list for the next array of its size.
 
-Vectors that straddle cache lines cost up to half of a kernel's speed, so every array starts at a multiple of 64 bytes. And
-a load whose address equals a recent store's in the last 12 bits waits for it, so arrays start at different places of a
-page: otherwise those of a training step, whose sizes are powers of two, would all collide.
+Vectors that straddle cache lines cost up to half of a kernel's speed, so every array starts at a multiple of 64 bytes.
+And a load whose address equals a recent store's in the last 12 bits waits for it, so arrays start at different places
+of a page: otherwise those of a training step, whose sizes are powers of two, would all collide.
 """
 
 import math
 import threading
 from collections import deque
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,6 +46,25 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.n
 def address(array: np.ndarray | None) -> int:
     """Where an array's first element lies, 0 for None. The caller keeps the array alive."""
     return 0 if array is None else array.ctypes.data
+
+
+def carve(*sizes: int) -> tuple[np.ndarray, list[int]]:
+    """One uninitialised float32 array for several buffers of so many floats: returns it and their aligned addresses.
+
+    A kernel's scratch memory is cheaper to get in one piece. The caller keeps the array alive.
+    """
+    starts = [0, *accumulate(whole(size, ALIGNMENT // 4) for size in sizes)]
+    array = aligned_empty(starts[-1])
+    first = address(array)
+    return array, [first + 4 * start for start in starts[:-1]]
+
+
+@lru_cache(16)
+def zero_row(size: int) -> int:
+    """Address of at least so many float32 zeros, which nobody may change."""
+    array = aligned_zeros(size)
+    ZEROS.append(array)
+    return address(array)
 
 
 def whole(size: int, unit: int) -> int:
@@ -131,3 +152,4 @@ def size_class(size: int) -> int:
 
 
 POOL = Pool()
+ZEROS: list[np.ndarray] = []  # what keeps the rows of zeros alive

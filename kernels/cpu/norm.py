@@ -9,9 +9,9 @@ Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
 """
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
-from .emit import LANES, add_to_double, clear, emit, kernel
+from .emit import LANES, add_to_double, clear, emit, kernel, numbers
 from .memory import address, aligned_empty
 from .recipes import (
     BIAS_RELU,
@@ -77,23 +77,23 @@ run_pixels = emit(*(pixels(recipe) for recipe in PASSES))
 
 
 @kernel
-def run_pass(M, C, threads, recipe, in0, in1, in2, in3, out, table, part, sums):
+def run_pass(t, threads, arguments):
     """Apply a recipe to M rows of C channels; part (threads, 2, C) is scratch, sums (threads, 2, C) is float64."""
+    M, C, recipe, in0, in1, in2, in3, out, table, part, sums = numbers(arguments, 11)
     rows = max(1, BLOCK // C)
     blocks = (M + rows - 1) // rows
-    for t in prange(threads):
-        mine, total = part + FLOAT * t * 2 * C, sums + DOUBLE * t * 2 * C
-        clear(mine, 2 * C)
-        clear(total, 4 * C)
-        for block in range(t * blocks // threads, (t + 1) * blocks // threads):
-            count = min(rows, M - block * rows)
-            for c in range(0, C, LANES):
-                here, there = FLOAT * (block * rows * C + c), FLOAT * c
-                run_pixels(
-                    recipe, in0 + here, in1 + here, in2 + here, in3 + here, out + here, table + there, mine + there, C,
-                    count,
-                )  # fmt: skip
-            add_to_double(mine, total, 2 * C)
+    mine, total = part + FLOAT * t * 2 * C, sums + DOUBLE * t * 2 * C
+    clear(mine, 2 * C)
+    clear(total, 4 * C)
+    for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+        count = min(rows, M - block * rows)
+        for c in range(0, C, LANES):
+            here, there = FLOAT * (block * rows * C + c), FLOAT * c
+            run_pixels(
+                recipe, in0 + here, in1 + here, in2 + here, in3 + here, out + here, table + there, mine + there, C,
+                count,
+            )  # fmt: skip
+        add_to_double(mine, total, 2 * C)
 
 
 def fast(*arrays):
@@ -105,7 +105,7 @@ def fast(*arrays):
 
 
 def run(recipe, inputs, coefficients=(), out=None):
-    """Apply a recipe to arrays (..., C); returns out, made if the recipe stores and None is given, and the sums (2, C)."""
+    """Apply a recipe to arrays (..., C); returns out, made if it is None and the recipe stores, and the sums (2, C)."""
     x, threads = inputs[0], get_num_threads()
     C = x.shape[-1]
     table = aligned_empty((max(1, recipe.coefficients), C))
@@ -116,14 +116,14 @@ def run(recipe, inputs, coefficients=(), out=None):
     part, sums = aligned_empty((threads, 2, C)), aligned_empty((threads, 2, C), np.float64)
     addresses = [address(array) for array in inputs] + [0] * (4 - len(inputs))
     run_pass(
-        x.size // C, C, threads, PASSES.index(recipe), *addresses, address(out), address(table), address(part),
+        x.size // C, C, PASSES.index(recipe), *addresses, address(out), address(table), address(part),
         address(sums),
     )  # fmt: skip
     return out, sums.sum(0)
 
 
 def batch_norm_stats(x):
-    """x (..., C) -> mean, biased var (C,), of the dtype of x."""
+    """``x (..., C) -> mean (C,), var (C,)``; the variance is biased."""
     m = x.size // x.shape[-1]
     center = x.reshape(-1, x.shape[-1])[0]
     if fast(x):
@@ -159,7 +159,7 @@ def gradient_coefficients(sums, m, mean, var, gamma, eps):
 
 
 def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=None):
-    """y = [relu](gamma * (x - mean) / sqrt(var + eps) + beta [+ residual])."""
+    """``y = [relu](gamma * (x - mean) / sqrt(var + eps) + beta [+ residual])``."""
     scale, shift = norm_coefficients(mean, var, gamma, beta, eps)
     if fast(x, residual, out):
         recipes = ((NORM, NORM_RELU), (NORM_ADD, NORM_ADD_RELU))

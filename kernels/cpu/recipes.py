@@ -23,17 +23,18 @@ class Recipe(NamedTuple):
     stores: bool = True
 
 
-def same(v, inputs, coefficients):  # noqa: D103
+def same(v, inputs, coefficients):
+    """Return the input itself."""
     return inputs[0], ()
 
 
 def norm(v, inputs, coefficients):
-    """Scale * y + shift."""
+    """``scale * y + shift``."""
     return v.fma(inputs[0], coefficients[0], coefficients[1]), ()
 
 
 def norm_add(v, inputs, coefficients):
-    """Scale * y + shift + residual."""
+    """``scale * y + shift + residual``."""
     return v.add(norm(v, inputs, coefficients)[0], inputs[1]), ()
 
 
@@ -48,13 +49,13 @@ def with_relu(function):
 
 
 def norm_gradient(v, inputs, coefficients):
-    """P * dz + q * y + r."""
+    """``p * dz + q * y + r``."""
     (dz, y), (p, q, r) = inputs, coefficients
     return v.fma(dz, p, v.fma(y, q, r)), ()
 
 
 def moments(v, inputs, coefficients):
-    """y; sums of y and y^2."""
+    """Return y; sums of y and y^2."""
     (y,) = inputs
     return y, (y, v.mul(y, y))
 
@@ -66,7 +67,7 @@ def centred_moments(v, inputs, coefficients):
 
 
 def bias(v, inputs, coefficients):
-    """y + bias."""
+    """``y + bias``."""
     return v.add(inputs[0], coefficients[0]), ()
 
 
@@ -77,33 +78,33 @@ def gradient_sums(v, inputs, coefficients):
 
 
 def fixed_gradient(v, inputs, coefficients):
-    """scale * dy; sums of dy and dy * (y - mean)."""
+    """``scale * dy``; sums of dy and dy * (y - mean)."""
     (dy, y), (scale, mean) = inputs, coefficients
     return v.mul(dy, scale), (dy, v.mul(dy, v.sub(y, mean)))
 
 
 def mask_by_norm(v, inputs, coefficients):
-    """Dz = da where scale * y_below + shift > 0; sums of dz and dz * (y_below - mean)."""
+    """``dz = da`` where scale * y_below + shift > 0; sums of dz and dz * (y_below - mean)."""
     (da, y_below), (scale, shift, mean) = inputs, coefficients
     dz = v.where_positive(v.fma(y_below, scale, shift), da)
     return dz, (dz, v.mul(dz, v.sub(y_below, mean)))
 
 
 def mask_by_output(v, inputs, coefficients):
-    """Dz = da where a_below > 0; sums of dz and dz * (y_below - mean)."""
+    """``dz = da`` where a_below > 0; sums of dz and dz * (y_below - mean)."""
     (da, y_below, a_below), (mean,) = inputs, coefficients
     dz = v.where_positive(a_below, da)
     return dz, (dz, v.mul(dz, v.sub(y_below, mean)))
 
 
 def mask_by_output_add(v, inputs, coefficients):
-    """Dz = da + skip where a_below > 0; sums of dz and dz * (y_below - mean)."""
+    """``dz = da + skip`` where a_below > 0; sums of dz and dz * (y_below - mean)."""
     da, y_below, a_below, skip = inputs
     return mask_by_output(v, (v.add(da, skip), y_below, a_below), coefficients)
 
 
 def mask_bias(v, inputs, coefficients):
-    """Dz = da where a_below > 0; its sum, the gradient of a bias."""
+    """``dz = da`` where a_below > 0; its sum, the gradient of a bias."""
     da, a_below = inputs
     dz = v.where_positive(a_below, da)
     return dz, (dz,)

@@ -3,9 +3,7 @@
 Symbols: w (taps, C, K) is a kernel (Kh, Kw, C, K) of C input and K output channels.
 """
 
-from numba import prange
-
-from .emit import INT, LANES, emit, kernel
+from .emit import INT, LANES, emit, integer, kernel, numbers
 
 FLOAT = 4  # bytes
 
@@ -35,19 +33,20 @@ def copy_vectors(v, src, src_step, dst, dst_step, count):
 
 
 @kernel
-def rotate_weights(w, taps, C, K, out):
-    """w (taps, C, K) -> out (taps, K, C), the taps in reverse order."""
-    for row in prange(taps * C // LANES):
+def rotate_weights(t, threads, arguments):
+    """``w (taps, C, K) -> out (taps, K, C), the taps in reverse order``."""
+    w, taps, C, K, out = numbers(arguments, 5)
+    for row in range(t * (taps * C // LANES) // threads, (t + 1) * (taps * C // LANES) // threads):
         tap, c = row // (C // LANES), row % (C // LANES) * LANES
         rotate_tap(w + FLOAT * (tap * C + c) * K, C, K, out + FLOAT * ((taps - 1 - tap) * C * K + c))
 
 
 @kernel
-def pack_weights(w, taps, C, K, panel, packed):
-    """w (Kh*Kw, C, K) -> packed (K / panel, taps, C, panel)."""
-    count = taps.size
-    for row in prange(K // panel * count):
+def pack_weights(t, threads, arguments):
+    """``w (Kh*Kw, C, K) -> packed (K / panel, taps, C, panel)``."""
+    w, taps, count, C, K, panel, packed = numbers(arguments, 7)
+    for row in range(t * (K // panel * count) // threads, (t + 1) * (K // panel * count) // threads):
         k, tap = row // count * panel, row % count
         for part in range(0, panel, LANES):
-            here = w + FLOAT * (taps[tap] * C * K + k + part)
+            here = w + FLOAT * (integer(taps, tap) * C * K + k + part)
             copy_vectors(here, K, packed + FLOAT * (row * C * panel + part), panel, C)

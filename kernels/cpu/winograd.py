@@ -12,7 +12,7 @@ rows of an image). The vertical transform runs over whole rows, which neighbouri
 rows that it gives, the horizontal transform, 6 products (tiles x C times C x K) and the horizontal inverse pass through
 buffers of a few KiB. While a block multiplies, it prefetches the rows of the next one.
 
-The arrays have no borders: a row outside the image is read from a row of zeros, and the buffers' outer columns are zero.
+The arrays have no borders: a row outside the image is read from a row of zeros; the outer columns of buffers are zero.
 
 While the vertical transform reads rows, it may compute them from others (a *prologue*: batch norm or its gradient);
 while its inverse writes rows, it may mask and sum them (an *epilogue*). `fused` says what they are good for.
@@ -30,13 +30,14 @@ chunk            16 channels: the buffers are laid out (..., chunk, pixel or til
 plane            one of the 6 rows or columns of a buffer
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
-from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add
-from .memory import address, aligned_empty, aligned_zeros, whole
+from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add, numbers
+from .memory import address, aligned_empty, carve, whole, zero_row
 from .recipes import (
     BIAS,
     BIAS_RELU,
@@ -56,17 +57,18 @@ from .weights import rotate_weights
 GAP = 16  # floats between planes: those 4096 bytes apart would share one set of the L1 cache
 FLOAT, DOUBLE = 4, 8  # bytes
 
-# Tiles in a block: more reuse the transformed weights more often, fewer stay in the L1 cache.
-FORWARD_TILES, GRADIENT_TILES, WIDE_TILES = 16, 16, 32
+# Tiles in a block, by channels: more tiles reuse the transformed weights more often, fewer stay in the L1 cache.
+NARROW, MEDIUM = 16, 64
+FORWARD_TILES, GRADIENT_TILES = {"narrow": 16, "medium": 8, "wide": 32}, {"narrow": 16, "medium": 16, "wide": 32}
 
-# What the vertical transform may compute of the rows that it reads, and its inverse of those that it writes. The kernels
-# know a recipe by its place here.
+# What the vertical transform may compute of the rows that it reads, and its inverse of those that it writes. The
+# kernels know a recipe by its place here.
 PROLOGUES = (SAME, NORM_RELU, NORM_ADD_RELU, NORM_GRADIENT)
 DY_PROLOGUES = (SAME, NORM_GRADIENT)
 EPILOGUES = (SAME, BIAS, BIAS_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT, MASK_BY_OUTPUT_ADD)
 
 
-# The 1-D transforms, for the points 0, 1, -1, 2, -2 and infinity: functions of v, a VectorBuilder, and a list of vectors.
+# The 1-D transforms, for the points 0, 1, -1, 2, -2 and infinity: functions of a VectorBuilder v and a list of vectors.
 
 
 def image(v, d):
@@ -105,10 +107,10 @@ def weight_gradient(v, u):
 def rows_transform(network, size, recipe):
     """Vertical transform of `size` rows of one chunk, some of them outside the image, of what a recipe makes of them.
 
-    Row r of the recipe's inputs lies at x + r * pitch (and x2 + ...); bit r of `inside` says whether it is in the image. If
-    not, the inputs are read at `zeros` and the last coefficient, the constant term, is zero: so is the row. The table
-    holds the coefficients, C floats apart. Results go to dst, a plane apart. The values of rows 1 to 4, those that belong
-    to this tile row, are also stored at `kept` if the recipe adds a residual: the sum is needed again.
+    Row r of the recipe's inputs lies at x + r * pitch (and x2 + ...); bit r of `inside` says if it is in the image.
+    If not, the inputs are read at `zeros` and the last coefficient, the constant term, is zero: so is the row. The
+    table holds the coefficients, C floats apart. Results go to dst, a plane apart. The values of rows 1 to 4, those
+    that belong to this tile row, are also stored at `kept` if the recipe adds a residual: the sum is needed again.
     """
 
     def body(v, x, x2, kept, pitch, inside, zeros, table, C, dst, plane, count):
@@ -168,8 +170,8 @@ output_tiles = emit(tiles_transform(output, 6, 1, 4))
 def rows_inverse(recipe):
     """Vertical inverse of one tile row of one chunk, and what a recipe makes of its results.
 
-    Output row r goes to y + r * pitch; the recipe's other inputs lie at the same offset. Bit r of `inside` says whether the
-    row is in the image; if not, it goes to `dump`. Sums are added to `part`, K floats apart.
+    Output row r goes to y + r * pitch; the recipe's other inputs lie at the same offset. Bit r of `inside` says whether
+    the row is in the image; if not, it goes to `dump`. Sums are added to `part`, K floats apart.
     """
 
     def body(v, src, plane, y, pitch, inside, dump, K, y_below, a_below, skip, table, part, count):
@@ -266,7 +268,7 @@ fetch, fetch_to_write = emit(prefetch_floats(False)), emit(prefetch_floats(True)
 
 @emit
 def weight_transform(v, w, tap, u, plane):
-    """u = G g G^T of 16 kernels g; the 9 taps lie `tap` floats apart, the 36 results a plane apart."""
+    """``u = G g G^T of 16 kernels g``; the 9 taps lie `tap` floats apart, the 36 results a plane apart."""
     columns = [weight(v, [v.load(v.at(w, v.times(3 * kh + kw, tap))) for kh in range(3)]) for kw in range(3)]
     for i in range(6):
         for j, value in enumerate(weight(v, [column[i] for column in columns])):
@@ -275,176 +277,179 @@ def weight_transform(v, w, tap, u, plane):
 
 @emit
 def weight_gradient_transform(v, du, plane, thread, threads, dw, tap):
-    """dw = G^T [sum of the threads' du] G, for 16 kernels."""
+    """``dw = G^T [sum of the threads' du] G``, for 16 kernels."""
 
-    def total(n):
-        cell = v.at(du, v.times(n, plane))
-        return v.loop(threads, [v.vector(0)], lambda t, s: [v.add(s[0], v.load(v.at(cell, v.b.mul(t, thread))))])[0]
+    def add_thread(t, sums):
+        part = v.at(du, v.b.mul(t, thread))
+        return [v.add(total, v.load(v.at(part, v.times(n, plane)))) for n, total in enumerate(sums)]
 
-    columns = [weight_gradient(v, [total(6 * i + j) for i in range(6)]) for j in range(6)]
+    u = v.loop(threads, [v.vector(0)] * 36, add_thread)
+    columns = [weight_gradient(v, u[j::6]) for j in range(6)]
     for kh in range(3):
         for kw, value in enumerate(weight_gradient(v, [column[kh] for column in columns])):
             v.store(value, v.at(dw, v.times(3 * kh + kw, tap)))
 
 
 @kernel
-def transform_weights(w, C, K, panel, u):
-    """w (3, 3, C, K) -> u (6, 6, K / panel, C, panel)."""
-    for c in prange(C):
+def transform_weights(t, threads, arguments):
+    """``w (3, 3, C, K) -> u (6, 6, K / panel, C, panel)``."""
+    w, C, K, panel, u = numbers(arguments, 5)
+    for c in range(t * C // threads, (t + 1) * C // threads):
         for k in range(0, K, LANES):
             there = (k // panel * C + c) * panel + k % panel
             weight_transform(w + FLOAT * (c * K + k), C * K, u + FLOAT * there, C * K)
 
 
 @kernel
-def convolve(
-    N, H, W, C, K, B, T, IN, OUT, V, M, threads, prologue, x, x2, kept, before, u,
-    epilogue, y, y_below, a_below, skip, after, sums, zeros, scratch, scratch_size,
-):  # fmt: skip
-    """y (N, H, W, K) = epilogue(convolution of prologue(x (N, H, W, C)) with the transformed weights u).
+def convolve(t, threads, arguments):
+    """``y (N, H, W, K) = epilogue(convolution of prologue(x (N, H, W, C)) with the transformed weights u)``.
 
     x2 and kept are like x; y_below, a_below and skip like y; before and after are tables of coefficients; sums is
     (threads, 2, K), float64. All arrays are addresses, 0 where the prologue or the epilogue has no use for one.
     """
+    (
+        N, H, W, C, K, B, T, IN, OUT, V, M, prologue, x, x2, kept, before, u, epilogue, y, y_below, a_below,
+        skip, after, sums, zeros, scratch, scratch_size,
+    ) = numbers(arguments, 27)  # fmt: skip
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES
     # What to prefetch, of inputs and of outputs, during one of a block's six steps.
     sixth_in, sixth_out = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
-    for t in prange(threads):
-        rows_in = scratch + FLOAT * t * scratch_size
-        rows_out = rows_in + FLOAT * 6 * IN
-        tiles = rows_out + FLOAT * 6 * OUT
-        products = tiles + FLOAT * 6 * V
-        part = products + FLOAT * 6 * M
-        dump = part + FLOAT * 2 * K
-        clear(rows_in, 6 * IN)
-        clear(part, 2 * K)
-        clear(sums + DOUBLE * t * 2 * K, 4 * K)
-        for block in range(t * blocks // threads, (t + 1) * blocks // threads):
-            rows = min(B, tile_rows - block * B)
+    rows_in = scratch + FLOAT * t * scratch_size
+    rows_out = rows_in + FLOAT * 6 * IN
+    tiles = rows_out + FLOAT * 6 * OUT
+    products = tiles + FLOAT * 6 * V
+    part = products + FLOAT * 6 * M
+    dump = part + FLOAT * 2 * K
+    clear(rows_in, 6 * IN)
+    clear(part, 2 * K)
+    clear(sums + DOUBLE * t * 2 * K, 4 * K)
+    for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+        rows = min(B, tile_rows - block * B)
+        for b in range(rows):
+            n, h = divmod(block * B + b, (H + 3) // 4)
+            inside = 0
+            for r in range(6):
+                inside |= (0 <= 4 * h - 1 + r < H) << r
+            for c in range(0, C, LANES):
+                here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
+                there = rows_in + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
+                image_rows(
+                    prologue, x + here, x2 + here, kept + here, W * C, inside, zeros, before + FLOAT * c, C,
+                    there, IN, W,
+                )  # fmt: skip
+        for i in range(6):
+            then = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_in)
+            now = FLOAT * (block * B * 4 * W * K + i * sixth_out)
+            fetch(x + then, sixth_in)
+            fetch_to_write(y + now, sixth_out)
+            # Of the operands that may be missing, only the address tells.
+            if x2:
+                fetch(x2 + then, sixth_in)
+            if kept:
+                fetch_to_write(kept + then, sixth_in)
+            if y_below:
+                fetch(y_below + now, sixth_out)
+            if a_below:
+                fetch(a_below + now, sixth_out)
+            if skip:
+                fetch(skip + now, sixth_out)
             for b in range(rows):
-                n, h = divmod(block * B + b, (H + 3) // 4)
-                inside = 0
-                for r in range(6):
-                    inside |= (0 <= 4 * h - 1 + r < H) << r
                 for c in range(0, C, LANES):
-                    here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
-                    there = rows_in + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
-                    image_rows(
-                        prologue, x + here, x2 + here, kept + here, W * C, inside, zeros, before + FLOAT * c, C,
-                        there, IN, W,
-                    )  # fmt: skip
-            for i in range(6):
-                then = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_in)
-                now = FLOAT * (block * B * 4 * W * K + i * sixth_out)
-                #
-                fetch_to_write(y + now, sixth_out)
-                # Of the operands that may be missing, only the address tells.
-                if x2:
-                    fetch(x2 + then, sixth_in)
-                if kept:
-                    fetch_to_write(kept + then, sixth_in)
-                if y_below:
-                    fetch(y_below + now, sixth_out)
-                if a_below:
-                    fetch(a_below + now, sixth_out)
-                if skip:
-                    fetch(skip + now, sixth_out)
-                for b in range(rows):
-                    for c in range(0, C, LANES):
-                        here = rows_in + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
-                        image_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
-                for j in range(6):
-                    for k in range(0, K, panel):
-                        weights = u + FLOAT * ((6 * i + j) * C * K + k * C)
-                        for m in range(0, rows * S, ROWS):
-                            here = tiles + FLOAT * (j * V + m * LANES)
-                            there = products + FLOAT * (j * M + k * T + m * LANES)
-                            product(wide, here, T * LANES, weights, there, T * LANES, C // LANES)
-                for b in range(rows):
-                    for k in range(0, K, LANES):
-                        there = rows_out + FLOAT * (i * OUT + (b * K + k) * 4 * S)
-                        output_tiles(products + FLOAT * (k * T + b * S * LANES), there, M, S)
+                    here = rows_in + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
+                    image_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
+            for j in range(6):
+                for k in range(0, K, panel):
+                    weights = u + FLOAT * ((6 * i + j) * C * K + k * C)
+                    for m in range(0, rows * S, ROWS):
+                        here = tiles + FLOAT * (j * V + m * LANES)
+                        there = products + FLOAT * (j * M + k * T + m * LANES)
+                        product(wide, here, T * LANES, weights, there, T * LANES, C // LANES)
             for b in range(rows):
-                n, h = divmod(block * B + b, (H + 3) // 4)
-                inside = (1 << min(4, H - 4 * h)) - 1
                 for k in range(0, K, LANES):
-                    here = rows_out + FLOAT * (b * K + k) * 4 * S
-                    there = FLOAT * ((n * H + 4 * h) * W * K + k)
-                    output_rows(
-                        epilogue, here, OUT, y + there, W * K, inside, dump, K, y_below + there, a_below + there,
-                        skip + there, after + FLOAT * k, part + FLOAT * k, W,
-                    )  # fmt: skip
-            add_to_double(part, sums + DOUBLE * t * 2 * K, 2 * K)
+                    there = rows_out + FLOAT * (i * OUT + (b * K + k) * 4 * S)
+                    output_tiles(products + FLOAT * (k * T + b * S * LANES), there, M, S)
+        for b in range(rows):
+            n, h = divmod(block * B + b, (H + 3) // 4)
+            inside = (1 << min(4, H - 4 * h)) - 1
+            for k in range(0, K, LANES):
+                here = rows_out + FLOAT * (b * K + k) * 4 * S
+                there = FLOAT * ((n * H + 4 * h) * W * K + k)
+                output_rows(
+                    epilogue, here, OUT, y + there, W * K, inside, dump, K, y_below + there, a_below + there,
+                    skip + there, after + FLOAT * k, part + FLOAT * k, W,
+                )  # fmt: skip
+        add_to_double(part, sums + DOUBLE * t * 2 * K, 2 * K)
 
 
 @kernel
-def convolve_for_weights(
-    N, H, W, C, K, B, T, IN, DY, V, Z, threads, prologue, x, before, dy_prologue, dy, y, table, du, zeros, scratch,
-    scratch_size,
-):  # fmt: skip
-    """du (threads, 6, 6, C, K) = parts of the transformed weight gradient, of x (N, H, W, C) and dy (N, H, W, K).
+def convolve_for_weights(t, threads, arguments):
+    """``du (threads, 6, 6, C, K) = parts of the transformed weight gradient``, of x (N, H, W, C) and dy (N, H, W, K).
 
     Both are read through a prologue; y is the second input of that of dy, 0 if it has none. All arrays are addresses.
     """
+    (
+        N, H, W, C, K, B, T, IN, DY, V, Z, prologue, x, before, dy_prologue, dy, y, table, du, zeros, scratch,
+        scratch_size,
+    ) = numbers(arguments, 22)  # fmt: skip
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel, rows_c = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES, ROWS if wide else 2 * ROWS
     sixth_x, sixth_dy = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
-    for t in prange(threads):
-        rows_x = scratch + FLOAT * t * scratch_size
-        rows_dy = rows_x + FLOAT * 6 * IN
-        tiles_x = rows_dy + FLOAT * 6 * DY
-        tiles_dy = tiles_x + FLOAT * 6 * V
-        clear(rows_x, 6 * (IN + DY + V + Z))
-        clear(du + FLOAT * 36 * t * C * K, 36 * C * K)
-        for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+    rows_x = scratch + FLOAT * t * scratch_size
+    rows_dy = rows_x + FLOAT * 6 * IN
+    tiles_x = rows_dy + FLOAT * 6 * DY
+    tiles_dy = tiles_x + FLOAT * 6 * V
+    clear(rows_x, 6 * (IN + DY + V + Z))
+    clear(du + FLOAT * 36 * t * C * K, 36 * C * K)
+    for block in range(t * blocks // threads, (t + 1) * blocks // threads):
+        for b in range(B):
+            n, h = divmod(block * B + b, (H + 3) // 4)
+            inside = 0  # a tile row beyond the last image has no rows inside: it is zero, and adds nothing
+            if n < N:
+                for r in range(6):
+                    inside |= (0 <= 4 * h - 1 + r < H) << r
+            for c in range(0, C, LANES):
+                here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
+                there = rows_x + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
+                image_rows(
+                    prologue, x + here, 0, 0, W * C, inside, zeros, before + FLOAT * c, C, there, IN, W
+                )  # fmt: skip
+            for k in range(0, K, LANES):
+                here = FLOAT * ((n * H + 4 * h) * W * K + k)
+                there = rows_dy + FLOAT * (b * K + k) * 4 * S
+                output_gradient_rows(
+                    dy_prologue, dy + here, y + here, 0, W * K, inside >> 1, zeros, table + FLOAT * k, K,
+                    there, DY, W,
+                )  # fmt: skip
+        for i in range(6):
+            then_x = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_x)
+            then_dy = FLOAT * ((block + 1) * B * 4 * W * K + i * sixth_dy)
+            fetch(x + then_x, sixth_x)
+            fetch(dy + then_dy, sixth_dy)
+            if y:
+                fetch(y + then_dy, sixth_dy)
             for b in range(B):
-                n, h = divmod(block * B + b, (H + 3) // 4)
-                inside = 0  # a tile row beyond the last image has no rows inside: it is zero, and adds nothing
-                if n < N:
-                    for r in range(6):
-                        inside |= (0 <= 4 * h - 1 + r < H) << r
                 for c in range(0, C, LANES):
-                    here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
-                    there = rows_x + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
-                    image_rows(
-                        prologue, x + here, 0, 0, W * C, inside, zeros, before + FLOAT * c, C, there, IN, W
-                    )  # fmt: skip
+                    here = rows_x + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
+                    image_tiles(here, tiles_x + FLOAT * (c * T + b * S * LANES), V, S)
                 for k in range(0, K, LANES):
-                    here = FLOAT * ((n * H + 4 * h) * W * K + k)
-                    there = rows_dy + FLOAT * (b * K + k) * 4 * S
-                    output_gradient_rows(
-                        dy_prologue, dy + here, y + here, 0, W * K, inside >> 1, zeros, table + FLOAT * k, K,
-                        there, DY, W,
-                    )  # fmt: skip
-            for i in range(6):
-                then_x = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_x)
-                then_dy = FLOAT * ((block + 1) * B * 4 * W * K + i * sixth_dy)
-                fetch(x + then_x, sixth_x)
-                fetch(dy + then_dy, sixth_dy)
-                if y:
-                    fetch(y + then_dy, sixth_dy)
-                for b in range(B):
-                    for c in range(0, C, LANES):
-                        here = rows_x + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
-                        image_tiles(here, tiles_x + FLOAT * (c * T + b * S * LANES), V, S)
-                    for k in range(0, K, LANES):
-                        here = rows_dy + FLOAT * (i * DY + (b * K + k) * 4 * S)
-                        output_gradient_tiles(here, tiles_dy + FLOAT * (k * T + b * S * LANES), Z, S)
-                for j in range(6):
-                    for k in range(0, K, panel):
-                        for c in range(0, C, rows_c):
-                            here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
-                            there = du + FLOAT * (((36 * t + 6 * i + j) * C + c) * K + k)
-                            product_over_tiles(
-                                wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T
-                            )
+                    here = rows_dy + FLOAT * (i * DY + (b * K + k) * 4 * S)
+                    output_gradient_tiles(here, tiles_dy + FLOAT * (k * T + b * S * LANES), Z, S)
+            for j in range(6):
+                for k in range(0, K, panel):
+                    for c in range(0, C, rows_c):
+                        here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
+                        there = du + FLOAT * (((36 * t + 6 * i + j) * C + c) * K + k)
+                        product_over_tiles(
+                            wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T
+                        )
 
 
 @kernel
-def transform_weight_gradient(du, threads, C, K, dw):
-    """du (threads, 6, 6, C, K) -> dw (3, 3, C, K), summed over the threads in their order."""
-    for c in prange(C):
+def transform_weight_gradient(t, threads, arguments):
+    """``du (threads, 6, 6, C, K) -> dw (3, 3, C, K)``, summed over the threads in their order."""
+    du, C, K, dw = numbers(arguments, 4)
+    for c in range(t * C // threads, (t + 1) * C // threads):
         for k in range(0, K, LANES):
             here = FLOAT * (c * K + k)
             weight_gradient_transform(du + here, C * K, 36 * C * K, threads, dw + here, C * K)
@@ -473,31 +478,30 @@ AS_IT_IS, JUST_STORE = Prologue(), Epilogue()
 
 
 def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
-    """x (N, H, W, C), weight (3, 3, C, K) -> out (N, H, W, K); returns the epilogue's sums (2, K), float64.
+    """``x (N, H, W, C), weight (3, 3, C, K) -> out (N, H, W, K)``; returns the epilogue's sums (2, K), float64.
 
     A prologue that keeps its value, and an epilogue that sums, ask for an H that is a multiple of 4.
     """
     (N, H, W, C), K, threads = x.shape, weight.shape[3], get_num_threads()
     panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
-    u, sums = aligned_empty(36 * C * K), aligned_empty((threads, 2, K), np.float64)
-    transform_weights(address(weight), C, K, panel, address(u))
-    S, B, T = blocking(N, H, W, FORWARD_TILES if max(C, K) <= 64 else WIDE_TILES, threads)
+    S, B, T = blocking(N, H, W, FORWARD_TILES[width(C, K)], threads)
     IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    scratch = aligned_empty((threads, whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES)))
-    zeros = aligned_zeros(W * C)
+    share = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES)
+    memory, (u, sums, scratch) = carve(36 * C * K, 4 * threads * K, threads * share)
+    transform_weights(address(weight), C, K, panel, u)
     convolve(
-        N, H, W, C, K, B, T, IN, OUT, V, M, threads,
+        N, H, W, C, K, B, T, IN, OUT, V, M,
         PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
-        address(prologue.table), address(u),
+        address(prologue.table), u,
         EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
-        address(epilogue.skip), address(epilogue.table), address(sums), address(zeros), address(scratch),
-        scratch.shape[1],
+        address(epilogue.skip), address(epilogue.table), sums, zero_row(W * C), scratch, share,
     )  # fmt: skip
-    return sums.sum(0)
+    begin = 36 * C * K  # a multiple of 16, as every size here: sums follow u at once
+    return memory[begin : begin + 4 * threads * K].view(np.float64).reshape(threads, 2, K).sum(0)
 
 
 def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
-    """dy (N, H, W, K), weight (3, 3, C, K) -> out (N, H, W, C); returns the epilogue's sums (2, C), float64."""
+    """``dy (N, H, W, K), weight (3, 3, C, K) -> out (N, H, W, C)``; returns the epilogue's sums (2, C), float64."""
     C, K = weight.shape[2:]
     rotated = aligned_empty((3, 3, K, C))
     rotate_weights(address(weight), 9, C, K, address(rotated))
@@ -505,21 +509,27 @@ def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
 
 
 def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
-    """x (N, H, W, C), dy (N, H, W, K) -> out (3, 3, C, K). Prologues: x SAME or NORM_RELU, dy SAME or NORM_GRADIENT."""
+    """``x (N, H, W, C), dy (N, H, W, K) -> out (3, 3, C, K)``; prologues NORM_RELU of x, NORM_GRADIENT of dy."""
     (N, H, W, C), K, threads = x.shape, dy.shape[3], get_num_threads()
-    S, B, T = blocking(N, H, W, GRADIENT_TILES if max(C, K) <= 64 else WIDE_TILES, threads)
+    S, B, T = blocking(N, H, W, GRADIENT_TILES[width(C, K)], threads)
     IN, DY, V, Z = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    scratch, zeros = aligned_empty((threads, 6 * (IN + DY + V + Z))), aligned_zeros(W * max(C, K))
-    du = aligned_empty((threads, 36, C, K))
+    share = 6 * (IN + DY + V + Z)
+    _memory, (du, scratch) = carve(36 * threads * C * K, threads * share)
     convolve_for_weights(
-        N, H, W, C, K, B, T, IN, DY, V, Z, threads, PROLOGUES.index(prologue.recipe), address(x),
-        address(prologue.table), DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2),
-        address(dy_prologue.table), address(du), address(zeros), address(scratch), scratch.shape[1],
+        N, H, W, C, K, B, T, IN, DY, V, Z, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
+        DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2), address(dy_prologue.table),
+        du, zero_row(W * max(C, K)), scratch, share,
     )  # fmt: skip
-    transform_weight_gradient(address(du), threads, C, K, address(out))
+    transform_weight_gradient(du, C, K, address(out))
     return out
 
 
+def width(C, K):
+    """Class of a layer by its channels."""
+    return "narrow" if max(C, K) <= NARROW else "medium" if max(C, K) <= MEDIUM else "wide"
+
+
+@lru_cache(512)
 def blocking(N, H, W, tiles, threads):
     """Tiles in a tile row (S), tile rows in a block (B), tiles in a block (T), for about so many tiles in a block."""
     S, tile_rows, unit = -(-W // 4), N * -(-H // 4), 8

@@ -1,0 +1,160 @@
+"""Correctness on a GPU: every kernel against double precision, training against the CPU, replays, compute-sanitizer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import bench.checkout  # noqa: F401, finds the kernels of a checkout
+
+# isort: split
+from bench.gpu_steps import network, train_step
+from incnet import backend
+from incnet.backend import asarray, asnumpy, ops
+from incnet.kernels import reference
+from tests.cuda.cases import cases, error, results, truth
+
+__all__ = ["contract", "parity", "recorded_equals_eager", "sanitizer", "shapes"]
+
+TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
+# Those of ResNet at batch 128 and of VGG-16 at batch 32: (N, H, W, C, K, kernel, stride, padding).
+SHAPES = (
+    (128, 32, 32, 3, 16, 3, 1, 1),
+    (128, 32, 32, 16, 16, 3, 1, 1),
+    (128, 32, 32, 16, 32, 3, 2, 1),
+    (128, 16, 16, 32, 32, 3, 1, 1),
+    (128, 16, 16, 32, 64, 3, 2, 1),
+    (128, 8, 8, 64, 64, 3, 1, 1),
+    (32, 16, 16, 64, 128, 3, 1, 1),
+    (32, 4, 4, 256, 512, 3, 1, 1),
+    (32, 2, 2, 512, 512, 3, 1, 1),
+    (32, 1, 1, 512, 4096, 1, 1, 0),
+)
+
+
+def check(listed, dtype: type) -> dict[str, Any]:
+    """Errors of cases, the worst of each kernel, and what failed."""
+    worst: dict[str, float] = {}
+    failures, count = [], 0
+    for case in listed:
+        count += 1
+        expected = truth(case, reference)
+        found = results(case, ops, asarray, asnumpy)
+        again = results(case, ops, asarray, asnumpy)
+        for got, second, wanted in zip(found, again, expected, strict=True):
+            off = error(got, wanted)
+            worst[case.kernel] = max(worst.get(case.kernel, 0.0), off)
+            if (off != 0 if case.exact else off > TOLERANCE[dtype]) or got.tobytes() != second.tobytes():
+                repeats = "" if got.tobytes() == second.tobytes() else ", and another result the second time"
+                failures.append(f"{case.kernel} {case.name} {dtype.__name__}: error {off:.1e}{repeats}")
+    return {"cases": count, "worst": worst, "failures": failures}
+
+
+def summarised(parts: dict[str, dict]) -> dict[str, Any]:
+    """Join the results of `check`."""
+    failures = [failure for part in parts.values() for failure in part["failures"]]
+    count = sum(part["cases"] for part in parts.values())
+    for failure in failures:
+        print("FAILED", failure, flush=True)
+    return {"summary": f"{count} cases, {len(failures)} failed", "failed": failures, **parts}
+
+
+def contract(left: Callable[[], float]) -> dict[str, Any]:
+    """Every kernel on small odd shapes, in both precisions, twice: the second result must have the very same bits."""
+    types = (np.float32, np.float64)
+    return summarised({t.__name__: check(cases(t, np.random.default_rng(0)), t) for t in types})
+
+
+def shapes(left: Callable[[], float]) -> dict[str, Any]:
+    """Convolutions at the sizes of real training, where the tiles are others than for small ones."""
+    listed = cases(np.float32, np.random.default_rng(1), SHAPES)
+    kernels = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+    return summarised(
+        {"float32": check((c for c in listed if c.kernel in kernels and "without" not in c.name), np.float32)}
+    )
+
+
+def parity(left: Callable[[], float]) -> dict[str, Any]:
+    """Fifty training steps of ResNet-20 from the same weights, on the CPU's reference kernels and on the GPU.
+
+    The learning rate is small: a large one drives the loss of so few images to zero, where rounding alone makes two
+    float32 runs part.
+    """
+
+    def losses(name: str) -> list[float]:
+        backend.use(name)
+        step, totals = train_step(network("resnet20", image=16), 32, image=16, lr=1e-5, recorded=False)
+        found = []
+        for _ in range(50):
+            step()
+            found.append(float(asnumpy(totals)[0]) / 32)
+            totals[...] = 0
+        return found
+
+    ours = losses("cuda")
+    theirs = losses("reference")
+    backend.use("cuda")
+    off = np.abs(np.array(ours) / np.array(theirs) - 1)
+    summary = f"50 losses, largest relative difference {off.max():.1e}, in the first ten steps {off[:10].max():.1e}"
+    return {"summary": summary, "failed": [summary] if not off.max() < 1e-2 else [], "gpu": ours, "cpu": theirs}
+
+
+def recorded_equals_eager(left: Callable[[], float]) -> dict[str, Any]:
+    """Twenty steps launched one by one, and the same replayed from a graph: every weight must have the same bits."""
+    failures = []
+    for arch in ("resnet20", "vgg16"):
+        states = []
+        for recorded in (False, True):
+            graph = network(arch)
+            step, _ = train_step(graph, 32, recorded=recorded)
+            for _ in range(20):
+                step()
+            states.append({name: asnumpy(array) for name, array in graph.state().items()})
+        differing = [name for name in states[0] if states[0][name].tobytes() != states[1][name].tobytes()]
+        if differing or not all(np.isfinite(array).all() for array in states[0].values()):
+            failures.append(f"{arch}: {len(differing)} of {len(states[0])} arrays differ, {differing[:2]}")
+    return {"summary": f"2 networks, {len(failures)} differ", "failed": failures}
+
+
+def sanitizer(left: Callable[[], float]) -> dict[str, Any]:
+    """The contract's float32 cases under compute-sanitizer, each array in memory of its own."""
+    tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    if tool is None:
+        return {"summary": "compute-sanitizer not found"}
+    found: dict[str, Any] = {"failed": []}
+    for check_name in ("memcheck", "racecheck", "synccheck"):
+        command = [tool, "--tool", check_name, "--error-exitcode", "9", sys.executable, "-m", "bench.gpu_checks"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=max(1.0, min(left() - 5, 80)))
+        except subprocess.TimeoutExpired:
+            found[check_name] = "skipped: out of time"
+            continue
+        tail = (done.stdout + done.stderr).strip().splitlines()[-25:]
+        found[check_name] = {"exit": done.returncode, "tail": tail if done.returncode else tail[-1:]}
+        if done.returncode:
+            found["failed"].append(f"{check_name}: {tail[-1:]}")
+    found["summary"] = ", ".join(
+        f"{k}: {v if isinstance(v, str) else v['tail'][-1]}" for k, v in found.items() if k != "failed"
+    )
+    return found
+
+
+def _run_cases() -> None:
+    """What compute-sanitizer watches."""
+    import cupy
+
+    cupy.cuda.set_allocator(None)  # no pool: an access beyond an array is one beyond an allocation
+    backend.use("cuda")
+    listed = [*cases(np.float32, np.random.default_rng(0))]
+    for case in listed:
+        results(case, ops, asarray, asnumpy)
+    print(f"{len(listed)} cases run")
+
+
+if __name__ == "__main__":
+    _run_cases()

@@ -1,0 +1,43 @@
+"""The kernels for CUDA devices: CuPy arrays, own CUDA C, compiled on first use for the device at hand."""
+
+from .augment import augment
+from .columns import col2im, im2col
+from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad, matmul
+from .loss import softmax_cross_entropy
+from .norm import batch_norm, batch_norm_fixed_grad, batch_norm_grad, batch_norm_stats
+from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
+from .pointwise import add, dropout, relu, relu_grad, subsample, subsample_grad
+from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
+from .record import Recorded
+from .reduce import bias_grad
+
+__all__ = [
+    "Recorded",
+    "add",
+    "augment",
+    "batch_norm",
+    "batch_norm_fixed_grad",
+    "batch_norm_grad",
+    "batch_norm_stats",
+    "bias_grad",
+    "col2im",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "dropout",
+    "global_avg_pool",
+    "global_avg_pool_grad",
+    "im2col",
+    "matmul",
+    "max_pool",
+    "max_pool_grad",
+    "relu",
+    "relu_grad",
+    "rmsprop_step",
+    "rmsprop_step_all",
+    "sgd_step",
+    "sgd_step_all",
+    "softmax_cross_entropy",
+    "subsample",
+    "subsample_grad",
+]

@@ -1,0 +1,74 @@
+"""Choosing a device: by the count of devices, never by whether CuPy imports; never a silent fallback."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from incnet import backend
+from incnet.backend import DeviceError, asarray, asnumpy, matmul, resolve, use
+
+from . import strict_cupy
+
+
+@pytest.fixture
+def no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it raises ImportError
+
+
+def test_auto_counts_devices(no_cupy):
+    assert resolve("auto") == "cpu"
+    with strict_cupy.installed(devices=0):
+        assert resolve("auto") == "cpu"
+    with strict_cupy.installed(devices=1):
+        assert resolve("auto") == "cuda"
+
+
+def test_gpu_by_number():
+    with strict_cupy.installed(devices=2):
+        assert resolve("gpu") == "cuda"
+        assert resolve("gpu:1") == "cuda:1"
+        with pytest.raises(DeviceError, match=r"--device gpu:2: this machine has 2 CUDA devices, counted from 0"):
+            resolve("gpu:2")
+
+
+def test_gpu_without_cupy(no_cupy):
+    with pytest.raises(DeviceError, match=r"--device gpu: CuPy is not installed; pip install 'incnet\[cuda13\]'"):
+        resolve("gpu")
+    with pytest.raises(DeviceError, match="backend cuda: CuPy is not installed"):
+        use("cuda")
+
+
+def test_gpu_without_a_device():
+    with strict_cupy.installed(devices=0), pytest.raises(DeviceError, match="no usable CUDA device on this machine"):
+        resolve("gpu")
+
+
+@pytest.mark.parametrize("device", ["gpu:", "gpu:x", "cuda", "tpu", ""])
+def test_unknown_device(device):
+    with pytest.raises(DeviceError, match="choose auto, cpu, gpu, or gpu:1"):
+        resolve(device)
+
+
+@pytest.mark.parametrize("name", ["torch", "cpu:1", "cuda:x"])
+def test_unknown_backend(name):
+    with pytest.raises(DeviceError, match="unknown backend"):
+        use(name)
+
+
+def test_the_second_device_is_used(device):
+    use("cuda")
+    assert backend.current() == "cuda"
+    assert not isinstance(asarray(np.ones(2)), np.ndarray)
+
+
+@pytest.mark.parametrize("layout", ["straight", "left transposed", "right transposed", "strided"])
+def test_matmul(device, rng, layout):
+    a, b = rng.standard_normal((5, 7)), rng.standard_normal((7, 3))
+    ours = {
+        "straight": lambda: matmul(asarray(a), asarray(b)),
+        "left transposed": lambda: matmul(asarray(a.T.copy()).T, asarray(b)),
+        "right transposed": lambda: matmul(asarray(a), asarray(b.T.copy()).T),
+        "strided": lambda: matmul(asarray(np.repeat(a, 2, axis=1))[:, ::2], asarray(b)),
+    }[layout]()
+    np.testing.assert_allclose(asnumpy(ours), a @ b, rtol=1e-12)

@@ -1,0 +1,64 @@
+"""Every CUDA source compiles with NVRTC, as CuPy would have it compiled, for each architecture; no register spills."""
+
+import io
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from incnet import backend
+from incnet.backend import asarray, asnumpy, ops
+
+from . import strict_cupy
+from .cases import cases, results
+
+core = pytest.importorskip("cuda.core", reason="cubins need cuda-core and nvidia-cuda-nvrtc")
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
+NO_SPILLS = ("sm_80", "sm_90")
+
+
+def modules():
+    """Source and options of all modules that the cases load, and of the convolution for every tile of training."""
+    with strict_cupy.installed() as device:
+        backend.use("cuda")
+        from incnet.kernels.cuda import conv, tiles
+
+        for case in cases(np.float32, np.random.default_rng(0)):
+            results(case, ops, asarray, asnumpy)
+        for case in cases(np.float64, np.random.default_rng(0)):
+            if not case.kernel.startswith("conv2d"):
+                results(case, ops, asarray, asnumpy)
+        every = {tile for candidates in tiles.TILES.values() for tile in candidates}
+        for kind, tile in itertools.product((conv.FORWARD, conv.INPUT_GRAD, conv.WEIGHT_GRAD), sorted(every)):
+            conv.product_kernel(kind, tile, (4, 4, 4), np.float32)
+        backend.use("cpu")
+        return sorted(device.sources)
+
+
+def compiled(code: str, options: tuple[str, ...], architecture: str) -> str:
+    """Compile a module to a cubin; return the assembler's report."""
+    macros = [tuple(option[2:].split("=")) for option in options if option.startswith("-D")]
+    settings = core.ProgramOptions(arch=architecture, std="c++17", ftz=True, define_macro=macros, ptxas_options="-v")
+    report = io.StringIO()
+    core.Program(code, "c++", settings).compile("cubin", logs=report)
+    return report.getvalue()
+
+
+def test_cubins(record_property, subtests):
+    count = 0
+    for i, (code, options) in enumerate(modules()):
+        # Each module for the two most common architectures, and for one of the others in turn.
+        others = [name for name in ARCHITECTURES if name not in NO_SPILLS]
+        for architecture in (*NO_SPILLS, others[i % len(others)]):
+            with subtests.test(architecture=architecture, options=options):
+                report = compiled(code, options, architecture)
+                spills = re.findall(r"(\d+) bytes spill stores", report)
+                assert spills
+                # Double precision and odd numbers of channels, read value by value, are for checks and not tuned.
+                tuned = "-DREAL=float" in options and "-DVEC_LEFT=1" not in options
+                if architecture in NO_SPILLS and tuned:
+                    assert not any(map(int, spills)), report
+                count += 1
+    record_property("cubins", count)

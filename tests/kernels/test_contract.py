@@ -1,0 +1,651 @@
+"""Every kernel of every backend against its definition in ``reference``.
+
+One registry of cases serves all checks, so a kernel is tested from the day that it is registered, and a backend from
+the day that it stands in ``BACKENDS``. Each call must return what the reference returns for the same numbers in
+float64, up to a stated number of roundings; keep the dtype; and leave its arguments as they were, however they lie in
+memory.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from incnet.kernels import reference
+from incnet.kernels.operands import Below, Normalised, NormGradient
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Kernels, and the way to the arrays that they take."""
+
+    module: str
+    to_device: Callable[[np.ndarray], Any] = np.asarray
+    to_host: Callable[[Any], np.ndarray] = np.asarray
+
+    @property
+    def kernels(self):
+        return importlib.import_module(self.module)
+
+
+# The reference is a backend as well: its float32 is held against its own float64.
+BACKENDS = {"reference": Backend("incnet.kernels.reference"), "cpu": Backend("incnet.kernels.cpu")}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of a kernel.
+
+    Parameters
+    ----------
+    build : callable
+        Takes a :class:`Draw` and the sizes; returns the arguments, which may hold arrays inside tuples.
+    tolerance : int
+        Largest error, in units of the dtype's epsilon times the largest value of the output; 0 for equal bits.
+    changed : callable
+        Takes the arguments, returns the arrays among them that the kernel changes in place.
+    any_layout : bool
+        Whether arrays may lie otherwise than contiguously.
+    dtypes : tuple of type
+        That the kernel is defined for.
+    """
+
+    kernel: str
+    sizes: tuple
+    build: Callable[..., tuple]
+    tolerance: int
+    changed: Callable[[tuple], list]
+    any_layout: bool
+    dtypes: tuple[type, ...]
+
+    def __str__(self) -> str:
+        return f"{self.build.__name__}{self.sizes}".replace(" ", "")
+
+
+CASES: list[Case] = []
+BUILDERS: dict[str, Case] = {}
+
+
+def case(kernel, *sizes, tolerance=0, changed=lambda arguments: [], any_layout=True, dtypes=(np.float32, np.float64)):
+    """Register the decorated builder, once for each of ``sizes``."""
+
+    def register(build):
+        for each in sizes:
+            CASES.append(Case(kernel, each, build, tolerance, changed, any_layout, dtypes))
+        BUILDERS.setdefault(kernel, CASES[-1])
+        return build
+
+    return register
+
+
+class Draw:
+    """Random arrays of one dtype."""
+
+    def __init__(self, dtype, seed=0):
+        self.dtype, self.rng = dtype, np.random.default_rng(seed)
+
+    def __call__(self, *shape, mean=0.0):
+        return (mean + self.rng.standard_normal(shape)).astype(self.dtype)
+
+    def positive(self, *shape):
+        return self.rng.uniform(0.5, 2, shape).astype(self.dtype)
+
+    def few_values(self, *shape):
+        """Many equal ones, zeros among them."""
+        return self.rng.integers(-2, 3, shape).astype(self.dtype)
+
+
+# Convolution: n, height, width, channels, filters, kernel, stride, padding. Odd sizes; a kernel as large as the image;
+# strides that leave pixels out, or all but the padding; filters that are not square; channels in and out of whole
+# vectors, since fast kernels choose their algorithm by them.
+
+CONVOLUTIONS = [
+    (2, 9, 7, 3, 5, (3, 3), 1, 1),
+    (1, 8, 8, 16, 17, (3, 3), 1, 1),
+    (2, 11, 6, 4, 3, (3, 3), 2, 1),
+    (3, 5, 5, 1, 1, (1, 1), 2, 0),
+    (1, 7, 9, 2, 4, (5, 5), 3, 2),
+    (2, 4, 3, 6, 2, (4, 3), 1, 0),
+    (2, 6, 8, 32, 16, (3, 3), 1, 1),
+    (1, 9, 7, 16, 32, (3, 3), 1, 1),
+    (3, 33, 5, 16, 16, (3, 3), 1, 1),
+    (1, 4, 4, 64, 128, (3, 3), 1, 1),
+    (2, 9, 11, 16, 32, (3, 3), 2, 1),
+    (2, 7, 5, 3, 16, (3, 3), 1, 1),
+    (1, 8, 6, 32, 64, (1, 1), 2, 0),
+    (1, 1, 1, 16, 16, (1, 1), 2, 0),
+    (1, 1, 4, 16, 16, (1, 1), 2, 1),
+]
+
+
+def _output(size, kernel, stride, padding):
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def _outputs(height, width, kernel, stride, padding):
+    return _output(height, kernel[0], stride, padding), _output(width, kernel[1], stride, padding)
+
+
+@case("conv2d", *CONVOLUTIONS, tolerance=64)
+def conv2d(draw, n, height, width, channels, filters, kernel, stride, padding):
+    return draw(n, height, width, channels), draw(*kernel, channels, filters), draw(filters), stride, padding
+
+
+@case("conv2d", *CONVOLUTIONS[:2], tolerance=64)
+def conv2d_without_bias(*geometry):
+    x, weight, _, stride, padding = conv2d(*geometry)
+    return x, weight, None, stride, padding
+
+
+@case("conv2d_input_grad", *CONVOLUTIONS, tolerance=64)
+def conv2d_input_grad(draw, n, height, width, channels, filters, kernel, stride, padding):
+    dy = draw(n, *_outputs(height, width, kernel, stride, padding), filters)
+    return dy, draw(*kernel, channels, filters), (n, height, width, channels), stride, padding
+
+
+@case("conv2d_weight_grad", *CONVOLUTIONS, tolerance=64)
+def conv2d_weight_grad(draw, n, height, width, channels, filters, kernel, stride, padding):
+    dy = draw(n, *_outputs(height, width, kernel, stride, padding), filters)
+    return draw(n, height, width, channels), dy, kernel, stride, padding
+
+
+@case("im2col", *CONVOLUTIONS)
+def im2col(draw, n, height, width, channels, filters, kernel, stride, padding):
+    return draw(n, height, width, channels), kernel, stride, padding
+
+
+@case("col2im", *CONVOLUTIONS, tolerance=16)
+def col2im(draw, n, height, width, channels, filters, kernel, stride, padding):
+    rows, cols = _outputs(height, width, kernel, stride, padding)
+    columns = draw(n * rows * cols, kernel[0] * kernel[1] * channels)
+    return columns, (n, height, width, channels), kernel, stride, padding
+
+
+# Batch normalisation and sums: shapes whose last axis is the channels. The means lie several deviations from zero, and
+# gamma has either sign.
+
+ROWS = [(3, 5, 7, 4), (1, 9, 3, 1), (2, 3, 1, 33), (6, 5)]
+
+
+@case("bias_grad", *ROWS, (1, 3), (2, 40, 50, 3), tolerance=16)
+def bias_grad(draw, *shape):
+    return (draw(*shape),)
+
+
+@case("batch_norm_stats", *ROWS, (1, 1, 1, 3), tolerance=16)
+def batch_norm_stats(draw, *shape):
+    return (draw(*shape, mean=30),)
+
+
+def _norm(draw, shape):
+    """Input, mean, variance and gamma that have nothing to do with each other."""
+    channels = shape[-1]
+    return draw(*shape, mean=3), draw(channels, mean=3), draw.positive(channels), draw(channels)
+
+
+@case("batch_norm", *ROWS, (1, 1, 1, 3), tolerance=32)
+def batch_norm(draw, *shape):
+    return *_norm(draw, shape), draw(shape[-1]), 0.3
+
+
+@case("batch_norm", *ROWS, tolerance=32)
+def batch_norm_add_relu(draw, *shape):
+    return *batch_norm(draw, *shape), draw(*shape), True
+
+
+@case("batch_norm", *ROWS, tolerance=32)
+def batch_norm_relu(draw, *shape):
+    return *batch_norm(draw, *shape), None, True
+
+
+@case("batch_norm_grad", *ROWS, tolerance=64)
+def batch_norm_grad(draw, *shape):
+    x, _, _, gamma = _norm(draw, shape)
+    mean, var = (a.astype(draw.dtype) for a in reference.batch_norm_stats(x.astype(np.float64)))
+    return draw(*shape, mean=0.5), x, mean, var, gamma, 0.3
+
+
+@case("batch_norm_fixed_grad", *ROWS, tolerance=64)
+def batch_norm_fixed_grad(draw, *shape):
+    return draw(*shape, mean=0.5), *_norm(draw, shape), 0.3
+
+
+# Pooling: n, height, width, channels, size, stride. Windows that touch, that overlap, and that leave pixels out.
+
+POOLS = [(2, 8, 6, 3, 2, 2), (1, 9, 7, 5, 2, 2), (2, 7, 9, 4, 3, 2), (3, 5, 5, 1, 3, 1), (1, 8, 9, 2, 2, 3)]
+
+
+@case("max_pool", *POOLS)
+def max_pool(draw, n, height, width, channels, size, stride):
+    return draw(n, height, width, channels), size, stride
+
+
+@case("max_pool", *POOLS[:3])
+def max_pool_of_equals(draw, n, height, width, channels, size, stride):
+    return draw.few_values(n, height, width, channels), size, stride
+
+
+@case("max_pool", POOLS[2])
+def max_pool_of_nan(draw, n, height, width, channels, size, stride):
+    x = draw(n, height, width, channels)
+    x[draw.rng.random(x.shape) < 0.2] = np.nan
+    return x, size, stride
+
+
+@case("max_pool_grad", *POOLS, tolerance=8)
+def max_pool_grad(draw, n, height, width, channels, size, stride):
+    shape = n, _output(height, size, stride, 0), _output(width, size, stride, 0), channels
+    where = draw.rng.integers(size * size, size=shape, dtype=np.uint8)
+    return draw(*shape), where, (n, height, width, channels), size, stride
+
+
+@case("global_avg_pool", (2, 5, 7, 3), (1, 1, 1, 4), (3, 8, 8, 65), tolerance=16)
+def global_avg_pool(draw, *shape):
+    return (draw(*shape, mean=1),)
+
+
+@case("global_avg_pool_grad", (2, 5, 7, 3), (1, 1, 1, 4), tolerance=2)
+def global_avg_pool_grad(draw, n, height, width, channels):
+    return draw(n, channels), (n, height, width, channels)
+
+
+# Single elements.
+
+SHAPES = [(3, 5, 7, 2), (1, 1, 1, 1), (2, 9), (70_001,)]
+
+
+@case("add", *SHAPES)
+def add(draw, *shape):
+    return draw(*shape), draw(*shape)
+
+
+@case("relu", *SHAPES)
+def relu(draw, *shape):
+    return (draw(*shape),)
+
+
+@case("relu", (4, 7))
+def relu_of_nan(draw, *shape):
+    x = draw.few_values(*shape)
+    x[1, 2:4] = np.nan
+    return (x,)
+
+
+@case("relu_grad", *SHAPES)
+def relu_grad(draw, *shape):
+    return draw(*shape), np.maximum(draw.few_values(*shape), 0)
+
+
+@case("dropout", *SHAPES)
+def dropout(draw, *shape):
+    return draw(*shape), 0.3, 0xFEDC_BA98_7654_3210
+
+
+@case("dropout", *SHAPES[:1])
+def dropout_of_nothing(draw, *shape):
+    return draw(*shape), 0.0, 1
+
+
+# n, height, width, channels, stride, channels of the output.
+SUBSAMPLES = [(2, 8, 6, 3, 2, 6), (1, 9, 7, 4, 2, 5), (2, 5, 4, 3, 3, 3), (3, 4, 3, 2, 1, 7)]
+
+
+@case("subsample", *SUBSAMPLES)
+def subsample(draw, n, height, width, channels, stride, filled):
+    return draw(n, height, width, channels), stride, filled
+
+
+@case("subsample_grad", *SUBSAMPLES)
+def subsample_grad(draw, n, height, width, channels, stride, filled):
+    return draw(n, -(-height // stride), -(-width // stride), filled), (n, height, width, channels), stride
+
+
+# Loss, optimizers, augmentation.
+
+
+@case("softmax_cross_entropy", (7, 10), (1, 3), (130, 100), tolerance=32)
+def softmax_cross_entropy(draw, n, classes):
+    return draw(n, classes), draw.rng.integers(classes, size=n)
+
+
+@case("softmax_cross_entropy", (40, 5), tolerance=32)
+def softmax_cross_entropy_of_equals_and_extremes(draw, n, classes):
+    return 200 * draw.few_values(n, classes), draw.rng.integers(classes, size=n)
+
+
+def _data_square_velocity(arguments):
+    data, _, square, velocity, *_ = arguments
+    return [data, square, velocity]
+
+
+def _data_velocity(arguments):
+    data, _, velocity, *_ = arguments
+    return [data, velocity]
+
+
+@case("rmsprop_step", (3, 3, 5, 7), (1,), (40_000,), tolerance=16, changed=_data_square_velocity, any_layout=False)
+def rmsprop_step(draw, *shape):
+    return draw(*shape), draw(*shape), draw.positive(*shape), draw(*shape), 0.01, 0.9, 0.8, 0.1, 0.05
+
+
+@case("rmsprop_step", (50,), tolerance=16, changed=_data_square_velocity, any_layout=False)
+def rmsprop_step_from_nothing(draw, *shape):
+    return draw(*shape), draw(*shape), 0 * draw(*shape), 0 * draw(*shape), 0.01, 0.9, 0.0, 1e-7, 0.0
+
+
+@case("sgd_step", (3, 3, 5, 7), (1,), (40_000,), tolerance=16, changed=_data_velocity, any_layout=False)
+def sgd_step(draw, *shape):
+    return draw(*shape), draw(*shape), draw(*shape), 0.01, 0.9, 0.05
+
+
+# Parameters of very different sizes; some decay.
+TENSORS = [((3, 3, 5, 7), 0.05), ((7,), 0.0), ((40_000,), 0.05), ((1,), 0.0)]
+
+
+@case(
+    "rmsprop_step_all",
+    (),
+    tolerance=16,
+    changed=lambda arguments: [array for tensor in arguments[0] for array in _data_square_velocity(tensor)],
+    any_layout=False,
+)
+def rmsprop_step_all(draw):
+    tensors = [(draw(*s), draw(*s), draw.positive(*s), draw(*s), decay) for s, decay in TENSORS]
+    return tensors, 0.01, 0.9, 0.8, 0.1
+
+
+@case(
+    "sgd_step_all",
+    (),
+    tolerance=16,
+    changed=lambda arguments: [array for tensor in arguments[0] for array in _data_velocity(tensor)],
+    any_layout=False,
+)
+def sgd_step_all(draw):
+    return [(draw(*s), draw(*s), draw(*s), decay) for s, decay in TENSORS], 0.01, 0.9
+
+
+@case("augment", (9, 8, 8, 1, 5, 2), (4, 7, 5, 3, 6, 6), (1, 1, 1, 1, 2, 1), dtypes=(np.float32,))
+def augment(draw, images, height, width, channels, n, reach):
+    return (
+        draw.rng.integers(256, size=(images, height, width, channels), dtype=np.uint8),
+        draw.rng.integers(images, size=n),
+        draw.rng.integers(-reach, reach, size=(n, 2), endpoint=True),
+        draw.rng.random(n) < 0.5,
+        draw(channels, mean=100),
+        draw.positive(channels),
+    )
+
+
+# Fused kernels: what they read is described by named tuples of arrays. Means are small beside what they summarise, and
+# their errors are not.
+
+
+@case("norm_coefficients", (5,), tolerance=8)
+def norm_coefficients(draw, channels):
+    return draw(channels), draw.positive(channels), draw(channels), draw(channels), 0.3
+
+
+@case("gradient_coefficients", (5,), tolerance=8)
+def gradient_coefficients(draw, channels):
+    sums = 9 * draw.rng.standard_normal((2, channels))
+    return sums, 60, draw(channels), draw.positive(channels), draw(channels), 0.3
+
+
+def _normalised(draw, *shape, residual=False):
+    channels = shape[-1]
+    return Normalised(draw(*shape), draw(channels), draw(channels), draw(*shape) if residual else None)
+
+
+def _norm_gradient(draw, *shape):
+    channels = shape[-1]
+    return NormGradient(draw(*shape), draw(*shape), draw(channels), draw(channels), draw(channels))
+
+
+def _below(draw, *shape, kind):
+    """Return what lies below: batch norm and ReLU; these with a residual, so that the output is stored; ReLU alone."""
+    channels = shape[-1]
+    if kind == "norm":
+        return Below(y=draw(*shape), mean=draw(channels), scale=draw(channels), shift=draw(channels))
+    output = np.maximum(draw(*shape), 0)
+    if kind == "bias":
+        return Below(a=output)
+    skip = draw(*shape) if kind == "residual, skip" else None
+    return Below(y=draw(*shape), mean=draw(channels), a=output, skip=skip)
+
+
+# Some of the convolutions, since there are many operands: each algorithm and each stride once.
+FUSED = [CONVOLUTIONS[i] for i in (0, 2, 7, 9, 10, 12)]
+
+# n, height, width, channels: in and out of whole vectors.
+IMAGES = [(2, 5, 7, 3), (1, 8, 6, 16), (3, 4, 5, 32), (1, 1, 1, 16)]
+KINDS = ["norm", "residual", "residual, skip", "bias"]
+
+
+@case("norm_relu", *((*shape, residual) for shape in IMAGES for residual in (False, True)), tolerance=8)
+def norm_relu(draw, *sizes):
+    *shape, residual = sizes
+    return (_normalised(draw, *shape, residual=residual),)
+
+
+@case("norm_gradient", *IMAGES, tolerance=8)
+def norm_gradient(draw, *shape):
+    return (_norm_gradient(draw, *shape),)
+
+
+@case("relu_mask", *((*shape, kind) for shape in IMAGES for kind in KINDS), tolerance=32)
+def relu_mask(draw, *sizes):
+    *shape, kind = sizes
+    return draw(*shape), _below(draw, *shape, kind=kind)
+
+
+@case("conv2d_bias_relu", *FUSED, tolerance=64)
+def conv2d_bias_relu(*geometry):
+    return conv2d(*geometry)
+
+
+@case("conv2d_moments", *FUSED, tolerance=256)
+def conv2d_moments(*geometry):
+    x, weight, _, stride, padding = conv2d(*geometry)
+    return x, weight, stride, padding
+
+
+@case("conv2d_moments", *((*sizes, residual) for sizes in FUSED for residual in (False, True)), tolerance=256)
+def conv2d_moments_of_normalised(draw, n, height, width, channels, *sizes):
+    *geometry, residual = sizes
+    _, weight, _, stride, padding = conv2d(draw, n, height, width, channels, *geometry)
+    return _normalised(draw, n, height, width, channels, residual=residual), weight, stride, padding
+
+
+@case("norm_conv2d_moments", *((*sizes, residual) for sizes in FUSED for residual in (False, True)), tolerance=256)
+def norm_conv2d_moments(*sizes):
+    return conv2d_moments_of_normalised(*sizes)
+
+
+@case(
+    "fused_weight_grad",
+    *((*sizes, *operands) for sizes in FUSED for operands in ((0, 0), (0, 1), (1, 0), (1, 1))),
+    tolerance=64,
+)
+def fused_weight_grad(draw, n, height, width, channels, filters, kernel, stride, padding, of_norm, of_gradient):
+    x_shape = n, height, width, channels
+    dy_shape = n, *_outputs(height, width, kernel, stride, padding), filters
+    x = _normalised(draw, *x_shape, residual=True) if of_norm else draw(*x_shape)
+    dy = _norm_gradient(draw, *dy_shape) if of_gradient else draw(*dy_shape)
+    return x, dy, kernel, stride, padding
+
+
+@case("fused_input_grad", *((*sizes, g) for sizes in FUSED for g in (0, 1)), tolerance=64)
+def fused_input_grad(draw, n, height, width, channels, filters, kernel, stride, padding, of_gradient):
+    dy_shape = n, *_outputs(height, width, kernel, stride, padding), filters
+    dy = _norm_gradient(draw, *dy_shape) if of_gradient else draw(*dy_shape)
+    return dy, draw(*kernel, channels, filters), (n, height, width, channels), stride, padding
+
+
+@case(
+    "masked_input_grad",
+    *((*sizes, g, kind) for sizes in FUSED for g in (0, 1) for kind in KINDS),
+    tolerance=64,
+)
+def masked_input_grad(draw, n, height, width, channels, *sizes):
+    *geometry, kind = sizes
+    below = _below(draw, n, height, width, channels, kind=kind)
+    return *fused_input_grad(draw, n, height, width, channels, *geometry), below
+
+
+# Where arrays lie.
+
+
+def _every_other(array, to_device):
+    """The same values in every other place of a larger array."""
+    return to_device(np.repeat(array, 2, axis=-1))[..., ::2]
+
+
+def _transposed(array, to_device):
+    """The same values with the axes in reverse order in memory."""
+    return to_device(np.ascontiguousarray(array.T)).T
+
+
+def _contiguous(array, to_device):
+    return to_device(array.copy())
+
+
+LAYOUTS = {"contiguous": _contiguous, "every other": _every_other, "transposed": _transposed}
+
+
+def _map(function, value):
+    """Apply a function to the arrays in nested lists and tuples, named ones too."""
+    if isinstance(value, np.ndarray):
+        return function(value)
+    if isinstance(value, list | tuple):
+        mapped = (_map(function, each) for each in value)
+        return type(value)(*mapped) if hasattr(value, "_fields") else type(value)(mapped)
+    return value
+
+
+def _float64(array):
+    """A copy, in float64 if it holds fractions."""
+    return array.astype(np.float64) if array.dtype.kind == "f" else array.copy()
+
+
+def _arrays(value):
+    """Arrays in nested lists and tuples, in order."""
+    if isinstance(value, list | tuple):
+        return [array for each in value for array in _arrays(each)]
+    return [value] if hasattr(value, "dtype") and hasattr(value, "shape") else []
+
+
+def _outcome(kernels, case, arguments):
+    """Call the kernel; return the arrays that it hands back, then those that it changed."""
+    return _arrays(getattr(kernels, case.kernel)(*arguments)) + case.changed(arguments)
+
+
+def check(backend, case, dtype, layout, sizes=None):
+    """Run one call on a backend, and hold it against the reference."""
+    arguments = case.build(Draw(dtype), *(case.sizes if sizes is None else sizes))
+    plain = _outcome(reference, case, _map(np.copy, arguments))
+    exact = plain if case.tolerance == 0 else _outcome(reference, case, _map(_float64, arguments))
+    given = _map(lambda array: layout(array, backend.to_device), arguments)
+    found = [backend.to_host(array) for array in _outcome(backend.kernels, case, given)]
+
+    assert len(found) == len(exact)
+    for ours, same_dtype, expected in zip(found, plain, exact, strict=True):
+        assert ours.dtype == same_dtype.dtype
+        assert ours.shape == expected.shape
+        if case.tolerance == 0:
+            np.testing.assert_array_equal(ours, expected)
+        else:
+            largest = np.abs(expected).max(initial=0)
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=case.tolerance * np.finfo(dtype).eps * largest)
+    changed = {id(array) for array in case.changed(given)}
+    for before, after in zip(_arrays(arguments), _arrays(given), strict=True):
+        if id(after) not in changed:
+            np.testing.assert_array_equal(backend.to_host(after), before, err_msg="an argument was changed")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    return BACKENDS[request.param]
+
+
+def calls():
+    """Yield every case, dtype and layout."""
+    for each in CASES:
+        for dtype in each.dtypes:
+            for name, layout in LAYOUTS.items():
+                if each.any_layout or layout is _contiguous:
+                    yield pytest.param(each, dtype, layout, id=f"{each}-{dtype.__name__}-{name}")
+
+
+@pytest.mark.parametrize(("case", "dtype", "layout"), list(calls()))
+def test_equals_its_definition(backend, case, dtype, layout):
+    check(backend, case, dtype, layout)
+
+
+@st.composite
+def convolutions(draw):
+    kernel = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    stride, padding = draw(st.integers(1, 4)), draw(st.integers(0, 3))
+    height, width = (draw(st.integers(max(1, k - 2 * padding), 12)) for k in kernel)
+    channels, filters = (draw(st.integers(1, 20) | st.sampled_from([16, 32, 48])) for _ in range(2))
+    return draw(st.integers(1, 3)), height, width, channels, filters, kernel, stride, padding
+
+
+@st.composite
+def pools(draw):
+    size, stride = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    n, channels = draw(st.integers(1, 3)), draw(st.integers(1, 20))
+    return n, draw(st.integers(size, 12)), draw(st.integers(size, 12)), channels, size, stride
+
+
+@st.composite
+def subsamples(draw):
+    n, height, width, stride, channels, more = (draw(st.integers(1, 9)) for _ in range(6))
+    return n, height, width, channels, stride, channels + more - 1
+
+
+GEOMETRIES = {
+    convolutions: ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col", "col2im"],
+    pools: ["max_pool", "max_pool_grad"],
+    subsamples: ["subsample", "subsample_grad"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
+@pytest.mark.parametrize(
+    ("kernel", "geometries"), [(kernel, geometry) for geometry, kernels in GEOMETRIES.items() for kernel in kernels]
+)
+def test_any_geometry(name, kernel, geometries):
+    @settings(max_examples=25)
+    @given(geometries())
+    def holds(sizes):
+        check(BACKENDS[name], BUILDERS[kernel], np.float32, _contiguous, sizes)
+
+    holds()
+
+
+# The registry itself.
+
+
+def test_every_kernel_has_a_case():
+    assert {case.kernel for case in CASES} == set(reference.__all__)
+
+
+def test_every_backend_has_every_kernel(backend):
+    assert not set(reference.__all__) - set(backend.kernels.__all__)
+
+
+@pytest.mark.parametrize("kernel", reference.__all__)
+def test_signatures_agree(backend, kernel):
+    """The same parameters, with the same names and defaults; a backend's own ones come after them, and are optional."""
+    expected, found = (
+        list(inspect.signature(getattr(module, kernel)).parameters.values()) for module in (reference, backend.kernels)
+    )
+    shared, own = found[: len(expected)], found[len(expected) :]
+    assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in expected]
+    assert all(p.default is not inspect.Parameter.empty for p in own)
