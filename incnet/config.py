@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import tyro
 from incnet.data.catalogue import DATASETS
 from incnet.growth.criterion import SlopeAngle
 from incnet.models import ARCHITECTURES
+from incnet.records import from_json
 
 __all__ = ["Config", "ConfigError"]
 
@@ -32,13 +33,18 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
     "resnet": {"batch_size": 128, "lr": 1e-4},
     "vgg16": {"batch_size": 32, "lr": 1e-4},
 }
+# The deepest network of the ResNet paper, as a bound for the memory that a config.json can ask for.
+DEEPEST = 1202
+# What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
+MAY_CHANGE = ("resume", "data_dir", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite")
 
 
 @dataclass(frozen=True)
 class Config:
     """Train a convolutional network incrementally: start small, grow when the learning curve flattens.
 
-    Writes a run folder with config.json, metrics.jsonl, summary.json and the weights.
+    Writes a run folder with config.json, metrics.jsonl, checkpoints, summary.json and the weights. Exits with 0; 2 for
+    bad input; 3 when the numbers diverge; 4 when the disk takes no more; 130 or 143 when SIGINT or SIGTERM stops it.
     """
 
     dataset: tyro.conf.Positional[str] = "digits"
@@ -122,6 +128,18 @@ class Config:
     out: Path | None = None
     """Run folder; must be new. Default: runs/DATASET-ARCH-METHOD-TIME."""
 
+    resume: Path | None = None
+    """Run folder to go on in, from its newest whole checkpoint, with its own options; --epochs may grow."""
+
+    checkpoint_minutes: float = 10.0
+    """Minutes between two checkpoints within an epoch; there is one after every epoch besides. 0 for none within."""
+
+    keep_checkpoints: int = 2
+    """Number of checkpoints that are kept."""
+
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    """When a loss, gradient or weight is not finite: stop, or go back an epoch and try half the learning rate."""
+
     def resolve(self) -> Config:
         """Fill in what was left open, and check every value.
 
@@ -135,6 +153,8 @@ class Config:
             raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}")
         if self.dataset not in DATASETS:
             raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}")
+        if family == "resnet" and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
+            raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
         defaults = ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset]
         filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         filled._check()
@@ -163,13 +183,62 @@ class Config:
         must(self.limit is None or self.limit >= 2, "limit", "at least 2 images")
         must(self.threads is None or self.threads >= 1, "threads", "at least 1")
         must(self.seed >= 0, "seed", "a number of at least 0")
+        must(0 <= self.checkpoint_minutes < float("inf"), "checkpoint_minutes", "a number of at least 0")
+        must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")
         parts = self.partition
-        must(parts in ("filters", "blocks") or parts.isdecimal(), "partition", "filters, blocks or a number")
+        must(
+            parts in ("filters", "blocks") or (parts.isdecimal() and len(parts) < 10),
+            "partition",
+            "filters, blocks or a number",
+        )
 
     def rule(self) -> SlopeAngle:
         """Return the growth rule of this run."""
         return SlopeAngle(self.window, self.gamma, self.angle_unit, self.min_stage_epochs)
 
     def as_json(self) -> dict[str, Any]:
-        """All options by name, as JSON values."""
+        """All options by name, as JSON values; :meth:`from_json` reads them."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, options: Any) -> Config:
+        """Return the configuration that ``options``, JSON values that nobody vouches for, describe.
+
+        Raises
+        ------
+        ConfigError
+            If an option is unknown, missing, of another type or has an impossible value.
+        """
+        try:
+            config: Config = from_json(cls, options, "config")
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return config.resolve()
+
+    def resumed_as(self, asked: Config) -> Config:
+        """Return what a run with this configuration is to be resumed with.
+
+        Parameters
+        ----------
+        asked : Config
+            This configuration with the options of a new command line in it. One that is left open changes nothing.
+
+        Raises
+        ------
+        ConfigError
+            Naming the first option whose change would change the run.
+        """
+        changes = {}
+        for name in (field.name for field in fields(self)):
+            ours, theirs = getattr(self, name), getattr(asked, name)
+            if theirs == ours or (name not in MAY_CHANGE and theirs in (None, "auto")):
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if name == "epochs" and theirs < ours:
+                raise ConfigError(f"{option} {theirs}: the run was begun with {ours}, which may grow but not shrink")
+            if name not in (*MAY_CHANGE, "epochs"):
+                raise ConfigError(
+                    f"{option} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"
+                )
+            changes[name] = theirs
+        return replace(self, **changes).resolve()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -24,15 +25,16 @@ class Optimizer:
     slots: tuple[str, ...] = ()
 
     def __init__(self, lr: float, weight_decay: float) -> None:
-        if lr <= 0:
+        if not 0 < lr < math.inf:
             raise ValueError(f"learning rate {lr}: choose a positive number")
-        if weight_decay < 0:
+        if not 0 <= weight_decay < math.inf:
             raise ValueError(f"weight decay {weight_decay}: choose a number of at least 0")
         self.lr, self.weight_decay = lr, weight_decay
         self.state: dict[str, dict[str, Array]] = {}
 
     def step(self, named_parameters: Iterable[tuple[str, Parameter]]) -> None:
         """Move the given parameters along their gradients; all others, and their state, stay untouched."""
+        tensors = []
         for name, parameter in named_parameters:
             if parameter.grad is None:
                 raise RuntimeError(f"{name} has no gradient: run backward before each step")
@@ -40,16 +42,44 @@ class Optimizer:
             if state is None:
                 zeros = np.zeros(parameter.data.shape, parameter.data.dtype)
                 state = self.state[name] = {slot: asarray(zeros.copy()) for slot in self.slots}
-            self.update(parameter, state, self.weight_decay if parameter.decay else 0.0)
+            decay = self.weight_decay if parameter.decay else 0.0
+            tensors.append((parameter.data, parameter.grad, *(state[slot] for slot in self.slots), decay))
+        self.update(tensors)
 
-    def update(self, parameter: Parameter, state: dict[str, Array], weight_decay: float) -> None:
-        """Change one parameter and its state in place."""
+    def update(self, tensors: list[tuple]) -> None:
+        """Change parameters and their state in place: a list of (data, grad, *slots, weight_decay)."""
         raise NotImplementedError
 
     def forget(self, prefix: str) -> None:
         """Drop the state of every parameter whose name starts with ``prefix``: those of a rebuilt classifier, say."""
         for name in [name for name in self.state if name.startswith(prefix)]:
             del self.state[name]
+
+    def arrays(self) -> dict[str, Array]:
+        """State by "square/S1.block1_1.body.conv1.weight"; the arrays themselves, not copies."""
+        return {f"{slot}/{name}": array for name, slots in self.state.items() for slot, array in slots.items()}
+
+    def load_arrays(self, arrays: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter]) -> None:
+        """Replace the state by copies of ``arrays``, named as in :meth:`arrays`; all are checked first.
+
+        Raises
+        ------
+        ValueError
+            If an array belongs to none of ``parameters`` or differs from it in shape or type, or one is missing.
+        """
+        state: dict[str, dict[str, Array]] = {}
+        for key, array in arrays.items():
+            slot, _, name = key.partition("/")
+            if slot not in self.slots or name not in parameters:
+                raise ValueError(f"optimizer state {key:.120}: there is no such parameter")
+            data = parameters[name].data
+            if (array.shape, array.dtype) != (data.shape, data.dtype):
+                raise ValueError(f"optimizer state {key} is {array.dtype} {array.shape}, the parameter {data.shape}")
+            state.setdefault(name, {})[slot] = asarray(array.copy())
+        for name, slots in state.items():
+            if missing := set(self.slots) - slots.keys():
+                raise ValueError(f"optimizer state of {name} lacks {', '.join(sorted(missing))}")
+        self.state = state
 
 
 class RMSProp(Optimizer):
@@ -97,11 +127,8 @@ class RMSProp(Optimizer):
                 raise ValueError(f"{name} {value}: choose a number in [0, 1)")
         self.rho, self.momentum, self.eps = rho, momentum, eps
 
-    def update(self, parameter: Parameter, state: dict[str, Array], weight_decay: float) -> None:
-        ops.rmsprop_step(
-            parameter.data, parameter.grad, state["square"], state["velocity"],
-            self.lr, self.rho, self.momentum, self.eps, weight_decay,
-        )  # fmt: skip
+    def update(self, tensors: list[tuple]) -> None:
+        ops.rmsprop_step_all(tensors, self.lr, self.rho, self.momentum, self.eps)
 
 
 class SGD(Optimizer):
@@ -124,5 +151,5 @@ class SGD(Optimizer):
             raise ValueError(f"momentum {momentum}: choose a number in [0, 1)")
         self.momentum = momentum
 
-    def update(self, parameter: Parameter, state: dict[str, Array], weight_decay: float) -> None:
-        ops.sgd_step(parameter.data, parameter.grad, state["velocity"], self.lr, self.momentum, weight_decay)
+    def update(self, tensors: list[tuple]) -> None:
+        ops.sgd_step_all(tensors, self.lr, self.momentum)

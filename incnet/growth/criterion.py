@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-__all__ = ["SlopeAngle", "Window", "slope"]
+__all__ = ["RuleState", "SlopeAngle", "Window", "slope"]
 
 # Accuracy units for which one unit and one epoch are drawn equally long; an angle depends on that choice.
 UNITS = {"percent": 100.0, "fraction": 1.0}
@@ -34,6 +34,15 @@ class Window:
     ratio: float | None
     grow: bool
     reason: str
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """All that a :class:`SlopeAngle` remembers; see its attributes."""
+
+    accuracies: list[float]
+    previous: float | None
+    epochs: int
 
 
 @dataclass
@@ -84,6 +93,22 @@ class SlopeAngle:
     def restart(self) -> None:
         """Begin a new stage: earlier windows no longer count."""
         self.accuracies, self.previous, self.epochs = [], None, 0
+
+    def state(self) -> RuleState:
+        """Return what :meth:`restore` takes."""
+        return RuleState(list(self.accuracies), self.previous, self.epochs)
+
+    def restore(self, state: RuleState) -> None:
+        """Go on where another object with the same parameters was.
+
+        Raises
+        ------
+        ValueError
+            If it cannot have been there.
+        """
+        if not len(state.accuracies) <= min(self.window - 1, state.epochs):
+            raise ValueError(f"{len(state.accuracies)} accuracies in a window of {self.window} epochs")
+        self.accuracies, self.previous, self.epochs = list(state.accuracies), state.previous, state.epochs
 
     def observe(self, accuracy: float) -> Window | None:
         """Take one epoch's validation accuracy, a fraction in [0, 1]; return the window that it completes, if any."""

@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from incnet.backend import asnumpy, ops
 from incnet.config import Config, ConfigError
 from incnet.data.augment import Augmentation
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import Dataset, Normalisation, split_validation
 from incnet.data.loader import Loader
+from incnet.data.resident import ResidentLoader
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.criterion import Window
 from incnet.growth.initialise import insert
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
+from incnet.growth.snapshot import restore, snapshot
+from incnet.growth.stage import Stage
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 from incnet.training import events
-from incnet.training.checkpoint import load_weights, save_weights
+from incnet.training.checkpoint import CheckpointError, save_weights
+from incnet.training.files import writing
+from incnet.training.finite import NonFiniteError, first_nonfinite
 from incnet.training.folder import RunFolder
-from incnet.training.loop import Metrics, evaluate, train_epoch
+from incnet.training.loop import Metrics, Running, evaluate, train_epoch
 from incnet.training.progress import Display
+from incnet.training.signals import StopSignals
+from incnet.training.step import TrainStep
 
-__all__ = ["Run", "Stage"]
+__all__ = ["MAX_ROLLBACKS", "Run"]
 
 EVALUATION_BATCH = 500
 # Streams of random numbers that one seed gives: each use draws from its own, so that one never shifts another.
 WEIGHTS, CLASSIFIER = 1, 2
-
-
-@dataclass
-class Stage:
-    """The network up to one sub-network: its size, and the best that it reached."""
-
-    name: str
-    params: int
-    macs_inference: int
-    val_accuracy: float = 0.0
-    epochs: int = 0
+# Halvings of the learning rate in a run: the last one leaves a 32nd of it, below which training would only look alive.
+MAX_ROLLBACKS = 5
 
 
 class Run:
@@ -61,14 +63,40 @@ class Run:
         The network in use, what trains it, and what decides about it.
     stages : list of Stage
         One for each sub-network that has come in; a baseline has one.
+
+    Notes
+    -----
+    A checkpoint is taken after an epoch, *before* the schedule sees its accuracy, and every few minutes after a step.
+    Whatever follows is a function of that moment, insertions included, so a run that goes on from a checkpoint goes
+    the way that it would have gone.
     """
 
     def __init__(self, config: Config, dataset: Dataset | None = None) -> None:
-        assert config.epochs is not None and config.batch_size is not None and config.lr is not None
+        assert config.batch_size is not None
         self.config = config
         self.dataset = dataset or load_dataset(config.dataset, config.data_dir)
         self._prepare_data(config.batch_size)
-        shape = self.dataset.image_shape
+        self.begin()
+
+    def _prepare_data(self, batch_size: int) -> None:
+        config = self.config
+        train = self.dataset.train
+        if config.limit is not None and config.limit < len(train):
+            train = train.take(np.arange(config.limit))
+        train, validation = split_validation(train, config.validation, config.seed)
+        normalisation = Normalisation.fit(train)
+        augmentation = Augmentation.default_for(config.dataset) if config.augment else None
+        make = ResidentLoader if ops.on_device else Loader
+        self.train_batches = make(
+            train, normalisation, batch_size, seed=config.seed, augmentation=augmentation, shuffle=True
+        )
+        self.validation_batches = make(validation, normalisation, EVALUATION_BATCH, seed=config.seed)
+        self.test_batches = make(self.dataset.test, normalisation, EVALUATION_BATCH, seed=config.seed)
+
+    def begin(self) -> None:
+        """Make everything that training changes, as it is before the first epoch."""
+        config, shape = self.config, self.dataset.image_shape
+        assert config.epochs is not None and config.lr is not None
         try:
             rng = np.random.default_rng([config.seed, WEIGHTS])
             subnetworks = build(config.arch, shape, rng=rng, split=config.partition)
@@ -77,6 +105,7 @@ class Run:
         self.subnetworks = {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
         self.graph = Graph(shape, self._classifier, frozen_bn=config.frozen_bn)
         self.optimizer = RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
+        self.step = TrainStep(self.graph, self.optimizer)
         self.schedule = Schedule(
             subnetworks=len(self.subnetworks),
             budget=config.epochs,
@@ -89,34 +118,55 @@ class Run:
         self.stages: list[Stage] = []
         self.macs_training = 0
         self.best: Metrics | None = None
-
-    def _prepare_data(self, batch_size: int) -> None:
-        config = self.config
-        train = self.dataset.train
-        if config.limit is not None and config.limit < len(train):
-            train = train.take(np.arange(config.limit))
-        train, validation = split_validation(train, config.validation, config.seed)
-        normalisation = Normalisation.fit(train)
-        augmentation = Augmentation.default_for(config.dataset) if config.augment else None
-        self.train_batches = Loader(
-            train, normalisation, batch_size, seed=config.seed, augmentation=augmentation, shuffle=True
-        )
-        self.validation_batches = Loader(validation, normalisation, EVALUATION_BATCH, seed=config.seed)
-        self.test_batches = Loader(self.dataset.test, normalisation, EVALUATION_BATCH, seed=config.seed)
+        self.best_weights: dict[str, np.ndarray] = {}
+        self.running = Running()
+        self.accuracy: float | None = None
+        self.rollbacks = 0
 
     def _classifier(self, shape: Shape) -> Layer:
         # A function of the seed and the shape alone, however often the classifier has been rebuilt before.
         rng = np.random.default_rng([self.config.seed, CLASSIFIER, *shape])
         return make_classifier(shape, self.dataset.num_classes, rng=rng)
 
+    @property
+    def epochs(self) -> int:
+        """Complete epochs."""
+        return self.schedule.epoch + (self.accuracy is not None)
+
     # The course of a run.
 
-    def train(self, folder: RunFolder, display: Display | None = None) -> None:
-        """Train until the schedule stops, leaving events, weights and what they reached in ``folder``."""
-        self.folder, self.display = folder, display
-        self._insert_first()
+    def train(self, folder: RunFolder, display: Display | None = None, signals: StopSignals | None = None) -> None:
+        """Train until the schedule stops, leaving events and checkpoints in ``folder``.
+
+        Raises
+        ------
+        NonFiniteError
+            If a loss, gradient or weight is not finite, and no retry is left.
+        Interrupted
+            If a signal has come; a checkpoint was taken.
+        WriteError
+            If a checkpoint or an event cannot be written.
+        """
+        self.folder, self.display, self.signals = folder, display, signals or StopSignals()
+        self.checkpoints = folder.checkpoints(self.config.keep_checkpoints)
+        if not self.graph.subnetworks:
+            self._insert_first()
+            self._save()
+        self._saved = time.monotonic()
         while not self.schedule.finished:
-            accuracy = self._epoch()
+            try:
+                if self.accuracy is None:
+                    self.accuracy = self._epoch()
+                    self._save()
+            except NonFiniteError as error:
+                self._roll_back(error)
+            self.signals.check()
+            self._observe()
+
+    def _observe(self) -> None:
+        """Let the schedule see the accuracy of the last epoch, and carry out what it decides."""
+        if self.accuracy is not None:
+            accuracy, self.accuracy = self.accuracy, None
             for decision in self.schedule.observe(accuracy):
                 self._carry_out(decision)
 
@@ -148,13 +198,19 @@ class Run:
                 self._emit(events.Stop(self.schedule.epoch, reason))
 
     def _epoch(self) -> float:
-        """Train for one epoch and validate. Returns the validation accuracy."""
+        """Train for an epoch, or what is left of it, and validate. Returns the validation accuracy."""
         schedule, graph, stage = self.schedule, self.graph, self.stages[-1]
         if self.display:
             self.display.stage(schedule.inserted, schedule.phase)
-        start = time.perf_counter()
-        watch = self.display.batch if self.display else None
-        train = train_epoch(graph, self.optimizer, self.train_batches.epoch(schedule.epoch), watch)
+        start, images_before = time.perf_counter(), self.running.images
+        with closing(self.train_batches.epoch(schedule.epoch, self.running.batches)) as batches:
+            train = train_epoch(
+                self.step,
+                batches,
+                running=self.running,
+                watch=self.display.batch if self.display else None,
+                after_step=self._after_step,
+            )
         seconds = time.perf_counter() - start
         validation = evaluate(graph, self.validation_batches.epoch(0))
         self.macs_training += train.images * graph.cost(graph.input_shape).total
@@ -167,24 +223,24 @@ class Run:
                 train_accuracy=train.accuracy,
                 val_loss=validation.loss,
                 val_accuracy=validation.accuracy,
-                images_per_second=train.images / seconds,
+                images_per_second=(train.images - images_before) / seconds,
                 macs_inference=stage.macs_inference,
                 macs_training=self.macs_training,
                 params=stage.params,
             )
         )
         stage.epochs += 1
-        save_weights(self.folder.path / "last.safetensors", graph)
         if self.best is None or validation.accuracy > self.best.accuracy:
             self.best, stage.val_accuracy = validation, validation.accuracy
-            save_weights(self.folder.path / "best.safetensors", graph)
+            self.best_weights = {name: asnumpy(array).copy() for name, array in graph.state().items()}
+        self.running = Running()
         return validation.accuracy
 
     def _begin_stage(self) -> None:
         name = list(self.graph.subnetworks)[-1]
         macs = self.graph.macs(self.graph.input_shape)
         self.stages.append(Stage(name, self.graph.num_parameters(), macs))
-        self.best = None
+        self.best, self.best_weights = None, {}
 
     def _emit_insertion(self, name: str, init: str) -> None:
         macs = self.graph.macs(self.graph.input_shape)
@@ -195,11 +251,102 @@ class Run:
         if self.display:
             self.display.event(event)
 
+    # Checkpoints.
+
+    def _after_step(self) -> None:
+        minutes = self.config.checkpoint_minutes
+        if self.signals.received or (minutes and time.monotonic() - self._saved > 60 * minutes):
+            self._save()
+        self.signals.check()
+
+    def _save(self) -> None:
+        """Take a checkpoint, unless something in it is not finite.
+
+        Within an epoch that is passed over, so that it comes to light at the same batch in every run, whenever
+        checkpoints are taken; at the end of an epoch NonFiniteError is raised.
+        """
+        checkpoint = snapshot(self)
+        if found := first_nonfinite(checkpoint.arrays):
+            if self.running.batches:
+                return
+            raise NonFiniteError(f"at the end of the epoch {found} is not finite")
+        self.checkpoints.save(checkpoint, self.epochs, self.running.batches)
+        self._saved = time.monotonic()
+
+    def resume(self, folder: RunFolder, *, between_epochs: bool = False) -> tuple[Path | None, list[str]]:
+        """Go back to the newest checkpoint in ``folder``, or to the beginning if there is none.
+
+        Parameters
+        ----------
+        between_epochs : bool
+            To the newest one at the end of an epoch.
+
+        Returns
+        -------
+        path, damaged
+            Of the checkpoint; what was wrong with newer ones.
+
+        Raises
+        ------
+        CheckpointError
+            If all are damaged, or the one that is not belongs to another run.
+        """
+        assert folder.metrics is not None
+        newest = folder.checkpoints(self.config.keep_checkpoints).newest(between_epochs=between_epochs)
+        if newest is None:
+            self.begin()
+            folder.metrics.cut(0)
+            return None, []
+        path, checkpoint, damaged = newest
+        try:
+            restore(self, checkpoint, folder)
+        except ValueError as error:
+            raise CheckpointError(f"checkpoint {path} does not fit this run: {error}") from error
+        return path, damaged
+
+    # Retries.
+
+    def _roll_back(self, error: NonFiniteError) -> None:
+        """Go back to the end of an epoch, with half the learning rate; raise ``error`` if that is not to be done.
+
+        Not to a checkpoint from within an epoch: those depend on the clock, and the course of a run must not.
+        """
+        failed, rollbacks = self.schedule.epoch + 1, self.rollbacks + 1
+        if self.config.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
+            raise error
+        self.resume(self.folder, between_epochs=True)
+        self.slow_down(rollbacks)
+        self._emit(events.Rollback(self.epochs, failed, rollbacks, self.optimizer.lr, str(error)))
+        self._save()
+
+    def slow_down(self, rollbacks: int) -> None:
+        """Halve the configured learning rate so many times.
+
+        Raises
+        ------
+        ValueError
+            If that is too often.
+        """
+        if not 0 <= rollbacks <= MAX_ROLLBACKS:
+            raise ValueError(f"{rollbacks} retries of at most {MAX_ROLLBACKS}")
+        assert self.config.lr is not None
+        self.rollbacks, self.optimizer.lr = rollbacks, self.config.lr / 2**rollbacks
+
     # The end.
+
+    def export(self) -> None:
+        """Write ``last.safetensors`` and, once the stage has had an epoch, ``best.safetensors``."""
+        save_weights(self.folder.path / "last.safetensors", self.graph)
+        if self.best_weights:
+            save_weights(self.folder.path / "best.safetensors", self.best_weights)
+        else:
+            best = self.folder.path / "best.safetensors"  # of an earlier stage, from when the run was last stopped
+            with writing(best):
+                best.unlink(missing_ok=True)
 
     def test(self) -> Metrics:
         """Accuracy on the test set of the last stage's best weights, which the graph then holds. To be called once."""
-        load_weights(self.folder.path / "best.safetensors", self.graph)
+        self.graph.load_state(self.best_weights)
         return evaluate(self.graph, self.test_batches.epoch(0))
 
     def summary(self, test: Metrics | None) -> dict[str, Any]:
@@ -207,9 +354,18 @@ class Run:
         return {
             "test_accuracy": test.accuracy if test else None,
             "val_accuracy": self.best.accuracy if self.best else None,
-            "epochs": self.schedule.epoch,
+            "epochs": self.epochs,
             "seconds": round(self.folder.seconds, 3),
             "macs_training": self.macs_training,
             "params": self.graph.num_parameters(),
-            "stages": [vars(stage) for stage in self.stages],
+            "stages": [asdict(stage) for stage in self.stages],
         }
+
+    def data_digest(self) -> str:
+        """SHA-256 sum of the data set's images and labels."""
+        digest = hashlib.sha256()
+        for split in (self.dataset.train, self.dataset.test):
+            digest.update(str(split.images.shape).encode())
+            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(np.ascontiguousarray(split.labels).data)
+        return digest.hexdigest()

@@ -9,10 +9,11 @@ state is a handful of numbers, so that the method can be read, tested and restor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from incnet.growth.criterion import SlopeAngle, Window
+from incnet.growth.criterion import RuleState, SlopeAngle, Window
 
-__all__ = ["Decision", "Grow", "Schedule", "Stop", "Unfreeze"]
+__all__ = ["Decision", "Grow", "Schedule", "ScheduleState", "Stop", "Unfreeze"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,18 @@ class Stop:
 
 
 Decision = Window | Grow | Unfreeze | Stop
+
+
+@dataclass(frozen=True)
+class ScheduleState:
+    """All that a :class:`Schedule` remembers; see its attributes."""
+
+    inserted: int
+    phase: Literal["train", "lookahead"]
+    epoch: int
+    stage_epochs: int
+    stage_limit: int
+    rule: RuleState
 
 
 @dataclass
@@ -65,6 +78,8 @@ class Schedule:
         What the coming epoch is.
     epoch, stage_epochs : int
         Epochs of the run, and of the stage, that are over.
+    stage_limit : int
+        Epochs that the stage in progress lasts at most.
     """
 
     subnetworks: int
@@ -74,13 +89,39 @@ class Schedule:
     most: int | None = None
     end: str = "rule"
     inserted: int = 1
-    phase: str = "train"
+    phase: Literal["train", "lookahead"] = "train"
     epoch: int = 0
     stage_epochs: int = 0
     finished: bool = False
 
     def __post_init__(self) -> None:
-        self._stage_limit = self._limit()
+        self.stage_limit = self._limit()
+
+    def state(self) -> ScheduleState:
+        """Return what :meth:`restore` takes."""
+        return ScheduleState(
+            self.inserted, self.phase, self.epoch, self.stage_epochs, self.stage_limit, self.rule.state()
+        )
+
+    def restore(self, state: ScheduleState) -> None:
+        """Go on where another schedule with the same parameters, or a smaller budget, was.
+
+        With a larger budget the stage in progress keeps its limit; later ones share all that is then left.
+
+        Raises
+        ------
+        ValueError
+            If it cannot have been there.
+        """
+        if not (self.inserted <= state.inserted <= self.subnetworks and state.stage_limit >= 1):
+            raise ValueError(f"{state.inserted} of {self.subnetworks} sub-networks, a stage of {state.stage_limit}")
+        if not (0 <= state.stage_epochs <= state.epoch < self.budget):
+            raise ValueError(f"epoch {state.stage_epochs} of a stage, {state.epoch} of {self.budget}")
+        if state.phase == "lookahead" and not (state.stage_epochs < self.lookahead and state.inserted > 1):
+            raise ValueError(f"a look-ahead of {self.lookahead} epochs after {state.stage_epochs}")
+        self.rule.restore(state.rule)
+        self.inserted, self.phase = state.inserted, state.phase
+        self.epoch, self.stage_epochs, self.stage_limit = state.epoch, state.stage_epochs, state.stage_limit
 
     def observe(self, accuracy: float) -> list[Decision]:
         """Take the validation accuracy, a fraction, of the epoch that has just ended; return what is to be done."""
@@ -107,8 +148,8 @@ class Schedule:
         last = self.inserted == self.subnetworks
         if window and window.grow and not (last and self.end == "budget"):
             return window.reason
-        if not last and self.phase == "train" and self.stage_epochs >= self._stage_limit:
-            return f"the stage has had its {self._stage_limit} epochs"
+        if not last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
+            return f"the stage has had its {self.stage_limit} epochs"
         return None
 
     def _grow(self, reason: str) -> Grow:
@@ -116,7 +157,7 @@ class Schedule:
         self.phase = "lookahead" if self.lookahead else "train"
         self.stage_epochs = 0
         self.rule.restart()
-        self._stage_limit = self._limit()
+        self.stage_limit = self._limit()
         return Grow(reason)
 
     def _stop(self, reason: str) -> Stop:

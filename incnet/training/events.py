@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-__all__ = ["Epoch", "Event", "Insert", "Stop", "WindowFit", "record"]
+__all__ = ["Epoch", "Event", "Insert", "Rollback", "Stop", "WindowFit", "record"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,22 @@ class Stop:
     reason: str
 
 
-Event = Epoch | WindowFit | Insert | Stop
+@dataclass(frozen=True)
+class Rollback:
+    """A loss, gradient or weight was not finite: the run went back to the end of ``epoch``, with learning rate ``lr``.
+
+    ``failed_epoch`` is the one that went wrong, counted from 1 as in :class:`Epoch`; ``retry`` counts from 1.
+    """
+
+    event: ClassVar[str] = "rollback"
+    epoch: int
+    failed_epoch: int
+    retry: int
+    lr: float
+    reason: str
+
+
+Event = Epoch | WindowFit | Insert | Stop | Rollback
 
 
 def record(event: Event, seconds: float) -> dict[str, Any]:

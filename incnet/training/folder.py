@@ -1,4 +1,4 @@
-"""The run folder: what was asked for, what happened, what came out."""
+"""The run folder: what was asked for, what happened, what came out, and what it takes to go on."""
 
 from __future__ import annotations
 
@@ -7,68 +7,196 @@ import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from incnet import __version__
+from incnet.records import parse_json
+from incnet.training.checkpoint import Checkpoints
 from incnet.training.events import Event, record
+from incnet.training.files import TEMPORARY, remove_temporary, replace_file, sync_folder
+from incnet.training.lock import FolderInUseError, Lock
+from incnet.training.logs import JsonLines
 
 __all__ = ["RunFolder", "RunFolderError", "environment"]
 
+_MAX_CONFIG = 2**20  # bytes; config.json takes two thousand
+
 
 class RunFolderError(Exception):
-    """A run folder cannot be made or written."""
+    """A run folder cannot be made, opened or read."""
 
 
 class RunFolder:
-    """A new folder for one run.
+    """The folder of one run, for this process alone as long as it is open.
 
-    Parameters
-    ----------
-    path : Path
-        Must not exist yet, or be an empty folder: nothing is ever overwritten.
-    config : dict
-        The resolved options, as JSON values.
+    ==================  ==================================================================================
+    config.json         the options, resolved; a checksum of the data; versions; there from the beginning
+    metrics.jsonl       the run's events, the same ones however often it was interrupted
+    sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
+    checkpoints/        see :class:`incnet.training.checkpoint.Checkpoints`
+    best.safetensors    weights, written when the run ends or stops, as are last.safetensors and summary.json
+    lock                see :class:`incnet.training.lock.Lock`
+    ==================  ==================================================================================
 
-    Raises
-    ------
-    RunFolderError
-        If the folder is in use or cannot be written.
+    Made by :meth:`create` or :meth:`reopen`; used in a ``with`` block.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(self, path: Path, option: str) -> None:
+        self.path, self._option = path, option
+        try:
+            self._lock = Lock(path / "lock")
+        except FolderInUseError as error:
+            raise RunFolderError(f"{option} {path}: {error}; wait for it, or end it") from error
+        except OSError as error:
+            raise self._unusable(error) from error
+        self.metrics: JsonLines | None = None
+        self.sessions: JsonLines | None = None
+        self._start = time.monotonic()
+
+    @classmethod
+    def create(cls, path: Path, content: dict[str, Any]) -> Self:
+        """Make a folder with ``content`` as its config.json. Nothing is ever overwritten.
+
+        Raises
+        ------
+        RunFolderError
+            If the folder holds anything, or cannot be written.
+        WriteError
+            If the disk is full.
+        """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise RunFolderError(f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten")
-            self.write("config.json", {"config": config, "environment": environment()})
-            self._metrics = open(path / "metrics.jsonl", "x", encoding="utf-8")  # noqa: SIM115, closed in close()
+            _check_unused(path)
+            folder = cls(path, "--out")
+            try:
+                _check_unused(path)  # again: now nobody else can begin in it
+                folder.write("config.json", content)
+                sync_folder(path.parent)
+                folder._open()
+            except BaseException:
+                folder.close()
+                raise
         except OSError as error:
-            raise RunFolderError(f"--out {path}: {error.strerror}; choose a folder that can be written") from error
-        self._start = time.monotonic()
+            raise RunFolderError(
+                f"--out {path}: {error.strerror or error}; choose a folder that can be written"
+            ) from error
+        return folder
+
+    @classmethod
+    def reopen(cls, path: Path) -> Self:
+        """Open a folder that :meth:`create` has made.
+
+        Raises
+        ------
+        RunFolderError
+            If it is none, is in use, or cannot be written.
+        """
+        if not (path / "config.json").is_file():
+            raise RunFolderError(f"--resume {path}: no run folder, since it holds no config.json")
+        folder = cls(path, "--resume")
+        try:
+            folder._open()
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def _open(self) -> None:
+        remove_temporary(self.path)
+        self.metrics = JsonLines(self.path / "metrics.jsonl")
+        self.sessions = JsonLines(self.path / "sessions.jsonl")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the logs and let others in."""
+        for log in (self.metrics, self.sessions):
+            if log is not None:
+                log.close()
+        self._lock.release()
 
     @property
     def seconds(self) -> float:
-        """Time since the run began."""
+        """Time that the run has taken, in all its sessions, less what was lost; by a clock that nobody sets."""
         return time.monotonic() - self._start
+
+    @seconds.setter
+    def seconds(self, elapsed: float) -> None:
+        self._start = time.monotonic() - elapsed
 
     def log(self, event: Event) -> None:
         """Append one line to ``metrics.jsonl``."""
-        self._metrics.write(json.dumps(record(event, self.seconds)) + "\n")
-        self._metrics.flush()
+        assert self.metrics is not None
+        self.metrics.append(record(event, self.seconds))
+
+    def log_session(self, what: str, **details: Any) -> None:
+        """Append one line to ``sessions.jsonl``, with the time of day."""
+        assert self.sessions is not None
+        self.sessions.append({"event": what, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **details})
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        """Write ``content`` as an indented JSON file."""
-        (self.path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        """Write ``content`` as an indented JSON file, whole or not at all."""
+        replace_file(self.path / name, [(json.dumps(content, indent=2, allow_nan=False) + "\n").encode()])
 
-    def close(self) -> None:
-        """Close the log."""
-        self._metrics.close()
+    def read_config(self) -> dict[str, Any]:
+        """Return the content of ``config.json``: an object of objects, not looked into any further.
+
+        Raises
+        ------
+        RunFolderError
+            If it is none, or larger than 1 MiB.
+        """
+        path = self.path / "config.json"
+        try:
+            with open(path, "rb") as file:
+                text = file.read(_MAX_CONFIG + 1)
+            if len(text) > _MAX_CONFIG:
+                raise ValueError(f"more than {_MAX_CONFIG:,} bytes")
+            content = parse_json(text)
+            if not isinstance(content, dict) or not all(isinstance(part, dict) for part in content.values()):
+                raise ValueError("not an object of objects")
+        except OSError as error:
+            raise self._unusable(error) from error
+        except ValueError as error:
+            raise RunFolderError(f"{path} is no configuration ({error!s:.200})") from error
+        return content
+
+    def checkpoints(self, keep: int) -> Checkpoints:
+        """Return the run's checkpoints, of which the newest ``keep`` are kept."""
+        return Checkpoints(self.path / "checkpoints", keep)
+
+    def _unusable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"{self._option} {self.path}: {error.strerror or error}; choose a folder that can be written"
+        )
+
+
+def _check_unused(path: Path) -> None:
+    # A lock and a temporary file are all that is left of a process that was killed before the run began.
+    if any(entry.name != "lock" and entry.suffix != TEMPORARY for entry in path.iterdir()):
+        raise RunFolderError(
+            f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten, "
+            f"or go on with the run in it by --resume {path}"
+        )
 
 
 def environment() -> dict[str, str]:
     """Versions of what computes, and the kind of machine."""
-    found = {"incnet": __version__, "python": platform.python_version(), "machine": platform.platform()}
+    import llvmlite.binding
+
+    found = {
+        "incnet": __version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "processor": llvmlite.binding.get_host_cpu_name(),
+    }
     for package in ("numpy", "numba", "cupy-cuda13x", "cupy-cuda12x"):
         try:
             found[package] = version(package)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
-
-import numpy as np
+from dataclasses import dataclass
 
 from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.graph import Graph
-from incnet.optim import Optimizer
+from incnet.training.finite import NonFiniteError, check_gradients, check_loss
+from incnet.training.step import TrainStep
 
-__all__ = ["Metrics", "NonFiniteError", "evaluate", "train_epoch"]
+__all__ = ["Metrics", "Running", "evaluate", "train_epoch"]
 
-# Batches between two looks at the running loss. A look makes a GPU wait, so there is none in between.
+# Batches between two looks at the gradients, which take a pass over memory, and on a device at the running loss, for
+# which it has to be waited. On the host every batch's loss is looked at.
 INTERVAL = 10
 
 
-class NonFiniteError(Exception):
-    """The loss is no longer a number."""
-
-
-class Metrics(NamedTuple):
+@dataclass(frozen=True)
+class Metrics:
     """Mean loss and accuracy (a fraction) over ``images``."""
 
     loss: float
@@ -29,61 +27,24 @@ class Metrics(NamedTuple):
     images: int
 
 
-# Called every few batches with the number of batches done and the metrics so far.
-Watcher = Callable[[int, Metrics], None]
-
-
-def train_epoch(
-    graph: Graph, optimizer: Optimizer, batches: Iterable[tuple[Array, Array]], watch: Watcher | None = None
-) -> Metrics:
-    """Take one optimizer step for each batch of images (N, H, W, C) and integer labels (N,).
-
-    Loss and accuracy are those of the network as it was at each step.
-
-    Raises
-    ------
-    NonFiniteError
-        If the loss is NaN or infinite; found within ten batches.
-    """
-    running = Running()
-    for done, (images, labels) in enumerate(batches, start=1):
-        images, labels = asarray(images), asarray(labels)
-        totals, dlogits = ops.softmax_cross_entropy(graph.forward(images, train=True), labels)
-        graph.backward(dlogits)
-        running.add(totals, len(images))
-        if done % INTERVAL == 1:
-            so_far = running.metrics()
-            if not np.isfinite(so_far.loss):
-                raise NonFiniteError(f"the training loss is {so_far.loss} at batch {done}{_first_nonfinite(graph)}")
-            if watch:
-                watch(done, so_far)
-        optimizer.step(graph.trainable_parameters())
-    final = running.metrics()
-    if not np.isfinite(final.loss):
-        raise NonFiniteError(f"the training loss is {final.loss} at the end of the epoch{_first_nonfinite(graph)}")
-    return final
-
-
-def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]]) -> Metrics:
-    """Loss and accuracy of the network as it is, over all batches."""
-    running = Running()
-    for images, labels in batches:
-        images, labels = asarray(images), asarray(labels)
-        totals, _ = ops.softmax_cross_entropy(graph.forward(images), labels)
-        running.add(totals, len(images))
-    return running.metrics()
-
-
 class Running:
-    """Sums that stay on the device until somebody looks at them."""
+    """Sums over the batches so far, which stay on the device until somebody looks at them.
 
-    def __init__(self) -> None:
-        self.totals: Array | None = None
-        self.images = 0
+    Attributes
+    ----------
+    totals : array (2,) or None
+        Sum of the losses, and number of correct answers; None before the first batch.
+    batches, images : int
+        That are in the sums.
+    """
+
+    def __init__(self, totals: Array | None = None, batches: int = 0, images: int = 0) -> None:
+        self.totals, self.batches, self.images = totals, batches, images
 
     def add(self, totals: Array, images: int) -> None:
         """Add a batch's sum of losses and number of correct answers."""
-        self.totals = totals if self.totals is None else self.totals + totals
+        self.totals = totals.copy() if self.totals is None else self.totals + totals
+        self.batches += 1
         self.images += images
 
     def metrics(self) -> Metrics:
@@ -94,10 +55,67 @@ class Running:
         return Metrics(float(loss) / self.images, float(correct) / self.images, self.images)
 
 
-def _first_nonfinite(graph: Graph) -> str:
-    """Name the lowest parameter whose values, or gradient, are not all finite."""
-    for name, parameter in graph.named_parameters():
-        for what, array in (("values", parameter.data), ("gradient", parameter.grad)):
-            if array is not None and not np.isfinite(asnumpy(array)).all():
-                return f"; the lowest layer with non-finite {what} is {name}"
-    return ""
+# Called every few batches with the number of batches done and the metrics so far.
+Watcher = Callable[[int, Metrics], None]
+
+
+def train_epoch(
+    step: TrainStep,
+    batches: Iterable[tuple[Array, Array]],
+    *,
+    running: Running | None = None,
+    watch: Watcher | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> Metrics:
+    """Take one optimizer step for each batch of images (N, H, W, C) and integer labels (N,).
+
+    Loss and accuracy are those of the network as it was at each step.
+
+    Parameters
+    ----------
+    running : Running, optional
+        The sums over the batches of this epoch that came before ``batches``; changed in place.
+    after_step : callable, optional
+        Called when a batch has been learnt and counted; what it raises ends the epoch there.
+
+    Raises
+    ------
+    NonFiniteError
+        If a loss or a gradient is NaN or infinite: the loss before its step is taken (on a device within ten batches),
+        a gradient within ten batches.
+    """
+    graph, running = step.graph, running or Running()
+    for images, labels in batches:
+        totals = step.gradients(asarray(images), asarray(labels))
+        running.add(totals, len(images))
+        look = running.batches % INTERVAL == 1
+        if look or not ops.on_device:
+            check_loss(graph, running.metrics().loss, running.batches)
+        if look:
+            check_gradients(graph, running.batches)
+            if watch:
+                watch(running.batches, running.metrics())
+        step.update()
+        if after_step:
+            after_step()
+    check_loss(graph, running.metrics().loss, running.batches)
+    return running.metrics()
+
+
+def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]]) -> Metrics:
+    """Loss and accuracy of the network as it is, over all batches.
+
+    Raises
+    ------
+    NonFiniteError
+        If the loss is NaN or infinite.
+    """
+    running = Running()
+    for images, labels in batches:
+        images, labels = asarray(images), asarray(labels)
+        totals, _ = ops.softmax_cross_entropy(graph.forward(images), labels)
+        running.add(totals, len(images))
+    metrics = running.metrics()
+    if not math.isfinite(metrics.loss):
+        raise NonFiniteError(f"the loss in evaluation is {metrics.loss}")
+    return metrics

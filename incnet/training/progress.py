@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from incnet.training.events import Epoch, Event, Insert, Stop, WindowFit
+from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, WindowFit
 from incnet.training.loop import Metrics
 
 __all__ = ["Display"]
@@ -68,6 +68,10 @@ class Display:
         self.phase = f"S1-S{subnetworks} {phase}" if subnetworks > 1 else f"S1 {phase}"
         self.progress.update(self.batches, completed=0, note=self.phase)
 
+    def resume(self, epochs: int) -> None:
+        """Begin after so many epochs."""
+        self.progress.update(self.epochs, completed=epochs)
+
     def event(self, event: Event) -> None:
         """Show one event."""
         self.say(describe(event))
@@ -106,6 +110,11 @@ def describe(event: Event) -> str:
             return (
                 f"           insert {event.subnetwork} ({event.init}): {event.params:,} parameters, "
                 f"{event.macs_inference / 1e6:.2f} M MACs an image"
+            )
+        case Rollback():
+            return (
+                f"           roll back to the end of epoch {event.epoch}: {event.reason}; "
+                f"learning rate {event.lr:g} (retry {event.retry})"
             )
         case Stop():
             return f"           stop: {event.reason}"

@@ -1,6 +1,11 @@
 """The course of a run, without any training."""
 
-from incnet.growth.criterion import SlopeAngle, Window
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+
+from incnet.growth.criterion import RuleState, SlopeAngle, Window
 from incnet.growth.schedule import Grow, Schedule, Stop, Unfreeze
 
 
@@ -104,3 +109,54 @@ def test_reasons_say_what_happened():
     decisions = [decision for _ in range(4) for decision in schedule.observe(0.5)]
     assert decisions == [Grow("the stage has had its 2 epochs"), Stop("the budget of 4 epochs is used")]
     assert Unfreeze() == Unfreeze()
+
+
+# State.
+
+
+def schedule(**options):
+    return Schedule(**{"subnetworks": 3, "budget": 30, "rule": SlopeAngle(window=3), "lookahead": 2, **options})
+
+
+def test_restored_at_any_epoch_it_decides_the_same():
+    curve = [0.1, 0.3, 0.5, 0.55, 0.56, 0.56, 0.2, 0.3, 0.5, 0.7, 0.75, 0.76, 0.76, 0.76, 0.3, 0.3, 0.8, 0.8, 0.8, 0.8]
+    whole = schedule()
+    for i, accuracy in enumerate(curve):
+        restored = schedule()
+        restored.restore(whole.state())
+        assert course(restored, curve[i:]) == course(deepcopy(whole), curve[i:])
+        whole.observe(accuracy)
+        if whole.finished:
+            break
+    assert whole.inserted == 3
+
+
+def test_a_larger_budget_is_for_the_stages_to_come():
+    begun = schedule(budget=12)
+    begun.observe(0.001)
+    resumed = schedule(budget=24)
+    resumed.restore(begun.state())
+    assert resumed.stage_limit == 4
+    rows = course(resumed, rising())
+    assert [inserted for _, inserted, _ in rows] == [1] * 3 + [2] * 10 + [3] * 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inserted": 4},
+        {"inserted": 0},
+        {"epoch": 30},
+        {"epoch": -1, "stage_epochs": -1},
+        {"stage_epochs": 9},
+        {"stage_limit": 0},
+        {"phase": "lookahead"},
+        {"rule": RuleState([0.5, 0.5, 0.5], None, 3)},
+        {"rule": RuleState([0.5, 0.5], None, 1)},
+    ],
+)
+def test_an_impossible_state_is_refused(change):
+    begun = schedule()
+    begun.observe(0.5)
+    with pytest.raises(ValueError, match=r"\d"):
+        schedule().restore(replace(begun.state(), **change))

@@ -5,6 +5,7 @@ import pytest
 
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
+from incnet.training.files import WriteError
 
 
 def network(channels=4, seed=0):
@@ -49,7 +50,7 @@ def test_a_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         save_weights(path, network(seed=1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,28 @@
+"""Batches of a data set that lies in the memory of a device, augmented there."""
+
+from collections.abc import Generator
+
+from incnet.backend import asarray, ops
+
+from .loader import Batch, Loader, _Plan
+
+__all__ = ["ResidentLoader"]
+
+
+class ResidentLoader(Loader):
+    """A :class:`Loader` whose images (uint8) are copied to the device once, and whose batches are made there.
+
+    Order and augmentation are those of the :class:`Loader`: they are drawn on the host and copied once an epoch.
+    """
+
+    def _serve(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
+        images, mean, std = map(asarray, (self.split.images, self.normalisation.mean, self.normalisation.std))
+        rows, shifts, flips = map(asarray, (plan.rows, plan.shifts, plan.flips))
+        labels = asarray(self.split.labels[plan.rows])
+        for number in numbers:
+            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            yield Batch(ops.augment(images, rows[part], shifts[part], flips[part], mean, std), labels[part])
+
+    def _serve_ahead(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
+        # Launches return at once, so the host is ahead of the device as it is.
+        return self._serve(plan, numbers)

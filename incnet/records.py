@@ -1,0 +1,96 @@
+"""Dataclasses from JSON that nobody vouches for: every key and every type is checked, and nothing else is built."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["from_json", "parse_json"]
+
+
+def parse_json(text: bytes) -> Any:
+    """Return the value that ``text`` spells in UTF-8.
+
+    Raises
+    ------
+    ValueError
+        It spells none, or NaN, or an infinity, or is nested too deeply.
+    """
+    try:
+        return json.loads(text.decode("utf-8"), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def from_json(kind: Any, value: Any, name: str) -> Any:
+    """Return ``value``, as JSON gives it, as a ``kind``.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass, list, Literal, Path, str, bool, int or float, or one of these or None.
+    value
+        Made of dict, list, str, int, float, bool and None.
+    name : str
+        What messages call the value.
+
+    Raises
+    ------
+    ValueError
+        Naming the first value of another type, or key that is unknown or missing.
+    """
+    if is_dataclass(kind):
+        return _dataclass(kind, value, name)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        return from_json(next(argument for argument in arguments if argument is not NoneType), value, name)
+    if origin is Literal:
+        if not any(value == choice and type(value) is type(choice) for choice in arguments):
+            raise ValueError(f"{name} is {value!r:.80}, expected one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is list:
+        if type(value) is not list:
+            raise ValueError(f"{name} is {value!r:.80}, expected a list")
+        return [from_json(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
+    return _plain(kind, value, name)
+
+
+def _dataclass(kind: Any, value: Any, name: str) -> Any:
+    if type(value) is not dict:
+        raise ValueError(f"{name} is {value!r:.80}, expected an object")
+    names = [field.name for field in fields(kind) if field.init]
+    if unknown := sorted(value.keys() - set(names)):
+        raise ValueError(f"{name} has {unknown[0]!r:.80}, which is unknown")
+    if missing := [key for key in names if key not in value]:
+        raise ValueError(f"{name} lacks {', '.join(missing)}")
+    hints = _hints(kind)
+    return kind(**{key: from_json(hints[key], value[key], f"{name}.{key}") for key in names})
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _plain(kind: Any, value: Any, name: str) -> Any:
+    wanted = str if kind is Path else kind
+    if wanted is float and type(value) is int:
+        value = float(value) if abs(value) < 2**1000 else math.inf
+    if type(value) is not wanted:
+        raise ValueError(f"{name} is {value!r:.80}, expected {wanted.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, expected a finite number")
+    if kind is Path and not value.isprintable():  # nor may it change a terminal that shows it
+        raise ValueError(f"{name} is {value!r:.80}, which can be no path")
+    return kind(value)

@@ -1,0 +1,71 @@
+"""Numbers that are none: finding NaN and infinity early, and saying where they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from incnet.backend import Array, asnumpy
+from incnet.graph import Graph
+
+__all__ = ["NonFiniteError", "check_gradients", "check_loss", "first_nonfinite"]
+
+
+class NonFiniteError(Exception):
+    """A loss, a gradient or a weight is NaN or infinite."""
+
+
+def check_loss(graph: Graph, loss: float, batch: int) -> None:
+    """Raise :class:`NonFiniteError` if ``loss``, the mean over an epoch up to ``batch``, is no finite number."""
+    if not math.isfinite(loss):
+        raise NonFiniteError(f"the training loss is {loss} at batch {batch}{_origin(graph)}")
+
+
+def check_gradients(graph: Graph, batch: int) -> None:
+    """Raise :class:`NonFiniteError` if any gradient holds NaN or infinity, naming its parameter."""
+    if not _all_finite(parameter.grad for _, parameter in graph.trainable_parameters()):
+        raise NonFiniteError(f"a gradient is not finite at batch {batch}{_origin(graph)}")
+
+
+def first_nonfinite(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Describe the first of ``arrays`` that holds NaN or infinity; None if there is none."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            return f"{name} ({_statistics(array)})"
+    return None
+
+
+def _all_finite(arrays: Iterable[Array | None]) -> bool:
+    """Look once, at the sum of all sums: on a device each look waits. A sum too large is settled by looking closely."""
+    present = [array for array in arrays if array is not None]
+    if not present:
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = sum((array.sum() for array in present[1:]), start=present[0].sum())
+    return math.isfinite(float(total)) or all(np.isfinite(asnumpy(array)).all() for array in present)
+
+
+def _origin(graph: Graph) -> str:
+    """Name the layer where it began: forward goes up, so the lowest weights; backward down, so the highest gradient."""
+    parameters = list(graph.named_parameters())
+    values = {name: asnumpy(parameter.data) for name, parameter in parameters}
+    if found := first_nonfinite(values):
+        return f"; the lowest layer with weights that are not finite is {found}"
+    gradients = {name: asnumpy(p.grad) for name, p in reversed(parameters) if p.grad is not None}
+    if found := first_nonfinite(gradients):
+        largest = max(values, key=lambda name: float(np.abs(values[name]).max(initial=0)))
+        return (
+            f"; the highest layer with a gradient that is not finite is {found}; "
+            f"the largest weight, {float(np.abs(values[largest]).max()):.3g}, is in {largest}"
+        )
+    return ""
+
+
+def _statistics(array: np.ndarray) -> str:
+    finite = array[np.isfinite(array)]
+    text = f"{array.size:,} values, {int(np.isnan(array).sum()):,} NaN, {int(np.isinf(array).sum()):,} infinite"
+    if finite.size:
+        text += f", the others from {finite.min():.3g} to {finite.max():.3g}"
+    return text

@@ -1,0 +1,89 @@
+"""One training step in two parts, gradients and update; on a device, each replayed as one CUDA graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from incnet.backend import Array, asarray, ops, recorded
+from incnet.graph import Graph
+from incnet.optim import Optimizer
+
+__all__ = ["TrainStep"]
+
+
+class TrainStep:
+    """Learn from one batch after the other.
+
+    Notes
+    -----
+    On a device a step is hundreds of launches, and launching costs more than computing. They are the same as long as
+    the network, the frozen prefix, the learning rate and the size of the batch are, so a step is recorded once for each
+    of these and then replayed. Whatever changes one of them makes new recordings.
+    """
+
+    def __init__(self, graph: Graph, optimizer: Optimizer) -> None:
+        self.graph, self.optimizer = graph, optimizer
+        self._recordings: dict[int, Recording] = {}
+        self._recorded_for: Any = None
+        self._last: Recording | None = None
+
+    def gradients(self, images: Array, labels: Array) -> Array:
+        """Go forward and backward with images (N, H, W, C) and labels (N,).
+
+        Returns
+        -------
+        totals : (2,) float64
+            Sum of the losses, and number of correct answers; on a device, valid until the next call.
+        """
+        if not ops.on_device:
+            return self.backpropagate(images, labels)
+        self._last = self._recording(images, labels)
+        return self._last.gradients(images, labels)
+
+    def update(self) -> None:
+        """Let the optimizer step along the gradients."""
+        if self._last is None:
+            self.move()
+        else:
+            self._last.update()
+
+    def _recording(self, images: Array, labels: Array) -> Recording:
+        graph = self.graph
+        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, self.optimizer.lr)
+        if now != self._recorded_for:
+            self._recordings, self._recorded_for = {}, now
+        if len(images) not in self._recordings:
+            self._recordings[len(images)] = Recording(self, images, labels)
+        return self._recordings[len(images)]
+
+    # The two parts, launch by launch.
+
+    def backpropagate(self, images: Array, labels: Array) -> Array:
+        """Assign the gradients; return the batch's totals."""
+        totals, dlogits = ops.softmax_cross_entropy(self.graph.forward(images, train=True), labels)
+        self.graph.backward(dlogits)
+        return totals
+
+    def move(self) -> None:
+        """Change what is trainable."""
+        self.optimizer.step(self.graph.trainable_parameters())
+
+
+class Recording:
+    """A step for one size of batch, on arrays that stay where they are."""
+
+    def __init__(self, step: TrainStep, images: Array, labels: Array) -> None:
+        self.images, self.labels = images.copy(), labels.copy()
+        self.totals = asarray([0.0, 0.0])
+
+        def backpropagate() -> None:
+            self.totals[...] = step.backpropagate(self.images, self.labels)
+
+        self._backpropagate, self.update = recorded(backpropagate), recorded(step.move)
+
+    def gradients(self, images: Array, labels: Array) -> Array:
+        """Copy a batch in, and repeat the recorded launches on it."""
+        self.images[...] = images
+        self.labels[...] = labels
+        self._backpropagate()
+        return self.totals

@@ -1,0 +1,59 @@
+"""Named arrays and a text in one file, in the safetensors format: names, shapes and numbers, nothing that could run.
+
+The file is eight bytes with the length of the header, little-endian; the header, JSON padded with spaces; then the
+arrays one after the other, C-contiguous. Source: https://github.com/huggingface/safetensors#format.
+
+It is read by the safetensors library. Writing is done here, array by array: the library would first copy all of
+them into one block of memory, and would not bring it to the disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from incnet.records import parse_json
+
+__all__ = ["pack", "unpack"]
+
+_DTYPES = {"float32": "F32", "float64": "F64", "uint64": "U64", "int64": "I64"}
+_ALIGNMENT = 64  # bytes: where the first array starts
+
+
+def pack(arrays: Mapping[str, np.ndarray], text: str = "") -> Iterator[Any]:
+    """Yield the content of a file that holds ``arrays`` and ``text``, in pieces, without copying an array.
+
+    Equal arrays make equal files: they are in the order of their names.
+    """
+    blocks = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    header: dict[str, Any] = {"__metadata__": {"state": text}} if text else {}
+    end = 0
+    for name, block in blocks.items():
+        start, end = end, end + block.nbytes
+        header[name] = {"dtype": _DTYPES[block.dtype.name], "shape": block.shape, "data_offsets": (start, end)}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-(8 + len(encoded)) % _ALIGNMENT)
+    yield len(encoded).to_bytes(8, "little") + encoded
+    for block in blocks.values():
+        yield block.reshape(-1).view(np.uint8)
+
+
+def unpack(content: bytes) -> tuple[dict[str, np.ndarray], str]:
+    """Return the arrays and the text of a file's ``content``.
+
+    Raises
+    ------
+    ValueError
+        If it is not a file of this format.
+    """
+    try:
+        arrays = load(content)
+        header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no safetensors: {error!s:.200}") from error
+    return arrays, header.get("__metadata__", {}).get("state", "")

@@ -1,0 +1,331 @@
+"""Every reader of files from outside, with whole files to start from and a way to spoil them."""
+
+import gzip
+import hashlib
+import io
+import json
+import pickle
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from incnet.config import Config, ConfigError
+from incnet.data.archive import extract_folder
+from incnet.data.cifar import CIFAR10
+from incnet.data.dataset import DataError
+from incnet.data.fashion_mnist import FashionMnist
+from incnet.growth import run as run_module
+from incnet.growth.run import Run
+from incnet.layers import BatchNorm2d, Conv2d, Sequential
+from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
+from incnet.training.folder import RunFolder, RunFolderError
+from incnet.training.tensors import pack
+
+from .runs import dropout_network
+
+# What each reader may raise; anything else, or more memory than this, is a fault.
+DOCUMENTED = (DataError, CheckpointError, ConfigError, RunFolderError)
+MEMORY = 256 * 2**20  # bytes, beyond what the process had; a file here takes some thousand
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader of one kind of file.
+
+    Parameters
+    ----------
+    seeds : list of bytes
+        Content of whole files.
+    read : callable
+        Takes content, puts it where the reader looks, and lets it read.
+    """
+
+    seeds: list[bytes]
+    read: Callable[[bytes], object]
+
+
+def readers(folder: Path) -> dict[str, Reader]:
+    """Return all of them by name; each works in a folder of its own below ``folder``."""
+    made = {}
+    for name, make in MAKERS.items():
+        (folder / name).mkdir()
+        made[name] = make(folder / name)
+    return made
+
+
+# CIFAR: one training file of two images, one test file of one.
+
+SMALL_CIFAR = replace(CIFAR10, train_files=("data_batch_1",), train_records=2, test_records=1)
+
+
+def _record(label: int) -> bytes:
+    return bytes([label]) + bytes(range(256)) * 12
+
+
+def _binary(folder: Path) -> Reader:
+    place = folder / "cifar-10-batches-bin"
+    place.mkdir()
+    (place / "test_batch.bin").write_bytes(_record(9))
+
+    def read(content: bytes) -> object:
+        (place / "data_batch_1.bin").write_bytes(content)
+        return SMALL_CIFAR.read(folder)
+
+    return Reader([_record(0) + _record(9)], read)
+
+
+def _batch(count: int, protocol: int) -> bytes:
+    data = np.frombuffer(bytes(range(256)) * 12 * count, np.uint8).reshape(count, 3072)
+    return pickle.dumps({b"data": data, b"labels": [0] * count, b"filenames": [b"a.png"] * count}, protocol)
+
+
+class _Exploit:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch executed",)
+
+
+def _python(folder: Path) -> Reader:
+    place = folder / "cifar-10-batches-py"
+    place.mkdir()
+    (place / "test_batch").write_bytes(_batch(1, 2))
+
+    def read(content: bytes) -> object:
+        (place / "data_batch_1").write_bytes(content)
+        return SMALL_CIFAR.read(folder)
+
+    return Reader([_batch(2, 2), _batch(2, 3), pickle.dumps({b"data": _Exploit(), b"labels": [0, 0]}, 2)], read)
+
+
+# IDX: two training images, one test image.
+
+SMALL_FASHION = FashionMnist(train_images=2, test_images=1)
+
+
+def _idx(shape: tuple[int, ...]) -> bytes:
+    header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+    return header + bytes(int(np.prod(shape)))
+
+
+def _idx_reader(suffix: str, encode: Callable[[bytes], bytes]) -> Callable[[Path], Reader]:
+    def make(folder: Path) -> Reader:
+        shapes = {"train-labels-idx1": (2,), "t10k-images-idx3": (1, 28, 28), "t10k-labels-idx1": (1,)}
+        for stem, shape in shapes.items():
+            (folder / f"{stem}-ubyte").write_bytes(_idx(shape))
+
+        def read(content: bytes) -> object:
+            (folder / f"train-images-idx3-ubyte{suffix}").write_bytes(content)
+            return SMALL_FASHION.read(folder)
+
+        return Reader([encode(_idx((2, 28, 28)))], read)
+
+    return make
+
+
+# Archives.
+
+
+def _tar() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("data_batch_1.bin", "test_batch.bin"):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = 600
+            tar.addfile(member, io.BytesIO(bytes(600)))
+        link = tarfile.TarInfo("cifar-10-batches-bin/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+    return buffer.getvalue()[:5120]
+
+
+def _archive_reader(encode: Callable[[bytes], bytes], seed: bytes) -> Callable[[Path], Reader]:
+    def make(folder: Path) -> Reader:
+        inside = folder / "inside"
+        inside.mkdir()
+
+        def read(content: bytes) -> object:
+            archive = inside / "cifar-10-binary.tar.gz"
+            archive.write_bytes(encode(content))
+            try:
+                return extract_folder(archive, "cifar-10-batches-bin", max_bytes=2**20)
+            finally:
+                shutil.rmtree(inside / "cifar-10-batches-bin", ignore_errors=True)
+                left = [path.name for path in (*inside.iterdir(), *folder.iterdir()) if path != archive]
+                assert left == ["inside"], f"the archive wrote {left}"
+
+        return Reader([seed], read)
+
+    return make
+
+
+def _fast_gzip(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=1, mtime=0)
+
+
+# Runs: a network of three tiny sub-networks.
+
+RUN = Config(arch="resnet8", limit=200, epochs=6, window=2, lookahead_epochs=1).resolve()
+
+
+class _SmallRun:
+    """A run folder with a checkpoint from the middle of a look-ahead, and a run to resume from it."""
+
+    def __init__(self, folder: Path) -> None:
+        with mock.patch.object(run_module, "build", dropout_network):
+            self.run = Run(RUN)
+        # The network stays the small one, whoever begins the run anew.
+        self.run.begin = self.begin
+        self.folder = RunFolder.create(folder / "run", {"config": RUN.as_json()})
+        self.checkpoints = folder / "run" / "checkpoints"
+
+    def begin(self) -> None:
+        with mock.patch.object(run_module, "build", dropout_network):
+            Run.begin(self.run)
+
+    def content(self) -> bytes:
+        """Train for a few steps; return the newest checkpoint."""
+
+        class Enough(Exception):
+            pass
+
+        class Signals:
+            received = None
+
+            def check(signals) -> None:
+                if self.run.epochs == 2 and self.run.running.batches == 4:
+                    raise Enough
+
+        self.run.config = replace(RUN, checkpoint_minutes=1e-9)
+        try:
+            self.run.train(self.folder, signals=Signals())
+        except Enough:
+            content = max(self.checkpoints.iterdir()).read_bytes()
+        shutil.rmtree(self.checkpoints)
+        self.checkpoints.mkdir()
+        return content
+
+    def resume(self, content: bytes) -> object:
+        """Let the run read ``content``, which is given the right checksum: else nobody would look any further."""
+        name = f"000001-epoch2-batch4-{hashlib.sha256(content).hexdigest()[:32]}.safetensors"
+        path = self.checkpoints / name
+        path.write_bytes(content)
+        try:
+            return self.run.resume(self.folder)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _parts(content: bytes) -> tuple[bytes, bytes]:
+    end = 8 + int.from_bytes(content[:8], "little")
+    return content[8:end], content[end:]
+
+
+def _checkpoint(folder: Path) -> Reader:
+    run = _SmallRun(folder)
+    return Reader([run.content()], run.resume)
+
+
+def _header(folder: Path) -> Reader:
+    """The header alone is spoilt; its length is made right."""
+    run = _SmallRun(folder)
+    header, body = _parts(run.content())
+    return Reader([header], lambda content: run.resume(len(content).to_bytes(8, "little") + content + body))
+
+
+def _state(folder: Path) -> Reader:
+    """The state alone is spoilt: the JSON text in the header."""
+    run = _SmallRun(folder)
+    header, body = _parts(run.content())
+    decoded = json.loads(header)
+    text = decoded["__metadata__"]["state"].encode()
+
+    def read(content: bytes) -> object:
+        decoded["__metadata__"]["state"] = content.decode("utf-8", "replace")
+        encoded = json.dumps(decoded).encode()
+        return run.resume(len(encoded).to_bytes(8, "little") + encoded + body)
+
+    return Reader([text], read)
+
+
+def _weights(folder: Path) -> Reader:
+    def network(seed: int) -> Sequential:
+        rng = np.random.default_rng(seed)
+        return Sequential({"conv": Conv2d(1, 2, 3, rng=rng), "norm": BatchNorm2d(2)})
+
+    path, layer = folder / "w.safetensors", network(1)
+    save_weights(path, network(0))
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return load_weights(path, layer)
+
+    other = b"".join(bytes(piece) for piece in pack({"conv.weight": np.zeros(3)}))
+    return Reader([path.read_bytes(), other], read)
+
+
+def _config(folder: Path) -> Reader:
+    run = RunFolder.create(folder / "run", {"config": RUN.as_json(), "data": {"sha256": "0"}, "environment": {}})
+    path = run.path / "config.json"
+    seed = path.read_bytes()
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return Config.from_json(run.read_config().get("config"))
+
+    return Reader([seed], read)
+
+
+MAKERS = {
+    "binary": _binary,
+    "python": _python,
+    "idx": _idx_reader("", bytes),
+    "idx.gz": _idx_reader(".gz", _fast_gzip),
+    "tar": _archive_reader(_fast_gzip, _tar()),
+    "tar.gz": _archive_reader(bytes, _fast_gzip(_tar())),
+    "checkpoint": _checkpoint,
+    "header": _header,
+    "state": _state,
+    "weights": _weights,
+    "config": _config,
+}
+
+# Spoiling.
+
+TOKENS = (
+    *(b"null", b"true", b"-1", b"0", b"1", b"1e999", b"NaN", b"1e-400", b"0.5", b"99999999999999999999", b'""', b"[]"),
+    *(b"{}", b'"\\ud800"', b'"\\u0000"', b'"F64"', b'"BOOL"', b"[[[[", b"9" * 5000, b"18446744073709551615"),
+    *(b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f", b"\x80", b"../../x", b"/etc/passwd", b"cos\nsystem\n", b"R", b"."),
+)
+_LEAF = re.compile(rb'-?\d+(?:\.\d+)?|"[^"]*"|null|true|false')
+
+Edit = tuple[str, float, bytes]
+KINDS = ("set", "flip", "insert", "delete", "leaf", "cut", "repeat")
+
+
+def spoil(content: bytes, edits: list[Edit]) -> bytes:
+    """Return ``content`` after changes: (kind, place as a fraction of the length, bytes)."""
+    for kind, place, payload in edits:
+        at = int(place * len(content))
+        if kind == "leaf" and (leaves := list(_LEAF.finditer(content))):
+            leaf = leaves[int(place * len(leaves))]
+            content = content[: leaf.start()] + payload + content[leaf.end() :]
+        elif kind == "set":
+            content = content[:at] + payload + content[at + len(payload) :]
+        elif kind == "flip" and at < len(content):
+            bit = 1 << (payload[0] % 8 if payload else 0)
+            content = content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
+        elif kind == "insert":
+            content = content[:at] + payload + content[at:]
+        elif kind == "delete":
+            content = content[:at] + content[at + len(payload) :]
+        elif kind == "cut":
+            content = content[:at]
+        elif kind == "repeat":
+            content = content + content[at : at + 64 * len(payload)]
+    return content

@@ -1,0 +1,63 @@
+"""JSON that nobody vouches for."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from incnet.records import from_json, parse_json
+
+
+@dataclass
+class Part:
+    name: str
+    sizes: list[int]
+
+
+@dataclass
+class Whole:
+    part: Part
+    kind: Literal["a", "b"]
+    ratio: float
+    place: Path | None
+    flag: bool
+
+
+GOOD = {"part": {"name": "x", "sizes": [1, 2]}, "kind": "a", "ratio": 1, "place": "p/q", "flag": True}
+
+
+def test_a_record():
+    whole = from_json(Whole, GOOD, "it")
+    assert whole == Whole(Part("x", [1, 2]), "a", 1.0, Path("p/q"), True)
+    assert type(whole.ratio) is float
+    assert asdict(from_json(Whole, GOOD | {"place": None}, "it"))["place"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"part": None}, "it.part is None, expected an object"),
+        ({"part": {"name": "x"}}, "it.part lacks sizes"),
+        ({"part": {"name": "x", "sizes": [1, True]}}, r"it.part.sizes\[1\] is True, expected int"),
+        ({"part": {"name": "x", "sizes": {}}}, "it.part.sizes is {}, expected a list"),
+        ({"kind": "c"}, "it.kind is 'c', expected one of 'a', 'b'"),
+        ({"kind": ["a"]}, "it.kind is"),
+        ({"ratio": "1"}, "it.ratio is '1', expected float"),
+        ({"ratio": 10**400}, "it.ratio is inf, expected a finite number"),
+        ({"ratio": float("inf")}, "it.ratio is inf"),
+        ({"place": 3}, "it.place is 3, expected str"),
+        ({"place": "\ud800"}, "can be no path"),
+        ({"flag": 1}, "it.flag is 1, expected bool"),
+        ({"more": 1}, "it has 'more', which is unknown"),
+    ],
+)
+def test_anything_else_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(Whole, GOOD | change, "it")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"NaN", b"[-Infinity]", b"\xff", b"[" * 10**6, b"1" * 10**5])
+def test_what_is_no_json(text):
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_json(text)

@@ -1,0 +1,280 @@
+"""Going on with a run that was stopped: in this process, on a few hundred digits."""
+
+import json
+import math
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from incnet import train as command
+from incnet.growth import run as run_module
+from incnet.training import folder as folder_module
+from incnet.training import loop
+from incnet.training.checkpoint import Checkpoints
+from incnet.training.lock import Lock
+from tests.faults.runs import ARGUMENTS, dropout_network, outcome
+
+
+def train(*arguments):
+    return command.main([*ARGUMENTS, *map(str, arguments)])
+
+
+def resume(folder, *arguments):
+    return command.main(["--resume", str(folder), *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert train("--out", folder) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A finished run that a test may change."""
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def one_step_a_session(monkeypatch, number=signal.SIGTERM):
+    """Let every session receive a signal during its first step."""
+
+    def interrupted(step, batches, *, after_step, **options):
+        def receive_signal():
+            os.kill(os.getpid(), number)
+            after_step()
+
+        return loop.train_epoch(step, batches, after_step=receive_signal, **options)
+
+    monkeypatch.setattr(run_module, "train_epoch", interrupted)
+
+
+def in_sessions(folder, *arguments):
+    """Begin a run and resume it until it is finished. Returns the number of sessions."""
+    code, sessions = train("--out", folder, *arguments), 1
+    while code == 128 + signal.SIGTERM:
+        assert not (folder / "summary.json").exists() or json.loads((folder / "summary.json").read_text())
+        code, sessions = resume(folder), sessions + 1
+    assert code == 0
+    return sessions
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--batch-size", 32),
+        ("--batch-size", 64, "--epochs", 11, "--window", 5, "--lookahead-epochs", 2),
+        ("--batch-size", 64, "--init", "random"),
+        ("--batch-size", 64, "--frozen-bn", "batch"),
+        ("--batch-size", 64, "--method", "baseline", "--lr", 0.01),
+    ],
+    ids=["look-ahead", "longer look-ahead", "random", "batch statistics", "baseline that gets worse"],
+)
+def test_stopped_after_every_step(arguments, tmp_path, monkeypatch):
+    assert train("--out", tmp_path / "whole", *arguments) == 0
+    one_step_a_session(monkeypatch)
+    steps = outcome(tmp_path / "whole")["summary"]["epochs"] * math.ceil(180 / arguments[1])
+    assert in_sessions(tmp_path / "pieces", *arguments) == steps + 1
+    assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
+
+
+def test_dropout_goes_on_with_the_masks_that_would_have_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "build", dropout_network)
+    assert train("--out", tmp_path / "whole") == 0
+    one_step_a_session(monkeypatch)
+    assert in_sessions(tmp_path / "pieces") == 37
+    assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
+
+
+def test_a_finished_run_stays_as_it_is(finished, copy):
+    assert resume(copy) == 0
+    assert outcome(copy) == outcome(finished)
+
+
+@pytest.mark.parametrize("arguments", [("--method", "baseline"), ("--max-stage-epochs", 2), ("--end", "budget")])
+def test_epochs_may_grow(arguments, tmp_path):
+    assert train("--out", tmp_path / "short", *arguments, "--epochs", 5, "--max-stage-epochs", 2) == 0
+    assert resume(tmp_path / "short", "--epochs", 7) == 0
+    assert train("--out", tmp_path / "long", *arguments, "--epochs", 7, "--max-stage-epochs", 2) == 0
+    assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
+    assert json.loads((tmp_path / "short" / "config.json").read_text())["config"]["epochs"] == 7
+
+
+def test_a_killed_process_that_had_saved_nothing(finished, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    shutil.copy(finished / "config.json", tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"event": "ins')
+    assert resume(tmp_path / "run") == 0
+    assert "going on after 0 epochs and 0 batches, from the beginning" in capsys.readouterr().out
+    assert outcome(tmp_path / "run") == outcome(finished)
+
+
+def test_a_killed_process_that_had_not_begun(tmp_path):
+    (tmp_path / "lock").touch()
+    (tmp_path / "config.json.tmp").touch()
+    assert train("--out", tmp_path, "--epochs", 1) == 0
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "0.01"], "--lr 0.01: the run was begun with 0.0003"),
+        (["cifar10"], "--dataset cifar10: the run was begun with digits"),
+        (["--arch", "resnet20"], "--arch resnet20: the run was begun with resnet8"),
+        (["--seed", "1"], "--seed 1"),
+        (["--no-augment"], "--augment False: the run was begun with True"),
+        (["--threads", "7"], "--threads 7: the run was begun with 1"),
+        (["--device", "gpu"], "--device gpu: the run was begun with cpu"),
+        (["--epochs", "5"], "--epochs 5: the run was begun with 6, which may grow but not shrink"),
+        (["--out", "elsewhere"], "--out elsewhere"),
+        (["--keep-checkpoints", "0"], "--keep-checkpoints 0: choose at least 1"),
+    ],
+)
+def test_a_changed_option_is_refused_by_name(arguments, message, copy, capsys):
+    before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file() and path.name != "lock"}
+    assert resume(copy, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert all((copy / name).read_bytes() == content for name, content in before.items())
+
+
+def test_options_that_are_repeated_or_harmless_are_taken(finished, copy):
+    assert train("--resume", copy, "--device", "auto", "--checkpoint-minutes", 1, "--keep-checkpoints", 3) == 0
+    assert outcome(copy) == outcome(finished)
+
+
+def test_another_process_is_in_the_folder(copy, capsys):
+    lock = Lock(copy / "lock")
+    assert resume(copy) == 2
+    assert f"process {os.getpid()} is at work there" in capsys.readouterr().err
+    lock.release()
+    assert resume(copy) == 0
+
+
+def test_no_run_folder(tmp_path, capsys):
+    assert resume(tmp_path) == 2
+    assert "holds no config.json" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": "fast"}, "config.lr is 'fast', expected float"),
+        ({"epochs": 6.5}, "config.epochs is 6.5, expected int"),
+        ({"augment": 1}, "config.augment is 1, expected bool"),
+        ({"init": "zeros"}, "config.init is 'zeros', expected one of 'lookahead', 'random'"),
+        ({"arch": "resnet999998"}, "--arch resnet999998: choose a depth of at most"),
+        ({"partition": "9" * 5000}, "--partition 999"),
+        ({"gamma": 3.0}, "--gamma 3.0: choose"),
+        ({"lr": 1e999}, "Infinity is no JSON"),
+        ({"data_dir": "a\0b"}, "which can be no path"),
+        ({"data_dir": "\x1b[31m"}, "which can be no path"),
+        ({"extra": 1}, "config has 'extra', which is unknown"),
+    ],
+)
+def test_a_changed_config_is_refused(change, message, copy, capsys):
+    content = json.loads((copy / "config.json").read_text())
+    content["config"].update(change)
+    (copy / "config.json").write_text(json.dumps(content))
+    assert resume(copy) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"config": 1}', b" " * 2**21])
+def test_a_damaged_config_is_refused(text, copy, capsys):
+    (copy / "config.json").write_bytes(text)
+    assert resume(copy) == 2
+    assert "config.json is no configuration" in capsys.readouterr().err
+
+
+def test_a_config_without_an_option_is_refused(copy, capsys):
+    content = json.loads((copy / "config.json").read_text())
+    del content["config"]["gamma"]
+    (copy / "config.json").write_text(json.dumps(content))
+    assert resume(copy) == 2
+    assert "config lacks gamma" in capsys.readouterr().err
+
+
+def test_other_images_are_refused(copy, capsys):
+    content = json.loads((copy / "config.json").read_text())
+    content["data"]["sha256"] = "0" * 64
+    (copy / "config.json").write_text(json.dumps(content))
+    assert resume(copy) == 2
+    assert "holds other images" in capsys.readouterr().err
+
+
+def test_other_versions_are_named(copy, capsys, monkeypatch):
+    monkeypatch.setattr(command, "environment", lambda: folder_module.environment() | {"numpy": "9.9"})
+    assert resume(copy) == 0
+    assert f"'numpy' was '{np.__version__}' and is '9.9' now: results may differ" in capsys.readouterr().out
+
+
+# Checkpoints that are damaged, or not this run's.
+
+
+def newest(folder):
+    return max((folder / "checkpoints").glob("*.safetensors"))
+
+
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("position", [3, 100, -1])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(position, finished, copy, capsys):
+    damaged = newest(copy)
+    flip(damaged, position)
+    assert resume(copy) == 0
+    out = capsys.readouterr().out
+    assert f"warning: checkpoint {damaged} is damaged" in out
+    assert "going on after 5 epochs and 0 batches" in out
+    assert outcome(copy) == outcome(finished)
+    assert damaged.with_suffix(".damaged").exists()
+
+
+def test_nothing_but_damaged_checkpoints(copy, capsys):
+    for path in (copy / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    assert resume(copy) == 2
+    assert "is damaged, and so is every one before it" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run(copy, tmp_path, capsys):
+    assert train("--out", tmp_path / "other", "--arch", "resnet14", "--epochs", 1) == 0
+    shutil.rmtree(copy / "checkpoints")
+    shutil.copytree(tmp_path / "other" / "checkpoints", copy / "checkpoints")
+    assert resume(copy) == 2
+    assert "does not fit this run" in capsys.readouterr().err
+
+
+def test_events_that_a_checkpoint_counts_on_are_missing(copy, capsys):
+    (copy / "metrics.jsonl").write_text("")
+    assert resume(copy) == 2
+    assert "metrics.jsonl, which has fewer" in capsys.readouterr().err
+
+
+def test_the_last_ones_are_kept_and_the_last_whole_epoch(tmp_path):
+    assert train("--out", tmp_path, "--epochs", 2, "--checkpoint-minutes", "1e-9", "--keep-checkpoints", 3) == 0
+    kept = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["000013-epoch1-batch5", "000014-epoch1-batch6", "000015-epoch2-batch0"]
+
+
+def test_the_last_whole_epoch_is_kept_within_a_later_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for serial, batch in enumerate([0, 0, 1, 2, 3], start=1):
+        (tmp_path / f"{serial:06d}-epoch1-batch{batch}-{'0' * 32}.safetensors").touch()
+    checkpoints._remove_old()
+    assert sorted(int(path.name[:6]) for path in tmp_path.iterdir()) == [2, 4, 5]

@@ -1,0 +1,88 @@
+"""SIGINT and SIGTERM: the first one saves and stops, the second one stops at once."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from incnet import train as command
+from incnet.growth import run as run_module
+from incnet.training import loop
+from incnet.training.signals import Interrupted, StopSignals
+from tests.faults.runs import ARGUMENTS
+
+
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def signalled(monkeypatch, tmp_path):
+    """Run the command; it receives the given signals in the fourth step of its third epoch. Returns the exit code."""
+
+    def run(*numbers):
+        steps = 0
+
+        def train_epoch(step, batches, *, after_step, **options):
+            def hook():
+                nonlocal steps
+                steps += 1
+                if steps == 2 * 6 + 4:
+                    send(*numbers)
+                after_step()
+
+            return loop.train_epoch(step, batches, after_step=hook, **options)
+
+        monkeypatch.setattr(run_module, "train_epoch", train_epoch)
+        return command.main([*ARGUMENTS, "--out", str(tmp_path / "run")])
+
+    return run
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_saves_and_stops(number, code, signalled, tmp_path, capfd):
+    assert signalled(number) == code
+    assert list((tmp_path / "run" / "checkpoints").glob("*-epoch2-batch4-*"))
+    assert {path.name for path in (tmp_path / "run").glob("*.safetensors")} == {"last.safetensors"}
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["epochs"], summary["test_accuracy"]) == (2, None)
+    out, err = capfd.readouterr()
+    assert f"stopped by {number.name}; go on with --resume {tmp_path / 'run'}" in out
+    assert f"{number.name}: finishing the step, then saving; a second signal ends the run at once" in err
+    sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
+    assert [(session["event"], session.get("exit_code")) for session in sessions] == [("begin", None), ("end", code)]
+
+
+def test_the_second_signal_ends_the_run_at_once(signalled, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        signalled(signal.SIGINT, signal.SIGTERM)
+    assert exit_.value.code == 143
+    assert not list((tmp_path / "run" / "checkpoints").glob("*-epoch2-batch4-*"))
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as signals:
+        signals.check()
+        send(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            signals.check()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_other_threads_take_no_signals():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def enter():
+        with StopSignals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [before]
