@@ -23,6 +23,7 @@ import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from incnet.kernels.cpu import conv2d, conv2d_input_grad, conv2d_weight_grad
 from incnet.kernels.cpu.convolution import algorithm
 from incnet.kernels.cpu.emit import LANES, emit, kernel, numbers
@@ -51,10 +52,10 @@ BATCH_SIZE = {"resnet56": 128, "vgg16": 32}
 
 
 @emit
-def multiply_add_forever(v, cells, steps):
+def multiply_add_forever(v: Any, cells: Any, steps: Any) -> None:
     """Keep 20 independent chains of multiply-adds busy."""
 
-    def step(i, values):
+    def step(i: Any, values: list) -> list:
         for _ in range(8):
             values = [v.fma(value, 0.5, value) for value in values]
         return values
@@ -65,7 +66,7 @@ def multiply_add_forever(v, cells, steps):
 
 
 @kernel
-def run_peak(t, threads, arguments):
+def run_peak(t: Any, threads: Any, arguments: Any) -> None:
     """Multiply and add on every thread."""
     cells, steps = numbers(arguments, 2)
     multiply_add_forever(cells + 4096 * t, steps)
@@ -127,7 +128,7 @@ def measure(layer: Layer, N: int, repeats: int) -> Iterator[dict[str, Any]]:
                 taken[rival].append(_seconds(run))
         medians = {rival: statistics.median(seconds[2:]) for rival, seconds in taken.items()}
         mine = medians.pop("incnet")
-        layout = min(medians, key=lambda rival: medians[rival])
+        best = min(medians, key=lambda rival: medians[rival])
         flops = 2 * dy.size * C * size * size
         yield {
             "layer": layer._asdict(),
@@ -135,13 +136,13 @@ def measure(layer: Layer, N: int, repeats: int) -> Iterator[dict[str, Any]]:
             "pass": name,
             "algorithm": algorithm(x.shape, weight.shape, stride, padding, x.dtype),
             "incnet_ms": mine * 1e3,
-            "torch_ms": medians[layout] * 1e3,
-            "torch_layout": layout.removeprefix("torch."),
-            "ratio": mine / medians[layout],
+            "torch_ms": medians[best] * 1e3,
+            "torch_layout": best.removeprefix("torch."),
+            "ratio": mine / medians[best],
             "incnet_gflops": flops / mine / 1e9,
-            "torch_gflops": flops / medians[layout] / 1e9,
+            "torch_gflops": flops / medians[best] / 1e9,
             "incnet_error": _error(function(), exact),
-            "torch_error": _error(rivals[layout]().permute(*axes).numpy(), exact),
+            "torch_error": _error(rivals[best]().permute(*axes).numpy(), exact),
         }
 
 
@@ -154,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=[*LAYERS, "all"], default="all", help="whose layers")
     parser.add_argument("--batch-size", type=int, help="images (default: 128 of ResNet-56's, 32 of VGG-16's)")
-    parser.add_argument("--threads", type=int, default=numba.config.NUMBA_NUM_THREADS, help="of each library")
+    parser.add_argument("--threads", type=int, default=numba.get_num_threads(), help="of each library")
     parser.add_argument("--repeats", type=int, default=25, help="times that each is measured; the median counts")
     parser.add_argument("--json", metavar="FILE", help="where to write the rows as JSON; - for standard output")
     arguments = parser.parse_args()

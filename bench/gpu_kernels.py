@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-import bench.checkout  # noqa: F401
+import bench.checkout  # noqa: F401, finds the kernels of a checkout
+
+# isort: split
 from bench.gpu_checks import SHAPES
 from bench.gpu_steps import median_ms
-from incnet.backend import asarray, ops, recorded
+from incnet.backend import Array, asarray, ops, recorded
+from incnet.kernels.operands import Below, Normalised, NormGradient
 
 __all__ = ["kernels"]
 
@@ -24,8 +27,10 @@ def kernels(left: Callable[[], float]) -> dict[str, Any]:
         ours = {what: _microseconds(call) for what, call in _convolutions(*shape).items()}
         ours["columns and cuBLAS"] = _microseconds(_columns(*shape), capture=False)
         found[name] = {"mflop": 2 * n * (h // stride) * (w // stride) * size**2 * c * k / 1e6, "incnet": ours}
+        found[name]["incnet, fused"] = {what: _microseconds(call) for what, call in _fused(*shape).items()}
         found[name]["cuDNN"] = _cudnn(*shape)
-        print(name, {key: round(us, 1) for key, us in ours.items()}, "cuDNN", found[name]["cuDNN"], flush=True)
+        for kind in ("incnet", "incnet, fused", "cuDNN"):
+            print(name, kind, {key: round(us, 1) for key, us in found[name][kind].items()}, flush=True)
     for channels, size in ((16, 32), (32, 16), (64, 8)):
         name = f"128x{size}x{size}x{channels}"
         found[name] = {what: _microseconds(call) for what, call in _passes(channels, size).items()}
@@ -33,7 +38,9 @@ def kernels(left: Callable[[], float]) -> dict[str, Any]:
     return found
 
 
-def _convolutions(n, h, w, c, k, size, stride, padding) -> dict[str, Callable[[], Any]]:
+def _convolutions(
+    n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int
+) -> dict[str, Callable[[], Any]]:
     x, weight, dy = _arrays(n, h, w, c, k, size, stride, padding)
     return {
         "forward": lambda: ops.conv2d(x, weight, None, stride, padding),
@@ -42,7 +49,23 @@ def _convolutions(n, h, w, c, k, size, stride, padding) -> dict[str, Callable[[]
     }
 
 
-def _columns(n, h, w, c, k, size, stride, padding) -> Callable[[], Any]:
+def _fused(
+    n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int
+) -> dict[str, Callable[[], Any]]:
+    """The same as a batch-normalised network's step calls them, what lies around them included."""
+    x, weight, dy = _arrays(n, h, w, c, k, size, stride, padding)
+    scale, shift, mean = x[0, 0, 0], x[0, 0, 0], x[0, 0, 0]
+    a = Normalised(x, scale, shift)
+    gradient = NormGradient(dy, dy, *[dy[0, 0, 0]] * 3)
+    below = Below(x, mean, scale, shift)
+    return {
+        "forward": lambda: ops.conv2d_moments(a, weight, stride, padding),
+        "input": lambda: ops.masked_input_grad(gradient, weight, x.shape, stride, padding, below),
+        "weight": lambda: ops.fused_weight_grad(a, gradient, (size, size), stride, padding),
+    }
+
+
+def _columns(n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int) -> Callable[[], Any]:
     """The forward pass the other way: patches in memory, multiplied by the vendor's library."""
     x, weight, _ = _arrays(n, h, w, c, k, size, stride, padding)
     return lambda: ops.im2col(x, (size, size), stride, padding) @ weight.reshape(-1, k)
@@ -57,10 +80,14 @@ def _passes(channels: int, size: int) -> dict[str, Callable[[], Any]]:
         "batch_norm": lambda: ops.batch_norm(x, mean, var, gamma, beta, 1e-5, None, True),
         "batch_norm_grad": lambda: ops.batch_norm_grad(dy, x, mean, var, gamma, 1e-5),
         "add": lambda: ops.add(x, dy),
+        "norm_relu": lambda: ops.norm_relu(Normalised(x, gamma, beta, dy)),
+        "norm_gradient": lambda: ops.norm_gradient(NormGradient(dy, x, mean, gamma, beta)),
+        "relu_mask": lambda: ops.relu_mask(dy, Below(x, mean, gamma, beta)),
+        "norm_coefficients": lambda: ops.norm_coefficients(mean, var, gamma, beta, 1e-5),
     }
 
 
-def _arrays(n, h, w, c, k, size, stride, padding):
+def _arrays(n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int) -> list[Array]:
     rng = np.random.default_rng(0)
     rows, cols = ((s + 2 * padding - size) // stride + 1 for s in (h, w))
     return [
@@ -78,7 +105,7 @@ def _microseconds(call: Callable[[], Any], *, capture: bool = True, calls: int =
     return 1000 * median_ms(step, warmup=3, rounds=10, calls=2) / calls
 
 
-def _cudnn(n, h, w, c, k, size, stride, padding) -> dict[str, float]:
+def _cudnn(n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int) -> dict[str, float]:
     """Microseconds of cuDNN's convolutions, channels_last, float32 without TF32; empty without PyTorch."""
     try:
         import torch
@@ -90,7 +117,7 @@ def _cudnn(n, h, w, c, k, size, stride, padding) -> dict[str, float]:
     weight = torch.randn(k, c, size, size, device="cuda").to(memory_format=torch.channels_last)
     dy = torch.nn.functional.conv2d(x, weight, None, stride, padding)
 
-    def backward(mask):
+    def backward(mask: list[bool]) -> Any:
         return torch.ops.aten.convolution_backward(
             dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, mask
         )

@@ -135,10 +135,7 @@ class ConvNorm:
         scale, shift = ops.norm_coefficients(
             norm.running_mean, norm.running_var, norm.gamma.data, norm.beta.data, norm.eps
         )
-        if residual is not None:
-            y = ops.conv2d(x, conv.weight.data, None, conv.stride, conv.padding)
-            return ops.norm_relu(Normalised(y, scale, shift, residual))
-        return ops.conv2d_bias_relu(x, conv.weight.data * scale, shift, conv.stride, conv.padding)
+        return ops.conv2d_bias_relu(x, conv.weight.data * scale, shift, conv.stride, conv.padding, residual)
 
 
 def input_grad(conv: Conv2d, dy: Array | NormGradient, x: Activation, skip: Array | None) -> Gradient:

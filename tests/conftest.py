@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from incnet.backend import current, use
 from incnet.threads import use_threads
+from tests.cuda.summary import pytest_terminal_summary  # noqa: F401
 
 settings.register_profile("incnet", derandomize=True, deadline=None)
 settings.load_profile("incnet")

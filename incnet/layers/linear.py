@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from incnet.backend import Array, asarray, matmul, ops
+from incnet.backend import Array, asarray, ops
 from incnet.init import he_normal
 from incnet.layer import Layer, Shape
 from incnet.parameter import Parameter
@@ -41,14 +41,14 @@ class Linear(Layer):
     def forward(self, x: Array, train: bool = False) -> Array:
         if train:
             self.keep(x)
-        return matmul(x, self.weight.data) + self.bias.data
+        return ops.linear(x, self.weight.data, self.bias.data)
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         (x,) = self.release()
         if not self.frozen:
-            self.weight.grad = matmul(x.T, dy)
+            self.weight.grad = ops.linear_weight_grad(x, dy)
             self.bias.grad = ops.bias_grad(dy)
-        return matmul(dy, self.weight.data.T) if need_dx else None
+        return ops.linear_input_grad(dy, self.weight.data) if need_dx else None
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape != self.weight.data.shape[:1]:

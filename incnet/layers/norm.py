@@ -72,11 +72,7 @@ class BatchNorm2d(Layer):
 
     def move_statistics(self, mean: Array, var: Array, m: int) -> None:
         """Mix a batch's mean and biased variance (C,), over ``m`` values a channel, into the running ones."""
-        unbiased = m / max(m - 1, 1)
-        self.running_mean *= self.decay
-        self.running_mean += (1 - self.decay) * mean
-        self.running_var *= self.decay
-        self.running_var += (1 - self.decay) * unbiased * var
+        ops.move_statistics(self.running_mean, self.running_var, mean, var, self.decay, unbiased=m / max(m - 1, 1))
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         x, mean, var, of_batch = self.release()

@@ -1,5 +1,6 @@
 """The fast kernels for the CPU, compiled by numba on first use and cached on disk."""
 
+from ..reference.norm import move_statistics
 from .augment import augment
 from .convolution import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
 from .fused import (
@@ -13,6 +14,7 @@ from .fused import (
     norm_relu,
     relu_mask,
 )
+from .linear import linear, linear_input_grad, linear_weight_grad
 from .loss import softmax_cross_entropy
 from .norm import (
     batch_norm,
@@ -48,9 +50,13 @@ __all__ = [
     "global_avg_pool_grad",
     "gradient_coefficients",
     "im2col",
+    "linear",
+    "linear_input_grad",
+    "linear_weight_grad",
     "masked_input_grad",
     "max_pool",
     "max_pool_grad",
+    "move_statistics",
     "norm_coefficients",
     "norm_conv2d_moments",
     "norm_gradient",

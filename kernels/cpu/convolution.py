@@ -10,7 +10,7 @@ import os
 
 import numpy as np
 
-from . import direct, general, winograd
+from . import direct, general, panels, winograd
 from .emit import LANES
 from .general import col2im, im2col, output_size
 from .memory import aligned_empty
@@ -19,16 +19,19 @@ from .recipes import BIAS
 __all__ = ["algorithm", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col"]
 
 USE_WINOGRAD = os.environ.get("INCNET_WINOGRAD", "1") != "0"  # without it: slower, and a little more accurate
-WINOGRAD_TILES = 64  # fewer 4x4 tiles than this do not pay for the transformation of wide layers' weights
-WINOGRAD_WEIGHTS = 64 * 64  # input times output channels up to which any number of tiles pays
+NARROW = 64 * 64  # input times output channels up to which the transformed weights are small beside any image
+WIDE = 256 * 256  # from here on, transformed weights outgrow the caches: they are made panel by panel
+FEW, MANY = 64, 128  # 4x4 tiles: too few to pay for storing transformed weights; too many for a panel's products
+FEWEST = 8, 32  # tiles, of images of 2x2 pixels and of larger ones: with fewer, direct convolution does as well
 
 
 def algorithm(x_shape, weight_shape, stride: int, padding: int, dtype) -> str:
-    """Which of "winograd", "direct" and "general" convolves these shapes.
+    """Which of "winograd", "panels", "direct" and "general" convolves these shapes.
 
     ========  =====================================================================================================
-    winograd  3x3, stride 1, padding 1, channels in 16s, and enough tiles to pay for the transformed weights
-    direct    float32, output channels in 16s: strides, 1x1, the stem, wide layers on small images
+    winograd  3x3, stride 1, padding 1, channels in 16s, and enough tiles to pay for storing the transformed weights
+    panels    the same with fewer tiles, or with more weights
+    direct    float32, output channels in 16s: strides, 1x1, the stem, wide layers on very few pixels
     general   everything else, and float64
     ========  =====================================================================================================
     """
@@ -37,8 +40,12 @@ def algorithm(x_shape, weight_shape, stride: int, padding: int, dtype) -> str:
         return "general"
     if USE_WINOGRAD and (Kh, Kw, stride, padding) == (3, 3, 1, 1) and C % LANES == 0:
         tiles = N * -(-H // 4) * -(-W // 4)
-        if tiles >= WINOGRAD_TILES or C * K <= WINOGRAD_WEIGHTS:
+        if C * K <= NARROW:
             return "winograd"
+        if (H, W) == (2, 2):
+            return "panels" if FEWEST[0] <= N else "direct"
+        if tiles >= FEWEST[1]:
+            return "panels" if tiles < FEW or (C * K >= WIDE and tiles <= MANY) else "winograd"
     return "direct"
 
 
@@ -56,6 +63,8 @@ def conv2d(x, weight, bias, stride: int, padding: int, out=None):
             epilogue = winograd.JUST_STORE if bias is None else winograd.Epilogue(BIAS, np.ascontiguousarray(bias))
             winograd.conv2d(x, weight, y, epilogue=epilogue)
             return y
+        case "panels":
+            panels.conv2d(x, weight, y)
         case "direct":
             direct.conv2d(x, weight, stride, padding, y)
         case _:
@@ -72,6 +81,8 @@ def conv2d_input_grad(dy, weight, x_shape, stride: int, padding: int, out=None):
     chosen = algorithm(x_shape, weight.shape, stride, padding, dy.dtype)
     if chosen == "winograd":
         winograd.conv2d_input_grad(dy, weight, dx)
+    elif chosen == "panels":
+        panels.conv2d_input_grad(dy, weight, dx)
     elif chosen == "direct" and x_shape[3] % LANES == 0:
         direct.conv2d_input_grad(dy, weight, stride, padding, dx)
     else:
@@ -87,6 +98,8 @@ def conv2d_weight_grad(x, dy, kernel_size, stride: int, padding: int, out=None):
     match algorithm(x.shape, shape, stride, padding, x.dtype):
         case "winograd":
             winograd.conv2d_weight_grad(x, dy, dw)
+        case "panels":
+            panels.conv2d_weight_grad(x, dy, dw)
         case "direct":
             direct.conv2d_weight_grad(x, dy, stride, padding, dw)
         case _:

@@ -29,11 +29,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 
 from .emit import INT, LANES, ROWS, VECTORS, clear, emit, kernel, multiply_add, numbers
 from .general import output_size
 from .memory import address, aligned_empty, whole
+from .parallel import threads_for
 from .weights import copy_vectors, pack_weights, rotate_weights
 
 FLOAT = 4  # bytes
@@ -171,9 +171,7 @@ def product_of_pixels(rows, vectors):
 
 
 # First argument: number of the body, 2 * (panels are wide) + (runs divide by UNROLL).
-multiply_patches = emit(
-    *(product_of_patches(vectors, unroll) for vectors in (1, VECTORS) for unroll in (1, UNROLL))
-)
+multiply_patches = emit(*(product_of_patches(vectors, unroll) for vectors in (1, VECTORS) for unroll in (1, UNROLL)))
 # First argument: 2 * (STEM rows) + (panels are wide).
 multiply_pixels = emit(*(product_of_pixels(rows, vectors) for rows in (ROWS, STEM) for vectors in (1, VECTORS)))
 
@@ -288,7 +286,9 @@ def run_phases(x, weight, y, geometry, threads):
     packed = aligned_empty(sum(len(phase.taps) for phase in geometry.phases) * C * K)
     phases, begin, table_begin = [], address(packed), 0
     for phase in geometry.phases:
-        pack_weights(address(weight), address(phase.taps), phase.taps.size, C, K, panel, begin)
+        pack_weights(
+            address(weight), address(phase.taps), phase.taps.size, C, K, panel, begin, threads=threads_for(weight.size)
+        )
         phases.append((phase.runs, phase.taps.size // phase.runs, phase.pixels.shape[1], 8 * table_begin, begin))
         begin += FLOAT * phase.taps.size * C * K
         table_begin += phase.pixels.size
@@ -300,24 +300,25 @@ def run_phases(x, weight, y, geometry, threads):
     scratch = aligned_empty((threads, whole(G * Hp * Wp * C, LANES)))
     convolve(
         N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), address(phases),
-        len(phases), address(tables), address(y), address(scratch), scratch.shape[1],
+        len(phases), address(tables), address(y), address(scratch), scratch.shape[1], threads=threads,
     )  # fmt: skip
     return y
 
 
 def conv2d(x, weight, stride, padding, out):
     """``x (N, H, W, C), weight (Kh, Kw, C, K)``, K a multiple of 16 -> out (N, Ho, Wo, K)."""
-    threads = get_num_threads()
+    threads = threads_for(out.size * weight[..., 0].size // LANES)
     geometry = forward_geometry(*x.shape, weight.shape[3], weight.shape[:2], stride, padding, threads)
     return run_phases(x, weight, out, geometry, threads)
 
 
 def conv2d_input_grad(dy, weight, stride, padding, out):
     """``dy (N, Ho, Wo, K), weight (Kh, Kw, C, K)``, C and K multiples of 16 -> out (N, H, W, C)."""
-    (_, Ho, Wo, K), (Kh, Kw, C, _), threads = dy.shape, weight.shape, get_num_threads()
+    (_, Ho, Wo, K), (Kh, Kw, C, _) = dy.shape, weight.shape
+    threads = threads_for(dy.size * Kh * Kw * C // LANES)
     geometry = gradient_geometry(*out.shape, Ho, Wo, K, (Kh, Kw), stride, padding, threads)
     rotated = aligned_empty((Kh, Kw, K, C))
-    rotate_weights(address(weight), Kh * Kw, C, K, address(rotated))
+    rotate_weights(address(weight), Kh * Kw, C, K, address(rotated), threads=threads_for(weight.size))
     if sum(phase.outputs for phase in geometry.phases) < out[0, :, :, 0].size:
         out[...] = 0  # some pixels, perhaps all, were read by no patch
     if not geometry.phases:
@@ -327,7 +328,8 @@ def conv2d_input_grad(dy, weight, stride, padding, out):
 
 def conv2d_weight_grad(x, dy, stride, padding, out):
     """``x (N, H, W, C), dy (N, Ho, Wo, K)``, K a multiple of 16 -> out (Kh, Kw, C, K)."""
-    (N, H, W, C), (Kh, Kw, _, K), threads = x.shape, out.shape, get_num_threads()
+    (N, H, W, C), (Kh, Kw, _, K) = x.shape, out.shape
+    threads = threads_for(dy.size * Kh * Kw * C // LANES)
     G, Hp, Wp, above, left, (phase,) = forward_geometry(N, H, W, C, K, (Kh, Kw), stride, padding, threads)
     wide = K % (LANES * VECTORS) == 0
     panel = LANES * VECTORS if wide else LANES
@@ -339,6 +341,10 @@ def conv2d_weight_grad(x, dy, stride, padding, out):
     convolve_for_weights(
         N, H, W, C, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), Kh, Kw, rows, phase.outputs,
         address(phase.pixels), address(dy), address(parts), parts.size // shares, address(scratch), scratch.shape[1],
+        threads=threads,
     )  # fmt: skip
-    add_parts(address(parts), parts.size // shares, shares, Kh, Kw * C * K, run * K, address(out))
+    add_parts(
+        address(parts), parts.size // shares, shares, Kh, Kw * C * K, run * K, address(out),
+        threads=threads_for(parts.size),
+    )  # fmt: skip
     return out

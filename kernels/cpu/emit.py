@@ -31,6 +31,7 @@ VECTOR, WIDE = ir.VectorType(FLOAT, LANES), ir.VectorType(DOUBLE, LANES)
 AVX512 = "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2]
 ROWS, VECTORS = (8, 2) if AVX512 else (4, 1)
 
+
 class VectorBuilder:
     """The vector operations a kernel needs, on one IRBuilder. Offsets count floats; Python numbers become constants."""
 
@@ -62,6 +63,12 @@ class VectorBuilder:
     def store(self, value: ir.Value, pointer: ir.Value) -> None:
         """Store a vector."""
         self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer())).align = 4
+
+    def stream(self, value: ir.Value, pointer: ir.Value) -> None:
+        """Store a vector past the caches, at a multiple of 64 bytes: what is stored is not read again soon."""
+        store = self.b.store(value, self.b.bitcast(pointer, value.type.as_pointer()))
+        store.align = 64
+        store.set_metadata("nontemporal", self.b.module.add_metadata([I32(1)]))
 
     def broadcast(self, pointer: ir.Value) -> ir.Value:
         """Load a float into all lanes."""
@@ -250,12 +257,16 @@ class Kernel:
         self.compiled: Any = None
         functools.update_wrapper(self, function)
 
-    def __call__(self, *arguments: int) -> None:
+    def __call__(self, *arguments: int, threads: int | None = None) -> None:
+        """Run on so many threads; on all if that is None."""
         if self.compiled is None:
             signature = types.void(types.int64, types.int64, types.int64)
             self.compiled = numba.cfunc(signature, cache=True, error_model="numpy")(self.function)
         packed = np.array(arguments, np.int64)
-        launch(self.compiled.address, numba.get_num_threads(), packed.ctypes.data)
+        if threads == 1:
+            self.compiled.ctypes(0, 1, packed.ctypes.data)
+        else:
+            launch(self.compiled.address, threads or numba.get_num_threads(), packed.ctypes.data)
 
 
 kernel = Kernel

@@ -17,6 +17,7 @@ from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_gra
 from .memory import aligned_empty
 from .norm import batch_norm_stats, fast, run
 from .recipes import (
+    BIAS_ADD_RELU,
     BIAS_RELU,
     MASK_BIAS,
     MASK_BY_NORM,
@@ -81,16 +82,20 @@ def relu_mask(da, below: Below, out=None):
     return dz if out is None else out, sums
 
 
-def conv2d_bias_relu(x, weight, bias, stride, padding, out=None):
-    """relu(conv2d(x) + bias)."""
-    if fuses(x, weight.shape, stride, padding):
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, out=None):
+    """``relu(conv2d(x) + bias [+ residual])``."""
+    recipe = BIAS_RELU if residual is None else BIAS_ADD_RELU
+    if fuses(x, weight.shape, stride, padding, whole_tiles=residual is not None):
         y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
-        winograd.conv2d(x, np.ascontiguousarray(weight), y, epilogue=Epilogue(BIAS_RELU, table(bias)))
+        skip = None if residual is None else np.ascontiguousarray(residual)
+        winograd.conv2d(x, np.ascontiguousarray(weight), y, epilogue=Epilogue(recipe, table(bias), skip=skip))
         return y
     y = conv2d(x, weight, None, stride, padding, out)
-    if fast(y):
-        return run(BIAS_RELU, (y,), (bias,), y)[0]
+    if fast(y, residual):
+        return run(recipe, (y,) if residual is None else (y, residual), (bias,), y)[0]
     y += bias
+    if residual is not None:
+        y += residual
     return np.maximum(y, 0, out=y)
 
 

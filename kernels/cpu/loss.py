@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from ..reference.loss import check_labels
 from .memory import aligned_empty
 
 __all__ = ["softmax_cross_entropy"]
@@ -13,6 +14,7 @@ def softmax_cross_entropy(logits, labels):
 
     Returns ``totals`` (2,) float64, the sum of the losses and the number of correct rows, and ``dlogits`` (N, K).
     """
+    check_labels(labels, logits.shape[1])
     dlogits = aligned_empty(logits.shape, logits.dtype)
     totals = np.zeros(2)
     _softmax_cross_entropy(np.ascontiguousarray(logits), labels, dlogits, totals)

@@ -9,11 +9,12 @@ Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
 """
 
 import numpy as np
-from numba import get_num_threads
 
 from .emit import LANES, add_to_double, clear, emit, kernel, numbers
 from .memory import address, aligned_empty
+from .parallel import threads_for
 from .recipes import (
+    BIAS_ADD_RELU,
     BIAS_RELU,
     CENTRED_MOMENTS,
     FIXED_GRADIENT,
@@ -43,6 +44,7 @@ PASSES = (
     NORM_GRADIENT,
     CENTRED_MOMENTS,
     BIAS_RELU,
+    BIAS_ADD_RELU,
     GRADIENT_SUMS,
     FIXED_GRADIENT,
     MASK_BIAS,
@@ -106,7 +108,7 @@ def fast(*arrays):
 
 def run(recipe, inputs, coefficients=(), out=None):
     """Apply a recipe to arrays (..., C); returns out, made if it is None and the recipe stores, and the sums (2, C)."""
-    x, threads = inputs[0], get_num_threads()
+    x, threads = inputs[0], threads_for(inputs[0].size)
     C = x.shape[-1]
     table = aligned_empty((max(1, recipe.coefficients), C))
     for row, coefficient in zip(table, coefficients, strict=False):
@@ -117,7 +119,7 @@ def run(recipe, inputs, coefficients=(), out=None):
     addresses = [address(array) for array in inputs] + [0] * (4 - len(inputs))
     run_pass(
         x.size // C, C, PASSES.index(recipe), *addresses, address(out), address(table), address(part),
-        address(sums),
+        address(sums), threads=threads,
     )  # fmt: skip
     return out, sums.sum(0)
 

@@ -1,8 +1,10 @@
 """One step of each optimizer, in place: all parameters in one parallel pass."""
 
 import numpy as np
-from numba import carray, get_num_threads, njit, prange, types
+from numba import carray, njit, prange, types
 from numba.extending import intrinsic
+
+from .parallel import run, threads_for
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
 
@@ -16,10 +18,16 @@ def rmsprop_step_all(tensors, lr, rho, momentum, eps):
     """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
     for dtype, group in _by_dtype(tensors).items():
         hyper = np.array([lr, rho, 1 - rho, momentum, eps], dtype)
-        _rmsprop_step(*_table(group), hyper, get_num_threads())
+        addresses, sizes, weight_decays = _table(group)
+        total = int(sizes.sum())
+        run(_rmsprop_step, total, addresses, sizes, weight_decays, hyper, threads_for(total))
 
 
-@njit(parallel=True, cache=True)
+# NumPy's error model, and slices that are walked from 0 up: without a check for zero divisors or negative indices in
+# their way, the loops become vector code.
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
 def _rmsprop_step(addresses, sizes, weight_decays, hyper, threads):
     lr, rho, fresh, momentum, eps = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
     total = sizes.sum()
@@ -29,12 +37,12 @@ def _rmsprop_step(addresses, sizes, weight_decays, hyper, threads):
             a, b = max(first - start, 0), min(last - start, sizes[n])
             start += sizes[n]
             if a < b:
-                data = carray(pointer(addresses[n, 0], lr), sizes[n])
-                grad = carray(pointer(addresses[n, 1], lr), sizes[n])
-                square = carray(pointer(addresses[n, 2], lr), sizes[n])
-                velocity = carray(pointer(addresses[n, 3], lr), sizes[n])
+                data = carray(pointer(addresses[n, 0], lr), sizes[n])[a:b]
+                grad = carray(pointer(addresses[n, 1], lr), sizes[n])[a:b]
+                square = carray(pointer(addresses[n, 2], lr), sizes[n])[a:b]
+                velocity = carray(pointer(addresses[n, 3], lr), sizes[n])[a:b]
                 decay = weight_decays[n]
-                for i in range(a, b):
+                for i in range(b - a):
                     g = grad[i] + decay * data[i]
                     square[i] = rho * square[i] + fresh * (g * g)
                     velocity[i] = momentum * velocity[i] + g / (np.sqrt(square[i]) + eps)
@@ -49,10 +57,12 @@ def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
 def sgd_step_all(tensors, lr, momentum):
     """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
     for dtype, group in _by_dtype(tensors).items():
-        _sgd_step(*_table(group), np.array([lr, momentum], dtype), get_num_threads())
+        addresses, sizes, weight_decays = _table(group)
+        total = int(sizes.sum())
+        run(_sgd_step, total, addresses, sizes, weight_decays, np.array([lr, momentum], dtype), threads_for(total))
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, error_model="numpy")
 def _sgd_step(addresses, sizes, weight_decays, hyper, threads):
     lr, momentum = hyper[0], hyper[1]
     total = sizes.sum()
@@ -62,11 +72,11 @@ def _sgd_step(addresses, sizes, weight_decays, hyper, threads):
             a, b = max(first - start, 0), min(last - start, sizes[n])
             start += sizes[n]
             if a < b:
-                data = carray(pointer(addresses[n, 0], lr), sizes[n])
-                grad = carray(pointer(addresses[n, 1], lr), sizes[n])
-                velocity = carray(pointer(addresses[n, 2], lr), sizes[n])
+                data = carray(pointer(addresses[n, 0], lr), sizes[n])[a:b]
+                grad = carray(pointer(addresses[n, 1], lr), sizes[n])[a:b]
+                velocity = carray(pointer(addresses[n, 2], lr), sizes[n])[a:b]
                 decay = weight_decays[n]
-                for i in range(a, b):
+                for i in range(b - a):
                     velocity[i] = momentum * velocity[i] + grad[i] + decay * data[i]
                     data[i] -= lr * velocity[i]
 

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from .memory import aligned_empty
+from .parallel import run
 
 __all__ = ["add", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
 
@@ -12,7 +13,7 @@ def add(a, b):
     """``a + b``, of one shape."""
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     out = aligned_empty(a.shape, a.dtype)
-    _add(a.reshape(-1), b.reshape(-1), out.reshape(-1))
+    run(_add, a.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
     return out
 
 
@@ -26,7 +27,7 @@ def relu(x):
     """``max(x, 0)``."""
     x = np.ascontiguousarray(x)
     y = aligned_empty(x.shape, x.dtype)
-    _relu(x.reshape(-1), y.reshape(-1))
+    run(_relu, x.size, x.reshape(-1), y.reshape(-1))
     return y
 
 
@@ -41,7 +42,7 @@ def relu_grad(dy, y):
     """``dy`` where the output ``y`` of :func:`relu` is positive, else 0."""
     dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
     dx = aligned_empty(dy.shape, dy.dtype)
-    _relu_grad(dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+    run(_relu_grad, dy.size, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx
 
 
@@ -56,7 +57,7 @@ def subsample(x, stride, channels):
     """Every ``stride``-th pixel of ``x`` (N, H, W, C), its channels filled up with zeros to ``channels``."""
     n, height, width, _ = x.shape
     y = aligned_empty((n, -(-height // stride), -(-width // stride), channels), x.dtype)
-    _subsample(np.ascontiguousarray(x), stride, y)
+    run(_subsample, y.size, np.ascontiguousarray(x), stride, y)
     return y
 
 
@@ -75,7 +76,7 @@ def _subsample(x, stride, y):
 def subsample_grad(dy, x_shape, stride):
     """Adjoint of :func:`subsample`: ``dx`` (N, H, W, C), zero at the pixels that were left out."""
     dx = aligned_empty(x_shape, dy.dtype)
-    _subsample_grad(np.ascontiguousarray(dy), stride, dx)
+    run(_subsample_grad, dx.size, np.ascontiguousarray(dy), stride, dx)
     return dx
 
 
@@ -94,7 +95,7 @@ def dropout(x, rate, seed):
     x = np.ascontiguousarray(x)
     y = aligned_empty(x.shape, x.dtype)
     scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint64(round(rate * 2**32))
-    _dropout(x.reshape(-1), scale, threshold, np.uint64(seed), y.reshape(-1))
+    run(_dropout, x.size, x.reshape(-1), scale, threshold, np.uint64(seed), y.reshape(-1))
     return y
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from numba import njit, prange
 
 from .memory import aligned_empty
+from .parallel import run
 
 __all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
@@ -13,7 +14,7 @@ def max_pool(x, size, stride):
     n, height, width, channels = x.shape
     shape = n, (height - size) // stride + 1, (width - size) // stride + 1, channels
     y, where = aligned_empty(shape, x.dtype), aligned_empty(shape, np.uint8)
-    _max_pool(np.ascontiguousarray(x), size, stride, y, where)
+    run(_max_pool, x.size, np.ascontiguousarray(x), size, stride, y, where)
     return y, where
 
 
@@ -38,7 +39,7 @@ def _max_pool(x, size, stride, y, where):
 def max_pool_grad(dy, where, x_shape, size, stride):
     """``dx`` (N, H, W, C): each ``dy`` is added to the pixel that held its window's maximum."""
     dx = aligned_empty(x_shape, dy.dtype)
-    _max_pool_grad(np.ascontiguousarray(dy), where, size, stride, dx)
+    run(_max_pool_grad, dx.size, np.ascontiguousarray(dy), where, size, stride, dx)
     return dx
 
 
@@ -58,7 +59,7 @@ def _max_pool_grad(dy, where, size, stride, dx):
 def global_avg_pool(x):
     """Mean over the pixels of every channel: (N, H, W, C) to (N, C)."""
     y = aligned_empty((x.shape[0], x.shape[3]), x.dtype)
-    _global_avg_pool(np.ascontiguousarray(x), x.dtype.type(1 / (x.shape[1] * x.shape[2])), y)
+    run(_global_avg_pool, x.size, np.ascontiguousarray(x), x.dtype.type(1 / (x.shape[1] * x.shape[2])), y)
     return y
 
 

@@ -71,6 +71,11 @@ def bias(v, inputs, coefficients):
     return v.add(inputs[0], coefficients[0]), ()
 
 
+def bias_add(v, inputs, coefficients):
+    """``y + bias + residual``."""
+    return v.add(bias(v, inputs, coefficients)[0], inputs[1]), ()
+
+
 def gradient_sums(v, inputs, coefficients):
     """Sums of dy and dy * (y - mean)."""
     (dy, y), (mean,) = inputs, coefficients
@@ -120,6 +125,7 @@ MOMENTS = Recipe(moments, 1, terms=2)
 CENTRED_MOMENTS = Recipe(centred_moments, 1, 1, terms=2, stores=False)
 BIAS = Recipe(bias, 1, 1)
 BIAS_RELU = Recipe(with_relu(bias), 1, 1)
+BIAS_ADD_RELU = Recipe(with_relu(bias_add), 2, 1)
 GRADIENT_SUMS = Recipe(gradient_sums, 2, 1, terms=2, stores=False)
 FIXED_GRADIENT = Recipe(fixed_gradient, 2, 2, terms=2)
 MASK_BY_NORM = Recipe(mask_by_norm, 2, 3, terms=2)

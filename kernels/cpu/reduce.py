@@ -1,7 +1,9 @@
 """Sums over all axes but the last."""
 
 import numpy as np
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
+
+from .parallel import run, threads_for
 
 __all__ = ["bias_grad"]
 
@@ -9,7 +11,7 @@ __all__ = ["bias_grad"]
 def bias_grad(dy):
     """Sum of ``dy`` (..., K) over all axes but the last, accumulated in float64."""
     rows = np.ascontiguousarray(dy).reshape(-1, dy.shape[-1])
-    return _column_sums(rows, get_num_threads()).astype(dy.dtype)
+    return run(_column_sums, rows.size, rows, threads_for(rows.size)).astype(dy.dtype)
 
 
 @njit(parallel=True, cache=True)

@@ -34,12 +34,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import get_num_threads
 
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add, numbers
 from .memory import address, aligned_empty, carve, whole, zero_row
+from .parallel import threads_for
 from .recipes import (
     BIAS,
+    BIAS_ADD_RELU,
     BIAS_RELU,
     MASK_BIAS,
     MASK_BY_NORM,
@@ -54,6 +55,7 @@ from .recipes import (
 )
 from .weights import rotate_weights
 
+TRANSFORM = 128  # operations, about, to transform 16 kernels
 GAP = 16  # floats between planes: those 4096 bytes apart would share one set of the L1 cache
 FLOAT, DOUBLE = 4, 8  # bytes
 
@@ -65,7 +67,9 @@ FORWARD_TILES, GRADIENT_TILES = {"narrow": 16, "medium": 8, "wide": 32}, {"narro
 # kernels know a recipe by its place here.
 PROLOGUES = (SAME, NORM_RELU, NORM_ADD_RELU, NORM_GRADIENT)
 DY_PROLOGUES = (SAME, NORM_GRADIENT)
-EPILOGUES = (SAME, BIAS, BIAS_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT, MASK_BY_OUTPUT_ADD)
+EPILOGUES = (
+    SAME, BIAS, BIAS_RELU, BIAS_ADD_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT, MASK_BY_OUTPUT_ADD,
+)  # fmt: skip
 
 
 # The 1-D transforms, for the points 0, 1, -1, 2, -2 and infinity: functions of a VectorBuilder v and a list of vectors.
@@ -178,7 +182,8 @@ def rows_inverse(recipe):
         table = [v.load(v.at(table, v.times(i, K))) for i in range(recipe.coefficients)]
         cells = [v.at(part, v.times(i, K)) for i in range(recipe.terms)]
         targets = [v.select(v.bit(inside, r), v.at(y, v.times(r, pitch)), v.pointer(dump)) for r in range(4)]
-        arrays = (a_below,) if recipe is MASK_BIAS else (y_below, a_below, skip)[: recipe.inputs - 1]
+        special = {MASK_BIAS: (a_below,), BIAS_ADD_RELU: (skip,)}
+        arrays = special.get(recipe, (y_below, a_below, skip)[: recipe.inputs - 1])
         sources = [[v.at(array, v.times(r, pitch)) for r in range(4)] for array in arrays]
 
         def step(p, sums):
@@ -276,14 +281,14 @@ def weight_transform(v, w, tap, u, plane):
 
 
 @emit
-def weight_gradient_transform(v, du, plane, thread, threads, dw, tap):
-    """``dw = G^T [sum of the threads' du] G``, for 16 kernels."""
+def weight_gradient_transform(v, du, plane, part_size, parts, dw, tap):
+    """``dw = G^T [sum of the parts of du] G``, for 16 kernels."""
 
-    def add_thread(t, sums):
-        part = v.at(du, v.b.mul(t, thread))
+    def add_part(t, sums):
+        part = v.at(du, v.b.mul(t, part_size))
         return [v.add(total, v.load(v.at(part, v.times(n, plane)))) for n, total in enumerate(sums)]
 
-    u = v.loop(threads, [v.vector(0)] * 36, add_thread)
+    u = v.loop(parts, [v.vector(0)] * 36, add_part)
     columns = [weight_gradient(v, u[j::6]) for j in range(6)]
     for kh in range(3):
         for kw, value in enumerate(weight_gradient(v, [column[kh] for column in columns])):
@@ -440,19 +445,17 @@ def convolve_for_weights(t, threads, arguments):
                     for c in range(0, C, rows_c):
                         here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
                         there = du + FLOAT * (((36 * t + 6 * i + j) * C + c) * K + k)
-                        product_over_tiles(
-                            wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T
-                        )
+                        product_over_tiles(wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T)
 
 
 @kernel
 def transform_weight_gradient(t, threads, arguments):
-    """``du (threads, 6, 6, C, K) -> dw (3, 3, C, K)``, summed over the threads in their order."""
-    du, C, K, dw = numbers(arguments, 4)
+    """``du (parts, 6, 6, C, K) -> dw (3, 3, C, K)``, summed over the parts in their order."""
+    du, parts, C, K, dw = numbers(arguments, 5)
     for c in range(t * C // threads, (t + 1) * C // threads):
         for k in range(0, K, LANES):
             here = FLOAT * (c * K + k)
-            weight_gradient_transform(du + here, C * K, 36 * C * K, threads, dw + here, C * K)
+            weight_gradient_transform(du + here, C * K, 36 * C * K, parts, dw + here, C * K)
 
 
 class Prologue(NamedTuple):
@@ -480,21 +483,22 @@ AS_IT_IS, JUST_STORE = Prologue(), Epilogue()
 def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
     """``x (N, H, W, C), weight (3, 3, C, K) -> out (N, H, W, K)``; returns the epilogue's sums (2, K), float64.
 
-    A prologue that keeps its value, and an epilogue that sums, ask for an H that is a multiple of 4.
+    A prologue that keeps its value, and an epilogue that sums or reads arrays, ask for an H that is a multiple of 4.
     """
-    (N, H, W, C), K, threads = x.shape, weight.shape[3], get_num_threads()
+    (N, H, W, C), K = x.shape, weight.shape[3]
+    threads = threads_for(operations(N, H, W, C, K))
     panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
     S, B, T = blocking(N, H, W, FORWARD_TILES[width(C, K)], threads)
     IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
     share = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES)
     memory, (u, sums, scratch) = carve(36 * C * K, 4 * threads * K, threads * share)
-    transform_weights(address(weight), C, K, panel, u)
+    transform_weights(address(weight), C, K, panel, u, threads=threads_for(TRANSFORM * C * K // LANES))
     convolve(
         N, H, W, C, K, B, T, IN, OUT, V, M,
         PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
         address(prologue.table), u,
         EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
-        address(epilogue.skip), address(epilogue.table), sums, zero_row(W * C), scratch, share,
+        address(epilogue.skip), address(epilogue.table), sums, zero_row(W * C), scratch, share, threads=threads,
     )  # fmt: skip
     begin = 36 * C * K  # a multiple of 16, as every size here: sums follow u at once
     return memory[begin : begin + 4 * threads * K].view(np.float64).reshape(threads, 2, K).sum(0)
@@ -504,13 +508,14 @@ def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
     """``dy (N, H, W, K), weight (3, 3, C, K) -> out (N, H, W, C)``; returns the epilogue's sums (2, C), float64."""
     C, K = weight.shape[2:]
     rotated = aligned_empty((3, 3, K, C))
-    rotate_weights(address(weight), 9, C, K, address(rotated))
+    rotate_weights(address(weight), 9, C, K, address(rotated), threads=threads_for(weight.size))
     return conv2d(dy, rotated, out, prologue, epilogue)
 
 
 def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
     """``x (N, H, W, C), dy (N, H, W, K) -> out (3, 3, C, K)``; prologues NORM_RELU of x, NORM_GRADIENT of dy."""
-    (N, H, W, C), K, threads = x.shape, dy.shape[3], get_num_threads()
+    (N, H, W, C), K = x.shape, dy.shape[3]
+    threads = threads_for(operations(N, H, W, C, K))
     S, B, T = blocking(N, H, W, GRADIENT_TILES[width(C, K)], threads)
     IN, DY, V, Z = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
     share = 6 * (IN + DY + V + Z)
@@ -518,10 +523,15 @@ def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
     convolve_for_weights(
         N, H, W, C, K, B, T, IN, DY, V, Z, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
         DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2), address(dy_prologue.table),
-        du, zero_row(W * max(C, K)), scratch, share,
+        du, zero_row(W * max(C, K)), scratch, share, threads=threads,
     )  # fmt: skip
-    transform_weight_gradient(du, C, K, address(out))
+    transform_weight_gradient(du, threads, C, K, address(out), threads=threads_for(TRANSFORM * C * K // LANES))
     return out
+
+
+def operations(N, H, W, C, K):
+    """About how many operations on vectors the products take."""
+    return N * H * W * C * K * 9 // 4 // LANES
 
 
 def width(C, K):

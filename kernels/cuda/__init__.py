@@ -1,8 +1,21 @@
 """The kernels for CUDA devices: CuPy arrays, own CUDA C, compiled on first use for the device at hand."""
 
 from .augment import augment
+from .coefficients import gradient_coefficients, move_statistics, norm_coefficients
 from .columns import col2im, im2col
 from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad, matmul
+from .fused import (
+    conv2d_bias_relu,
+    conv2d_moments,
+    fused_input_grad,
+    fused_weight_grad,
+    masked_input_grad,
+    norm_conv2d_moments,
+    norm_gradient,
+    norm_relu,
+    relu_mask,
+)
+from .linear import linear, linear_input_grad, linear_weight_grad
 from .loss import softmax_cross_entropy
 from .norm import batch_norm, batch_norm_fixed_grad, batch_norm_grad, batch_norm_stats
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
@@ -22,17 +35,32 @@ __all__ = [
     "bias_grad",
     "col2im",
     "conv2d",
+    "conv2d_bias_relu",
     "conv2d_input_grad",
+    "conv2d_moments",
     "conv2d_weight_grad",
     "dropout",
+    "fused_input_grad",
+    "fused_weight_grad",
     "global_avg_pool",
     "global_avg_pool_grad",
+    "gradient_coefficients",
     "im2col",
+    "linear",
+    "linear_input_grad",
+    "linear_weight_grad",
+    "masked_input_grad",
     "matmul",
     "max_pool",
     "max_pool_grad",
+    "move_statistics",
+    "norm_coefficients",
+    "norm_conv2d_moments",
+    "norm_gradient",
+    "norm_relu",
     "relu",
     "relu_grad",
+    "relu_mask",
     "rmsprop_step",
     "rmsprop_step_all",
     "sgd_step",

@@ -1,228 +1,34 @@
 // Convolution as a matrix product whose left matrix, the patches, is never in memory: each block gathers the tile it needs.
 //
-//     PASS           result (M, N)         reduction R     left (M, R)                right (R, N)
-//     FORWARD        y  (N*Ho*Wo, K)       Kh*Kw*C         patches of x               weight
-//     INPUT_GRAD     dx (N*H*W, C)         Kh*Kw*K         windows of dy              weight, C and K exchanged
-//     WEIGHT_GRAD    dw (Kh*Kw*C, K)       N*Ho*Wo         patches of x, transposed   dy
+//     PASS           result (M, N)         reduction R
+//     FORWARD        y  (N*Ho*Wo, K)       Kh*Kw*C
+//     INPUT_GRAD     dx (N*H*W, C)         Kh*Kw*K
+//     WEIGHT_GRAD    dw (Kh*Kw*C, K)       N*Ho*Wo
 //
 // A block computes a tile of BM x BN results, a thread TM x TN of them, from slices of BK reduction steps that pass through
 // shared memory in two buffers: while one is multiplied the next is on its way in registers. blockIdx.z takes its part
 // of the reduction; with several parts the results are partial sums (gridDim.z, M, N), to be added afterwards.
 //
-// The loader defines PASS, BM, BN, BK, TM, TN, and how many neighbouring values are moved at once: VEC_LEFT, VEC_RIGHT, VEC_OUT.
-#include "common.cuh"
+// The loader defines PASS, BM, BN, BK, TM, TN, how many neighbouring values are moved at once (VEC_LEFT, VEC_RIGHT, VEC_OUT),
+// what is read (LEFT_READS, RIGHT_READS; see source.cuh), and what becomes of the results (EPILOGUE; see epilogue.cuh).
+#include "epilogue.cuh"
 
-#define FORWARD 0
-#define INPUT_GRAD 1
-#define WEIGHT_GRAD 2
-
-const int THREADS = (BM / TM) * (BN / TN);
-const int PADDING = 4;  // of a row in shared memory: spreads the columns over the banks, and keeps packs of 4 aligned
-
-struct Geometry {
-    int images, H, W, C, Ho, Wo, K, Kh, Kw, stride, padding;
-};
-
-// A tile of `lines` lines by `length` values, read in packs along the length: which packs are this thread's. Its place along
-// the length is the same in every load, so whatever depends on it is computed once.
-template <int lines, int length, int vec> struct Tile {
-    static const int packs = length / vec;
-    static const int step = THREADS / packs;
-    static const int loads = (lines + step - 1) / step;
-    static_assert(THREADS % packs == 0 && length % vec == 0, "a thread must keep its place along the tile");
-    __device__ static int place() { return threadIdx.x % packs * vec; }
-    __device__ static int line(int load) { return threadIdx.x / packs + load * step; }
-    // Whether the thread takes part in this load; a constant where the tile divides evenly.
-    __device__ static bool active(int load) { return lines % step == 0 || line(load) < lines; }
-};
-
-// ---------------------------------------------------------------- left: patches
-
-#if PASS == WEIGHT_GRAD
-
-// Lines are pixels (the reduction), the length runs along the taps' channels (the rows of the result).
-struct Left {
-    typedef Tile<BK, BM, VEC_LEFT> tile;
-    Pack<VEC_LEFT> staged[tile::loads];
-    int a, b, c;
-    bool valid;
-
-    __device__ Left(const Geometry &g, int first) {
-        const int m = first + tile::place();
-        valid = m < g.Kh * g.Kw * g.C;
-        c = m % g.C;
-        b = m / g.C % g.Kw - g.padding;
-        a = m / g.C / g.Kw - g.padding;
-    }
-
-    __device__ void fetch(const REAL *x, const Geometry &g, int r_first, int r_end) {
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l) {
-            const int r = r_first + tile::line(l);
-            const int h = r / g.Wo % g.Ho * g.stride + a, w = r % g.Wo * g.stride + b;
-            staged[l] = {};
-            if (tile::active(l) && valid && r < r_end && 0 <= h && h < g.H && 0 <= w && w < g.W)
-                staged[l] = load<VEC_LEFT>(x + ((long long)(r / g.Wo / g.Ho * g.H + h) * g.W + w) * g.C + c);
-        }
-    }
-
-    __device__ void put(REAL (&shared)[BK][BM + PADDING]) const {
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l)) store(&shared[tile::line(l)][tile::place()], staged[l]);
-    }
-};
-
-#else
-
-// Lines are pixels (the rows of the result), the length runs along the taps' channels (the reduction).
-struct Left {
-    typedef Tile<BM, BK, VEC_LEFT> tile;
-    Pack<VEC_LEFT> staged[tile::loads];
-    int image[tile::loads], top[tile::loads], left[tile::loads];  // image -1: no such pixel
-
-    __device__ Left(const Geometry &g, int first) {
-#if PASS == FORWARD
-        const int rows = g.Ho, cols = g.Wo;
-#else
-        const int rows = g.H, cols = g.W;
-#endif
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l) {
-            const int m = first + tile::line(l);
-            const int w = m % cols, h = m / cols % rows;
-            image[l] = m / cols / rows;
-#if PASS == FORWARD
-            top[l] = h * g.stride - g.padding;
-            left[l] = w * g.stride - g.padding;
-#else
-            top[l] = h + g.padding;
-            left[l] = w + g.padding;
-#endif
-            if (!tile::active(l) || image[l] >= g.images) image[l] = -1;
-        }
-    }
-
-    __device__ void fetch(const REAL *source, const Geometry &g, int r_first, int r_end) {
-        const int r = r_first + tile::place();
-#if PASS == FORWARD
-        const int channels = g.C, rows = g.H, cols = g.W;
-#else
-        const int channels = g.K, rows = g.Ho, cols = g.Wo;
-#endif
-        const int c = r % channels, b = r / channels % g.Kw, a = r / channels / g.Kw;
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l) {
-            bool inside = r < r_end && image[l] >= 0;
-#if PASS == FORWARD
-            const int h = top[l] + a, w = left[l] + b;
-            inside = inside && 0 <= h && 0 <= w;
-#else
-            // The output pixel (h, w) reads this input pixel through the tap (a, b) if h * stride + a = top.
-            int h = top[l] - a, w = left[l] - b;
-            inside = inside && 0 <= h && 0 <= w;
-            if (g.stride > 1) {
-                inside = inside && h % g.stride == 0 && w % g.stride == 0;
-                h /= g.stride;
-                w /= g.stride;
-            }
-#endif
-            inside = inside && h < rows && w < cols;
-            staged[l] = {};
-            if (inside) staged[l] = load<VEC_LEFT>(source + ((long long)(image[l] * rows + h) * cols + w) * channels + c);
-        }
-    }
-
-    __device__ void put(REAL (&shared)[BK][BM + PADDING]) const {
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l))
-#pragma unroll
-                for (int e = 0; e < VEC_LEFT; ++e) shared[tile::place() + e][tile::line(l)] = staged[l].v[e];
-    }
-};
-
-#endif
-
-// ---------------------------------------------------------------- right: weights, or dy
-
-#if PASS == INPUT_GRAD
-
-// right[(a, b, k), c] = weight[a, b, c, k]: lines are the input channels c, the length runs along the taps' k.
-struct Right {
-    typedef Tile<BN, BK, VEC_RIGHT> tile;
-    Pack<VEC_RIGHT> staged[tile::loads];
-    int first;
-
-    __device__ Right(const Geometry &g, int first) : first(first) {}
-
-    __device__ void fetch(const REAL *weight, const Geometry &g, int r_first, int r_end) {
-        const int r = r_first + tile::place();
-        const int k = r % g.K, tap = r / g.K;
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l) {
-            const int c = first + tile::line(l);
-            staged[l] = {};
-            if (tile::active(l) && r < r_end && c < g.C)
-                staged[l] = load<VEC_RIGHT>(weight + ((long long)tap * g.C + c) * g.K + k);
-        }
-    }
-
-    __device__ void put(REAL (&shared)[BK][BN + PADDING]) const {
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l))
-#pragma unroll
-                for (int e = 0; e < VEC_RIGHT; ++e) shared[tile::place() + e][tile::line(l)] = staged[l].v[e];
-    }
-};
-
-#else
-
-// A plain matrix (R, K), row by row.
-struct Right {
-    typedef Tile<BK, BN, VEC_RIGHT> tile;
-    Pack<VEC_RIGHT> staged[tile::loads];
-    int n;
-
-    __device__ Right(const Geometry &g, int first) : n(first + tile::place()) {}
-
-    __device__ void fetch(const REAL *matrix, const Geometry &g, int r_first, int r_end) {
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l) {
-            const int r = r_first + tile::line(l);
-            staged[l] = {};
-            if (tile::active(l) && r < r_end && n < g.K) staged[l] = load<VEC_RIGHT>(matrix + (long long)r * g.K + n);
-        }
-    }
-
-    __device__ void put(REAL (&shared)[BK][BN + PADDING]) const {
-#pragma unroll
-        for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l)) store(&shared[tile::line(l)][tile::place()], staged[l]);
-    }
-};
-
-#endif
-
-// ---------------------------------------------------------------- the product
-
-extern "C" __global__ void __launch_bounds__(THREADS) implicit_gemm(
-    const REAL *__restrict__ left_source, const REAL *__restrict__ right_source, const REAL *__restrict__ bias,
-    REAL *__restrict__ out, int images, int H, int W, int C, int Ho, int Wo, int K, int Kh, int Kw, int stride,
-    int padding, int reduction_part) {
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
+    Source left_source, Source right_source, const REAL *bias, Below below, REAL *out, REAL *partial, Geometry g,
+    int reduction_part) {
     alignas(4 * sizeof(REAL)) __shared__ REAL left_tile[2][BK][BM + PADDING];
     alignas(4 * sizeof(REAL)) __shared__ REAL right_tile[2][BK][BN + PADDING];
 
-    const Geometry g = {images, H, W, C, Ho, Wo, K, Kh, Kw, stride, padding};
-#if PASS == FORWARD
-    const int M = images * Ho * Wo, N = K, R = Kh * Kw * C;
-#elif PASS == INPUT_GRAD
-    const int M = images * H * W, N = C, R = Kh * Kw * K;
+    const int groups = PASS == INPUT_GRAD ? g.stride * g.stride : 1;
+    const int group = blockIdx.x / (gridDim.x / groups), m_first = blockIdx.x % (gridDim.x / groups) * BM;
+    const Problem problem(g, group);
+    const int N = PASS == INPUT_GRAD ? g.C : g.K, n_first = blockIdx.y * BN;
+#if PASS == WEIGHT_GRAD
+    const int R = g.images * g.Ho * g.Wo, M = g.Kh * g.Kw * g.C;
 #else
-    const int M = Kh * Kw * C, N = K, R = images * Ho * Wo;
+    const int R = problem.group.taps_a * problem.group.taps_b * g.channels;
+    const int M = g.images * (PASS == FORWARD ? g.Ho * g.Wo : g.H * g.W);
 #endif
-    const int m_first = blockIdx.x * BM, n_first = blockIdx.y * BN;
     const int r_begin = blockIdx.z * reduction_part;
     const int r_end = R - r_begin < reduction_part ? R : r_begin + reduction_part;
 
@@ -231,10 +37,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) implicit_gemm(
     const int tx = threadIdx.x % (BN / TN) * 4, ty = threadIdx.x / (BN / TN) * 4;
     REAL sums[TM][TN] = {};
 
-    Left left(g, m_first);
-    Right right(g, n_first);
-    left.fetch(left_source, g, r_begin, r_end);
-    right.fetch(right_source, g, r_begin, r_end);
+    Left left(problem, left_source, m_first);
+    Right right(problem, right_source, n_first);
+    left.fetch(problem, left_source, r_begin, r_end);
+    right.fetch(problem, right_source, r_begin, r_end);
     left.put(left_tile[0]);
     right.put(right_tile[0]);
     __syncthreads();
@@ -243,8 +49,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) implicit_gemm(
     for (int r = r_begin; r < r_end; r += BK) {
         const bool more = r + BK < r_end;
         if (more) {
-            left.fetch(left_source, g, r + BK, r_end);
-            right.fetch(right_source, g, r + BK, r_end);
+            left.fetch(problem, left_source, r + BK, r_end);
+            right.fetch(problem, right_source, r + BK, r_end);
         }
 #pragma unroll
         for (int k = 0; k < BK; ++k) {
@@ -267,19 +73,78 @@ extern "C" __global__ void __launch_bounds__(THREADS) implicit_gemm(
         }
     }
 
+#if EPILOGUE == MOMENTS || EPILOGUE == MASK
+    // The tiles' memory is free for the sums of columns.
+    static_assert((2 * (BM / TM) + 1) * BN <= 2 * BK * (BM + PADDING), "scratch must fit in the left tiles");
+    REAL *scratch = &left_tile[0][0][0];
+    REAL totals[2][TN] = {};
+    __syncthreads();
+#endif
+#if EPILOGUE == MOMENTS
+    // The pivot of a column is its first value: subtracting it keeps the squares from cancelling where the mean is large.
+    REAL *pivots = scratch + 2 * (BM / TM) * BN;
+    if (ty == 0)
+#pragma unroll
+        for (int j = 0; j < TN; ++j) pivots[j / 4 * (BN / n_groups) + tx + j % 4] = sums[0][j];
+    __syncthreads();
+    REAL pivot[TN];
+#pragma unroll
+    for (int j = 0; j < TN; ++j) pivot[j] = pivots[j / 4 * (BN / n_groups) + tx + j % 4];
+#endif
+#if EPILOGUE == MASK
+    Mask mask;
+#pragma unroll
+    for (int j = 0; j < TN; ++j) {
+        const int n = n_first + j / 4 * (BN / n_groups) + tx + j % 4;
+        if (n < N) mask.fetch(below, j, n);
+    }
+#endif
+
     REAL *result = out + (long long)blockIdx.z * M * N;
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
-        const int m = m_first + i / 4 * (BM / m_groups) + ty + i % 4;
-        if (m >= M) continue;
+        const int row = problem.row(m_first + i / 4 * (BM / m_groups) + ty + i % 4);
+        if (row < 0) continue;
 #pragma unroll
         for (int j = 0; j < TN; j += VEC_OUT) {
             const int n = n_first + j / 4 * (BN / n_groups) + tx + j % 4;
             if (n >= N) continue;
             Pack<VEC_OUT> values;
+#if EPILOGUE == BIAS_RELU
+            Pack<VEC_OUT> residual = {};
+            if (below.skip) residual = load<VEC_OUT>(below.skip + row * N + n);
+#endif
 #pragma unroll
-            for (int e = 0; e < VEC_OUT; ++e) values.v[e] = sums[i][j + e] + (bias ? bias[n + e] : REAL(0));
-            store(result + (long long)m * N + n, values);
+            for (int e = 0; e < VEC_OUT; ++e) {
+                values.v[e] = sums[i][j + e];
+#if EPILOGUE == BIAS || EPILOGUE == BIAS_RELU
+                if (bias) values.v[e] += bias[n + e];
+#endif
+#if EPILOGUE == BIAS_RELU
+                values.v[e] = rectified(values.v[e] + residual.v[e]);
+#elif EPILOGUE == MOMENTS
+                const REAL d = values.v[e] - pivot[j + e];
+                totals[0][j + e] += d;
+                totals[1][j + e] += d * d;
+#endif
+            }
+#if EPILOGUE == MASK
+            mask.apply(values, below, row * N + n, j, totals);
+#endif
+            store(result + row * N + n, values);
         }
     }
+
+#if EPILOGUE == MOMENTS
+    REAL *line = partial + (long long)blockIdx.x * 3 * N;
+    if (ty == 0)
+#pragma unroll
+        for (int j = 0; j < TN; ++j) {
+            const int n = n_first + j / 4 * (BN / n_groups) + tx + j % 4;
+            if (n < N) line[n] = pivot[j];
+        }
+    store_sums(totals, scratch, line, 3, n_first, N);
+#elif EPILOGUE == MASK
+    store_sums(totals, scratch, partial + (long long)blockIdx.x * 2 * N, 2, n_first, N);
+#endif
 }

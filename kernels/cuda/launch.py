@@ -6,12 +6,13 @@ import math
 
 import cupy as cp
 
-__all__ = ["PARTS", "contiguous", "elements", "lanes", "rows_grid", "vector_width"]
+__all__ = ["PARTS", "contiguous", "elements", "finish_grid", "rows_grid", "vector_width"]
 
 THREADS = 256
 MAX_BLOCKS = 2048  # of a flat launch; its threads loop over what is left
 # Partial sums of a reduction over many rows. A constant, so that a result does not depend on the card.
 PARTS = 512
+FINISH_LANES = 4  # columns of partial sums in a block: few, so that many threads share the parts of each
 
 
 def contiguous(*arrays):
@@ -30,16 +31,15 @@ def elements(count: int) -> tuple[tuple[int], tuple[int]]:
     return (max(1, min(math.ceil(count / THREADS), MAX_BLOCKS)),), (THREADS,)
 
 
-def lanes(channels: int, width: int = 1) -> tuple[int, int]:
-    """Block (lanes, rows) of a kernel over the rows of a matrix of ``channels`` columns, read ``width`` at a time."""
-    wanted = math.ceil(channels / width)
-    x = min(32, 1 << (wanted - 1).bit_length())
-    return x, THREADS // x
-
-
 def rows_grid(rows: int, channels: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Grid and block of such a kernel: every thread loops over several rows."""
-    block = lanes(channels, width)
-    columns = math.ceil(channels / (block[0] * width))
+    """Grid and block (lanes, rows) of a kernel over the rows of a matrix, its ``channels`` read ``width`` at a time."""
+    packs = math.ceil(channels / width)
+    x = min(32, 1 << (packs - 1).bit_length())
+    block = x, THREADS // x
     parts = max(1, min(math.ceil(rows / (2 * block[1])), PARTS))
-    return (columns, parts), block
+    return (math.ceil(packs / x), parts), block
+
+
+def finish_grid(columns: int) -> tuple[tuple[int], tuple[int, int]]:
+    """Grid and block (lanes, parts) of a kernel that adds up partial sums (parts, columns)."""
+    return (math.ceil(columns / FINISH_LANES),), (FINISH_LANES, THREADS // FINISH_LANES)

@@ -99,7 +99,7 @@ def source(file: str) -> str:
 def parameters(file: str, name: str) -> tuple[str, ...]:
     """Types of a kernel's parameters as declared, without const and __restrict__: ``("REAL*", "int", ...)``."""
     text = re.sub(r"//.*", "", source(file))
-    match = re.search(rf'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s*)?{name}\(([^)]*)\)', text)
+    match = re.search(rf'extern "C" __global__ void (?:__launch_bounds__\([\w, ]+\)\s*)?{name}\(([^)]*)\)', text)
     if match is None:
         raise LookupError(f"{file} has no kernel {name}")
     return tuple(_type(declaration) for declaration in match[1].split(","))

@@ -6,9 +6,6 @@
 // registers; see reduce.cuh.
 #include "reduce.cuh"
 
-__device__ __forceinline__ long long first_row() { return (long long)blockIdx.y * blockDim.y + threadIdx.y; }
-__device__ __forceinline__ long long row_step() { return (long long)gridDim.y * blockDim.y; }
-
 // Stage 1 of the statistics: partial (gridDim.y, 2, C), the sums of d and of d^2, where d = x - x[first row]. Subtracting any
 // row keeps the squares from cancelling where the mean is large.
 extern "C" __global__ void moments(const REAL *x, REAL *partial, long long rows, int C) {
@@ -26,13 +23,7 @@ extern "C" __global__ void moments(const REAL *x, REAL *partial, long long rows,
             }
         }
     }
-    sum_over_rows(sums, 2 * VEC);
-    if (threadIdx.y == 0 && c < C)
-#pragma unroll
-        for (int e = 0; e < VEC; ++e) {
-            partial[blockIdx.y * 2LL * C + c + e] = sums[e];
-            partial[blockIdx.y * 2LL * C + C + c + e] = sums[VEC + e];
-        }
+    store_pair(sums, partial, C);
 }
 
 // Stage 2: mean and biased variance from `parts` partial sums. Blocks of (lanes, threads along parts).
@@ -43,6 +34,29 @@ extern "C" __global__ void finish_moments(const REAL *x, const REAL *partial, RE
     const double squares = sum_parts(partial + C + c, c < C, parts, 2LL * C) / rows;
     if (threadIdx.y == 0 && c < C) {
         mean[c] = REAL(x[c] + sum);
+        var[c] = REAL(squares > sum * sum ? squares - sum * sum : 0.0);
+    }
+}
+
+// Mean and biased variance from the sums that convolutions write (epilogue.cuh, MOMENTS): partial (parts, 3, C), each part
+// of `part_rows` rows but for the last one. All pivots are moved to the first.
+extern "C" __global__ void merge_moments(const REAL *partial, REAL *mean, REAL *var, int parts, int part_rows,
+                                         long long rows, int C) {
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    double sum = 0, squares = 0;
+    if (c < C)
+#pragma unroll 4
+        for (int part = threadIdx.y; part < parts; part += blockDim.y) {
+            const REAL *terms = partial + part * 3LL * C + c;
+            const double away = (double)terms[0] - partial[c];
+            const double count = min((long long)part_rows, rows - (long long)part * part_rows);
+            sum += terms[C] + count * away;
+            squares += terms[2 * C] + away * (2.0 * terms[C] + count * away);
+        }
+    sum = sum_over_lane(sum) / rows;
+    squares = sum_over_lane(squares) / rows;
+    if (threadIdx.y == 0 && c < C) {
+        mean[c] = REAL(partial[c] + sum);
         var[c] = REAL(squares > sum * sum ? squares - sum * sum : 0.0);
     }
 }
@@ -98,13 +112,7 @@ extern "C" __global__ void gradient_sums(const REAL *dy, const REAL *x, const RE
             }
         }
     }
-    sum_over_rows(sums, 2 * VEC);
-    if (threadIdx.y == 0 && c < C)
-#pragma unroll
-        for (int e = 0; e < VEC; ++e) {
-            partial[blockIdx.y * 2LL * C + c + e] = sums[e];
-            partial[blockIdx.y * 2LL * C + C + c + e] = sums[VEC + e];
-        }
+    store_pair(sums, partial, C);
 }
 
 // dx = gamma / sqrt(var + eps) * (dy - dbeta / rows - x_hat * dgamma / rows); mean and var depend on x.

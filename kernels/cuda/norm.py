@@ -6,15 +6,13 @@ fixed order: the same bits in every run, and on every card.
 
 from __future__ import annotations
 
-import math
-
 import cupy as cp
 
-from .launch import contiguous, lanes, rows_grid, vector_width
+from .launch import contiguous, finish_grid, rows_grid, vector_width
 from .loader import load
 from .reduce import sum_partial
 
-__all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats"]
+__all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats", "merge_moments"]
 
 FILE = "norm.cu"
 
@@ -29,15 +27,23 @@ def batch_norm_stats(x):
     partial = cp.empty((grid[1], 2, channels), x.dtype)
     load(FILE, "moments", x.dtype, VEC=width)(grid, block, x, partial, rows, channels)
     mean, var = cp.empty(channels, x.dtype), cp.empty(channels, x.dtype)
-    block = lanes(channels)
     finish = load(FILE, "finish_moments", x.dtype, VEC=1)
-    finish((math.ceil(channels / block[0]),), block, x, partial, mean, var, len(partial), rows, channels)
+    finish(*finish_grid(channels), x, partial, mean, var, len(partial), rows, channels)
+    return mean, var
+
+
+def merge_moments(partial, part_rows, rows):
+    """``mean`` and biased ``var`` (C,) of ``rows`` rows, from sums (parts, 3, C) of ``part_rows`` rows each."""
+    parts, _, channels = partial.shape
+    mean, var = cp.empty(channels, partial.dtype), cp.empty(channels, partial.dtype)
+    kernel = load(FILE, "merge_moments", partial.dtype, VEC=1)
+    kernel(*finish_grid(channels), partial, mean, var, parts, part_rows, rows, channels)
     return mean, var
 
 
 def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
     """``gamma * x_hat + beta``, plus ``residual`` if there is one, cut off below zero if ``relu``."""
-    x, residual = contiguous(x, residual)
+    x, mean, var, gamma, beta, residual = contiguous(x, mean, var, gamma, beta, residual)
     channels = x.shape[-1]
     rows = x.size // channels
     y = cp.empty_like(x)
@@ -49,7 +55,7 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
 
 def batch_norm_grad(dy, x, mean, var, gamma, eps):
     """Gradients where ``mean`` and ``var`` are those of ``x``. Returns dx, dgamma, dbeta."""
-    dy, x = contiguous(dy, x)
+    dy, x, mean, var, gamma = contiguous(dy, x, mean, var, gamma)
     dbeta, dgamma = _gradient_sums(dy, x, mean, var, eps)
     channels = x.shape[-1]
     rows = x.size // channels
@@ -62,7 +68,7 @@ def batch_norm_grad(dy, x, mean, var, gamma, eps):
 
 def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps):
     """Gradients where ``mean`` and ``var`` are constants. Returns dx, dgamma, dbeta."""
-    dy, x = contiguous(dy, x)
+    dy, x, mean, var, gamma = contiguous(dy, x, mean, var, gamma)
     dbeta, dgamma = _gradient_sums(dy, x, mean, var, eps)
     channels = x.shape[-1]
     rows = x.size // channels

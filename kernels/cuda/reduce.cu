@@ -6,8 +6,7 @@ extern "C" __global__ void column_sums(const REAL *x, REAL *partial, long long r
     const int c = first_channel();
     REAL sums[VEC] = {};
     if (c < C)
-        for (long long row = (long long)blockIdx.y * blockDim.y + threadIdx.y; row < rows;
-             row += (long long)gridDim.y * blockDim.y) {
+        for (long long row = first_row(); row < rows; row += row_step()) {
             const Pack<VEC> values = load<VEC>(x + row * C + c);
 #pragma unroll
             for (int e = 0; e < VEC; ++e) sums[e] += values.v[e];
@@ -23,6 +22,13 @@ extern "C" __global__ void sum_partial(const REAL *partial, REAL *y, int parts, 
     const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const double sum = sum_parts(partial + i, i < n, parts, n);
     if (threadIdx.y == 0 && i < n) y[i] = REAL(sum);
+}
+
+// The same, kept in double precision.
+extern "C" __global__ void sum_partial_double(const REAL *partial, double *y, int parts, long long n) {
+    const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    const double sum = sum_parts(partial + i, i < n, parts, n);
+    if (threadIdx.y == 0 && i < n) y[i] = sum;
 }
 
 // y (rows, C): the sums of partial (parts, rows, C) over the parts, plus bias (C,) unless it is null. A few parts, many values.

@@ -11,6 +11,10 @@ const int THREADS = 256;  // of every block of stage 1
 // The first channel of this thread; it has none if the result is C or more.
 __device__ __forceinline__ int first_channel() { return (blockIdx.x * blockDim.x + threadIdx.x) * VEC; }
 
+// The rows of this thread.
+__device__ __forceinline__ long long first_row() { return (long long)blockIdx.y * blockDim.y + threadIdx.y; }
+__device__ __forceinline__ long long row_step() { return (long long)gridDim.y * blockDim.y; }
+
 // Adds up each of the first `count` (at most 2 * VEC) sums over the threads of one lane; the threads with threadIdx.y == 0 get
 // the results.
 __device__ __forceinline__ void sum_over_rows(REAL *sums, int count) {
@@ -29,14 +33,23 @@ __device__ __forceinline__ void sum_over_rows(REAL *sums, int count) {
     for (int k = 0; k < count; ++k) sums[k] = shared[k][thread];
 }
 
-// Stage 2 for one column, by the threads of one lane of a block (lanes, y): the sum of column[part * stride] over all parts.
-// Every thread of the block must call it; the threads with threadIdx.y == 0 get the result.
-__device__ __forceinline__ double sum_parts(const REAL *column, bool valid, int parts, long long stride) {
+// Adds up two sums of VEC channels over the threads of one lane and writes them to partial (gridDim.y, 2, C).
+__device__ __forceinline__ void store_pair(REAL (&sums)[2 * VEC], REAL *partial, int C) {
+    const int c = first_channel();
+    sum_over_rows(sums, 2 * VEC);
+    if (threadIdx.y == 0 && c < C)
+#pragma unroll
+        for (int e = 0; e < VEC; ++e) {
+            partial[blockIdx.y * 2LL * C + c + e] = sums[e];
+            partial[blockIdx.y * 2LL * C + C + c + e] = sums[VEC + e];
+        }
+}
+
+// Stage 2: adds up a sum over the threads of one lane of a block (lanes, y). Every thread of the block must call it; the
+// threads with threadIdx.y == 0 get the result.
+__device__ __forceinline__ double sum_over_lane(double sum) {
     __shared__ double shared[THREADS];
     const int thread = threadIdx.y * blockDim.x + threadIdx.x;
-    double sum = 0;
-    if (valid)
-        for (int part = threadIdx.y; part < parts; part += blockDim.y) sum += column[part * stride];
     __syncthreads();  // a sum before this one may still be read
     shared[thread] = sum;
     __syncthreads();
@@ -45,4 +58,13 @@ __device__ __forceinline__ double sum_parts(const REAL *column, bool valid, int 
         __syncthreads();
     }
     return shared[thread];
+}
+
+// Stage 2 for one column: the sum of column[part * stride] over all parts.
+__device__ __forceinline__ double sum_parts(const REAL *column, bool valid, int parts, long long stride) {
+    double sum = 0;
+    if (valid)
+#pragma unroll 8
+        for (int part = threadIdx.y; part < parts; part += blockDim.y) sum += column[part * stride];
+    return sum_over_lane(sum);
 }

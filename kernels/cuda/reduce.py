@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import cupy as cp
+import numpy as np
 
-from .launch import contiguous, elements, lanes, rows_grid, vector_width
+from .launch import contiguous, elements, finish_grid, rows_grid, vector_width
 from .loader import load
 
-__all__ = ["add_partial", "bias_grad", "sum_partial"]
+__all__ = ["add_partial", "bias_grad", "sum_partial", "sum_partial_double"]
 
 FILE = "reduce.cu"
 
@@ -30,9 +29,14 @@ def sum_partial(partial, y=None):
     """Sum of ``partial`` (parts, ...) over its first axis, in double precision; written into ``y`` if that is given."""
     if y is None:
         y = cp.empty(partial.shape[1:], partial.dtype)
-    block = lanes(y.size)
-    grid = (math.ceil(y.size / block[0]),)
-    load(FILE, "sum_partial", y.dtype, VEC=1)(grid, block, partial, y, len(partial), y.size)
+    load(FILE, "sum_partial", y.dtype, VEC=1)(*finish_grid(y.size), partial, y, len(partial), y.size)
+    return y
+
+
+def sum_partial_double(partial):
+    """Sum of ``partial`` (parts, ...) over its first axis, in float64 whatever its dtype."""
+    y = cp.empty(partial.shape[1:], np.float64)
+    load(FILE, "sum_partial_double", partial.dtype, VEC=1)(*finish_grid(y.size), partial, y, len(partial), y.size)
     return y
 
 

@@ -42,7 +42,7 @@ class Plan(NamedTuple):
 BK = 16
 # By width, in descending order of height: the tallest one that still fills the card is taken.
 TILES = {
-    16: (Tile(256, 16, 8, 4), Tile(64, 16, 4, 4)),
+    16: (Tile(256, 16, 8, 4), Tile(128, 16, 4, 4), Tile(64, 16, 4, 4)),
     32: (Tile(128, 32, 8, 4), Tile(64, 32, 4, 4)),
     64: (Tile(128, 64, 8, 8), Tile(64, 64, 8, 4)),
 }
@@ -50,13 +50,17 @@ TILES = {
 DOUBLE_TILES = {16: (Tile(64, 16, 4, 4),), 32: (Tile(64, 32, 4, 4),), 64: (Tile(64, 64, 4, 4),)}
 
 
-def plan(m: int, n: int, reduction: int, dtype: np.dtype, *, wide: bool = True, threads: int = FILL) -> Plan:
+def plan(
+    m: int, n: int, reduction: int, dtype: np.dtype, *, groups: int = 1, wide: bool = True, threads: int = FILL
+) -> Plan:
     """Choose how to compute an (m, n) result from ``reduction`` steps.
 
     Parameters
     ----------
+    groups : int
+        Number of such results, rows of which do not share a tile.
     wide : bool
-        Whether the left matrix is read several values at once. Single values take many registers: small tiles only.
+        Whether there are registers for the tallest tile.
     threads : int
         Threads that the launch should have at least; the reduction is split into parts for that.
     """
@@ -64,10 +68,12 @@ def plan(m: int, n: int, reduction: int, dtype: np.dtype, *, wide: bool = True, 
     candidates = tiles[next((width for width in tiles if n <= width), max(tiles))]
 
     def launched(tile: Tile) -> int:
-        return math.ceil(m / tile.bm) * math.ceil(n / tile.bn) * tile.threads
+        return groups * math.ceil(m / tile.bm) * math.ceil(n / tile.bn) * tile.threads
 
-    tile = next((tile for tile in candidates if wide and launched(tile) >= FILL), candidates[-1])
+    if not wide:
+        candidates = candidates[1:] or candidates
+    tile = next((tile for tile in candidates if launched(tile) >= FILL), candidates[-1])
     parts = max(1, min(threads // launched(tile), reduction // LEAST_REDUCTION))
     steps = math.ceil(reduction / parts / BK) * BK
-    grid = (math.ceil(m / tile.bm), math.ceil(n / tile.bn), math.ceil(reduction / steps))
+    grid = (groups * math.ceil(m / tile.bm), math.ceil(n / tile.bn), math.ceil(reduction / steps))
     return Plan(tile, grid[2], steps, grid)

@@ -13,6 +13,7 @@ from .fused import (
     norm_relu,
     relu_mask,
 )
+from .linear import linear, linear_input_grad, linear_weight_grad
 from .loss import softmax_cross_entropy
 from .norm import (
     batch_norm,
@@ -20,6 +21,7 @@ from .norm import (
     batch_norm_grad,
     batch_norm_stats,
     gradient_coefficients,
+    move_statistics,
     norm_coefficients,
 )
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
@@ -47,9 +49,13 @@ __all__ = [
     "global_avg_pool_grad",
     "gradient_coefficients",
     "im2col",
+    "linear",
+    "linear_input_grad",
+    "linear_weight_grad",
     "masked_input_grad",
     "max_pool",
     "max_pool_grad",
+    "move_statistics",
     "norm_coefficients",
     "norm_conv2d_moments",
     "norm_gradient",

@@ -42,9 +42,10 @@ def relu_mask(da, below: Below):
     return dz, np.stack([dz.sum(axes, np.float64), (dz * centred).sum(axes, np.float64)])
 
 
-def conv2d_bias_relu(x, weight, bias, stride, padding):
-    """``relu(conv2d(x) + bias)``."""
-    return np.maximum(conv.conv2d(x, weight, bias, stride, padding), 0)
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None):
+    """``relu(conv2d(x) + bias [+ residual])``."""
+    y = conv.conv2d(x, weight, bias, stride, padding)
+    return np.maximum(y if residual is None else y + residual, 0)
 
 
 def conv2d_moments(x, weight, stride, padding):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["softmax_cross_entropy"]
+__all__ = ["check_labels", "softmax_cross_entropy"]
 
 
 def softmax_cross_entropy(logits, labels):
@@ -18,7 +18,13 @@ def softmax_cross_entropy(logits, labels):
         Sum of the losses, and number of rows whose largest logit (the first, if several are equal) is the label's.
     dlogits : (N, K)
         Gradient of the *mean* loss.
+
+    Raises
+    ------
+    IndexError
+        A label is not in 0 .. K - 1.
     """
+    check_labels(labels, logits.shape[1])
     n = len(labels)
     rows = np.arange(n)
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -30,3 +36,9 @@ def softmax_cross_entropy(logits, labels):
     dlogits[rows, labels] -= 1
     dlogits /= n
     return np.array([losses.sum(dtype=np.float64), correct], np.float64), dlogits
+
+
+def check_labels(labels, classes):
+    """Raise IndexError unless all labels are in 0 .. classes - 1."""
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise IndexError(f"labels {labels.min()} to {labels.max()} of {classes} classes")

@@ -14,6 +14,7 @@ __all__ = [
     "batch_norm_grad",
     "batch_norm_stats",
     "gradient_coefficients",
+    "move_statistics",
     "norm_coefficients",
 ]
 
@@ -76,3 +77,11 @@ def gradient_coefficients(sums, m, mean, var, gamma, eps):
     q = -p * dgamma * scale / m
     r = -p * dbeta / m - q * mean
     return tuple(value.astype(mean.dtype) for value in (p, q, r, dgamma, dbeta))
+
+
+def move_statistics(running_mean, running_var, mean, var, decay, unbiased):
+    """Mix a batch's mean and biased variance, made ``unbiased`` by that factor, into the running ones, in place."""
+    running_mean *= decay
+    running_mean += (1 - decay) * mean
+    running_var *= decay
+    running_var += (1 - decay) * unbiased * var

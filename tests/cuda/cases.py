@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from incnet.kernels.operands import Below, Normalised, NormGradient
+
+Shapes = Sequence[tuple[int, ...]]
 
 
 class Case(NamedTuple):
@@ -31,10 +35,22 @@ CONVOLUTIONS = (
     (2, 4, 4, 64, 64, 3, 1, 1),
     (70, 1, 1, 36, 70, 1, 1, 0),
 )
+# Those that are fused with what lies around them: parts of tiles, several tiles along each axis, groups of pixels, and
+# last a split reduction, where the epilogue becomes a pass.
+FUSED = (
+    (2, 6, 5, 8, 16, 3, 1, 1),
+    (9, 9, 7, 16, 40, 3, 2, 1),
+    (5, 5, 5, 6, 10, 1, 2, 0),
+    (2, 4, 4, 64, 64, 3, 1, 1),
+    (80, 15, 14, 4, 16, 3, 1, 1),
+)
+DENSE = ((5, 36, 10), (32, 7, 16))  # N, C, K
 CHANNELS = (16, 3, 40)
 
 
-def cases(dtype: type, rng: np.random.Generator, convolutions=CONVOLUTIONS) -> Iterator[Case]:
+def cases(
+    dtype: Any, rng: np.random.Generator, convolutions: Shapes = CONVOLUTIONS, fused: Shapes = FUSED
+) -> Iterator[Case]:
     """Yield cases for every kernel; arrays are NumPy's, of ``dtype`` where the kernel is generic."""
 
     def normal(*shape: int) -> np.ndarray:
@@ -52,8 +68,51 @@ def cases(dtype: type, rng: np.random.Generator, convolutions=CONVOLUTIONS) -> I
         yield Case(name, "conv2d_weight_grad", (x, dy, (size, size), *geometry))
         yield Case(name, "im2col", (x, (size, size), *geometry), exact=True)
         yield Case(name, "col2im", (normal(n * rows * cols, size * size * c), x.shape, (size, size), *geometry))
+    for n, h, w, c, k, size, stride, padding in fused:
+        name = f"{n}x{h}x{w}x{c}-{k}-{size}-{stride}-{padding}"
+        weight, bias, geometry = normal(size, size, c, k), normal(k), (stride, padding)
+        rows, cols = ((s + 2 * padding - size) // stride + 1 for s in (h, w))
+        x, a, skip = (normal(n, h, w, c) for _ in range(3))
+        recipe = Normalised(x, normal(c), normal(c))
+        dz, y = normal(n, rows, cols, k), normal(n, rows, cols, k)
+        dy = NormGradient(dz, y, normal(k), normal(k), normal(k))
+        belows = {
+            "norm": Below(x, normal(c), normal(c), normal(c)),
+            "output": Below(x, normal(c), a=a),
+            "output-skip": Below(x, normal(c), a=a, skip=skip),
+            "bias": Below(a=a),
+        }
+        yield Case(name, "norm_relu", (recipe,))
+        yield Case(f"{name}-residual", "norm_relu", (recipe._replace(residual=a),))
+        yield Case(name, "norm_gradient", (dy,))
+        yield Case(name, "conv2d_bias_relu", (x, weight, bias, *geometry))
+        yield Case(f"{name}-residual", "conv2d_bias_relu", (x, weight, bias, *geometry, dz))
+        yield Case(name, "conv2d_moments", (x, weight, *geometry))
+        yield Case(f"{name}-normalised", "conv2d_moments", (recipe, weight, *geometry))
+        yield Case(name, "norm_conv2d_moments", (recipe._replace(residual=a), weight, *geometry))
+        yield Case(name, "fused_weight_grad", (recipe, dy, (size, size), *geometry))
+        yield Case(f"{name}-array", "fused_weight_grad", (x, dy, (size, size), *geometry))
+        yield Case(name, "fused_input_grad", (dy, weight, x.shape, *geometry))
+        for kind, below in belows.items():
+            yield Case(f"{name}-{kind}", "relu_mask", (skip, below))
+            yield Case(f"{name}-{kind}", "masked_input_grad", (dy, weight, x.shape, *geometry, below))
+    for n, c, k in DENSE:
+        name, x, dy, weight = f"{n}-{c}-{k}", normal(n, c), normal(n, k), normal(c, k)
+        yield Case(name, "linear", (x, weight, normal(k)))
+        yield Case(name, "linear_input_grad", (dy, weight))
+        yield Case(name, "linear_weight_grad", (x, dy))
     for channels in CHANNELS:
         name = f"{channels}-channels"
+        sums = 9 * rng.standard_normal((2, channels))
+        mean, var, gamma, beta = (
+            normal(channels),
+            rng.uniform(5, 12, channels).astype(dtype),
+            normal(channels),
+            normal(channels),
+        )
+        yield Case(name, "norm_coefficients", (mean, var, gamma, beta, 1e-5))
+        yield Case(name, "gradient_coefficients", (sums, 60, mean, var, gamma, 1e-5))
+        yield Case(name, "move_statistics", (beta, np.abs(gamma), mean, var, 0.9, 60 / 59), (0, 1))
         # A mean far from zero: squares of the values themselves would cancel.
         x, dy, residual = 3 * normal(4, 5, 3, channels) + 40, normal(4, 5, 3, channels), normal(4, 5, 3, channels)
         mean, var = (normal(channels) + 40).astype(dtype), rng.uniform(5, 12, channels).astype(dtype)
@@ -93,9 +152,18 @@ def cases(dtype: type, rng: np.random.Generator, convolutions=CONVOLUTIONS) -> I
     yield Case("shift-and-flip", "augment", (images, *drawn, mean, std), exact=True)
 
 
+def mapped(function: Callable, value: Any) -> Any:
+    """Apply a function to an array, or to the arrays of a recipe; anything else stays as it is."""
+    if isinstance(value, np.ndarray):
+        return function(value)
+    if hasattr(value, "_fields"):
+        return type(value)(*(mapped(function, field) for field in value))
+    return value
+
+
 def results(case: Case, kernels: Any, convert: Callable = np.copy, back: Callable = np.asarray) -> list[np.ndarray]:
     """Run a case; return what it returned and changed. ``convert`` and ``back`` move arrays to the kernels and back."""
-    arguments = [convert(value) if isinstance(value, np.ndarray) else value for value in case.arguments]
+    arguments = [mapped(convert, value) for value in case.arguments]
     returned = getattr(kernels, case.kernel)(*arguments)
     arrays = [] if returned is None else list(returned) if isinstance(returned, tuple) else [returned]
     arrays += [arguments[position] for position in case.changes]

@@ -1,16 +1,19 @@
-"""Fixtures of the ladder: the double of CuPy, and counts for the summary."""
+"""Fixtures of the ladder: the double of CuPy."""
 
 import pytest
 
 from incnet import backend
 
 from . import strict_cupy
+from .emulator import executed
 
 
 @pytest.fixture
-def device():
+def device(record_property):
     """The double of CuPy as the backend in use; yields the counters."""
+    executed.clear()
     with strict_cupy.installed() as device:
         backend.use("cuda")
         yield device
         backend.use("cpu")
+    record_property("executed", sorted(executed))

@@ -16,7 +16,10 @@ import numpy as np
 
 SHIM = Path(__file__).parent / "shim"
 CACHE = Path(tempfile.gettempdir()) / f"incnet-cuda-on-cpu-{getpass.getuser()}"
-KERNEL = r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s*)?(\w+)\('
+KERNEL = r'extern "C" __global__ void (?:__launch_bounds__\([\w, ]+\)\s*)?(\w+)\('
+
+# Kernels that were run, the schedule, and whether every access was looked at.
+executed: set[tuple[str, int, bool]] = set()
 
 
 class LaunchError(Exception):
@@ -66,6 +69,7 @@ class Module:
         dims = [(ctypes.c_uint * 3)(*(*size, 1, 1)[:3]) for size in (grid, block)]
         if getattr(self._library, f"launch_{name}")(*dims, schedule, pointers):
             raise LaunchError(f"{name}: {self._library.cpu_error().decode()}")
+        executed.add((name, schedule, self.checked))
 
 
 def _is_array(value) -> bool:

@@ -39,12 +39,14 @@ class Device:
         Whether modules compiled from now on look at every access.
     schedule : int
         The order in which threads run; see runtime.cpp.
+    runs : bool
+        Whether own kernels are run at all, or only counted.
     sources : set of (str, tuple of str)
         Source text and options of every module.
     """
 
     def __init__(self) -> None:
-        self.checked, self.schedule = False, 0
+        self.checked, self.schedule, self.runs = False, 0, True
         self.sources: set[tuple[str, tuple[str, ...]]] = set()
         self.allocations: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
         self.graph: Graph | None = None
@@ -238,7 +240,8 @@ class RawModule:
         if int(np.prod(block)) > 1024:
             raise ValueError(f"{name}: block {block}")
         if device.checked not in self._modules:
-            self._modules[device.checked] = Module(self.code, self.options, checked=device.checked)
+            make_module = Module if device.runs else NotRun
+            self._modules[device.checked] = make_module(self.code, self.options, checked=device.checked)
         module, schedule = self._modules[device.checked], device.schedule
         values = [_argument(value) for value in arguments]
         pointees = [array for value in values for array in _pointees(value)]
@@ -361,9 +364,24 @@ def make(devices: int = 1) -> types.ModuleType:
     return module
 
 
+class NotRun:
+    """In place of a module: its kernels are counted, and nothing is computed."""
+
+    checked = False
+
+    def __init__(self, *args, **kwargs) -> None:
+        pass
+
+    def launch(self, *args, **kwargs) -> None:
+        pass
+
+
 @contextmanager
-def installed(devices: int = 1):
-    """Import the double in place of CuPy, and the CUDA kernels anew, inside a ``with`` block. Yields :data:`device`."""
+def installed(devices: int = 1, *, run: bool = True):
+    """Import the double in place of CuPy, and the CUDA kernels anew, inside a ``with`` block. Yields :data:`device`.
+
+    Unless ``run``, own kernels are only counted.
+    """
 
     def forget_kernels() -> None:
         for name in [name for name in sys.modules if name.startswith("incnet.kernels.cuda")]:
@@ -375,7 +393,7 @@ def installed(devices: int = 1):
     before = sys.modules.get("cupy")
     forget_kernels()
     sys.modules["cupy"] = make(devices)
-    device.checked, device.schedule = False, 0
+    device.checked, device.schedule, device.runs = False, 0, run
     device.sources.clear()
     device.reset()
     try:

@@ -16,12 +16,23 @@ def run_stats(module, schedule):
     np.testing.assert_allclose(partial.sum(axis=0), x.sum(axis=0), rtol=1e-5)
 
 
+def pointers(count, *arrays):
+    """A structure of pointers, null but for the first ones."""
+    values = [array.ctypes.data for array in arrays]
+    return np.array([(*values, *[0] * (count - len(values)))], [(f"field{i}", np.uintp) for i in range(count)])
+
+
 def run_convolution(module, schedule):
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 6, 6, 8), (3, 3, 8, 16)))
     y = np.empty((1, 6, 6, 16), np.float32)
-    numbers = [np.int32(v) for v in (1, 6, 6, 8, 6, 6, 16, 3, 3, 1, 1, 72)]
-    module.launch("implicit_gemm", (1, 1, 1), (64,), (x, weight, None, y, *numbers), schedule=schedule)
+    partial = np.empty((1, 3, 16), np.float32)
+    sources = [pointers(5, array) for array in (x, weight)]
+    from incnet.kernels.cuda.product import FORWARD, Geometry
+
+    geometry = Geometry(1, 6, 6, 8, 6, 6, 16, 3, 3, 1, 1).structure(FORWARD)
+    arguments = (*sources, None, pointers(6), y, partial, geometry, np.int32(72))
+    module.launch("implicit_gemm", (1, 1, 1), (64,), arguments, schedule=schedule, pointees=(x, weight))
 
 
 def run_loss(module, schedule):
@@ -30,7 +41,10 @@ def run_loss(module, schedule):
     module.launch("softmax_cross_entropy", (1,), (64,), arguments, schedule=schedule)
 
 
-TILE = ("REAL=float", "PASS=0", "BM=64", "BN=16", "BK=16", "TM=4", "TN=4", "VEC_LEFT=4", "VEC_RIGHT=4", "VEC_OUT=4")
+TILE = (
+    *("REAL=float", "PASS=0", "BM=64", "BN=16", "BK=16", "TM=4", "TN=4", "VEC_LEFT=4", "VEC_RIGHT=4", "VEC_OUT=4"),
+    *("LEFT_READS=0", "RIGHT_READS=0", "EPILOGUE=2"),
+)
 RUNS = {
     "reduce.cu": (run_stats, ("REAL=float", "VEC=1")),
     "implicit_gemm.cu": (run_convolution, TILE),
@@ -59,8 +73,8 @@ FAULTS = {
     "one row too many": ("reduce.cu", "row < rows;", "row <= rows;", "read out of bounds"),
     "two threads for one result": (
         "reduce.cu",
-        "threadIdx.y == 0 && c < C",
-        "threadIdx.y <= 1 && c < C",
+        "sum_over_rows(sums, VEC);\n    if (threadIdx.y == 0",
+        "sum_over_rows(sums, VEC);\n    if (threadIdx.y <= 1",
         "race write/write",
     ),
     "one buffer instead of two": (
@@ -77,11 +91,28 @@ FAULTS = {
     ),
     "a border that is not checked": (
         "implicit_gemm.cu",
-        "inside = inside && 0 <= h && 0 <= w;",
-        "",
+        "0 <= h && h < rows && 0 <= w && w < cols",
+        "true",
         "read out of bounds",
     ),
-    "results beyond the last row": ("implicit_gemm.cu", "if (m >= M) continue;", "", "write out of bounds"),
+    "results beyond the last row": (
+        "implicit_gemm.cu",
+        "m < g.images * g.rows * g.cols ? m : -1",
+        "m",
+        "write out of bounds",
+    ),
+    "tiles that are still read": (
+        "implicit_gemm.cu",
+        "    REAL totals[2][TN] = {};\n    __syncthreads();",
+        "    REAL totals[2][TN] = {};",
+        "race",
+    ),
+    "no barrier before the sums of columns": (
+        "implicit_gemm.cu",
+        "sums[k][j];\n    __syncthreads();",
+        "sums[k][j];",
+        "race",
+    ),
     "no barrier before the last sum": ("loss.cu", "    }\n    __syncthreads();", "    }", "race read/write"),
     "shared memory too small": ("loss.cu", "losses[WARPS], hits[WARPS]", "losses[1], hits[1]", "race|out of bounds"),
 }

@@ -1,9 +1,14 @@
 """Launch arguments have the types that the kernels declare."""
 
+import inspect
 import re
 
 import numpy as np
 import pytest
+
+from incnet.kernels import reference
+
+STRUCTURES = {"Below", "Geometry", "Source", "Tensors"}  # handed over by value
 
 
 @pytest.fixture
@@ -16,14 +21,14 @@ def loader(device):
 def test_every_parameter_is_of_a_known_type(loader):
     for path in sorted(loader.FOLDER.glob("*.cu")):
         names = re.findall(
-            r'extern "C" __global__ void\s+(?:__launch_bounds__\(\w+\)\s*)?(\w+)', loader.source(path.name)
+            r'extern "C" __global__ void\s+(?:__launch_bounds__\([\w, ]+\)\s*)?(\w+)', loader.source(path.name)
         )
         assert names, path.name
         for name in names:
             for declared in loader.parameters(path.name, name):
                 kind = declared.replace("REAL", "float")
                 known = kind[:-1] in loader.POINTERS if kind.endswith("*") else kind in loader.SCALARS
-                assert known or declared == "Tensors", f"{name}: {declared}"
+                assert known or declared in STRUCTURES, f"{name}: {declared}"
 
 
 def test_scalars_get_the_declared_type(loader):
@@ -53,3 +58,13 @@ def test_headers_are_part_of_the_source(loader):
     source = loader.source("norm.cu")
     assert "#include" not in source
     assert source.count("struct alignas") == 1
+
+
+@pytest.mark.parametrize("kernel", reference.__all__)
+def test_every_kernel_is_there_with_its_signature(device, kernel):
+    from incnet.kernels import cuda
+
+    assert kernel in cuda.__all__
+    expected, found = (list(inspect.signature(getattr(k, kernel)).parameters.values()) for k in (reference, cuda))
+    assert [(p.name, p.default) for p in found[: len(expected)]] == [(p.name, p.default) for p in expected]
+    assert all(p.default is not p.empty for p in found[len(expected) :])

@@ -4,8 +4,9 @@ import ast
 import importlib
 from pathlib import Path
 
-import incnet.kernels
 import pytest
+
+import incnet.kernels
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 

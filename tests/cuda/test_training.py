@@ -5,6 +5,7 @@ import pytest
 
 from incnet import backend
 from incnet.backend import asarray, asnumpy, ops, recorded
+from incnet.fusion import FusedSequential, fuse
 from incnet.graph import Graph
 from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from incnet.models import build, make_classifier
@@ -23,6 +24,23 @@ def small_resnet(dtype=np.float64):
     return graph
 
 
+def fused(make_network):
+    """The same network, computed in fused steps."""
+
+    def make():
+        plain = make_network()
+        frozen = len(plain.prefix)
+        plain.unfreeze()
+        graph = Graph(SHAPE, lambda shape: plain.classifier)
+        for name, subnetwork in plain.subnetworks.items():
+            graph.insert(name, fuse(subnetwork))
+        graph.freeze_prefix(frozen)
+        return graph
+
+    make.__name__ = f"fused_{make_network.__name__}"
+    return make
+
+
 def small_vgg(dtype=np.float64):
     """The kinds of layers that VGG has and ResNet has not: biases, pooling, dense layers with dropout."""
     rng = np.random.default_rng(0)
@@ -36,6 +54,9 @@ def small_vgg(dtype=np.float64):
     dense = {"flatten": Flatten(), "linear": Linear(128, 12, rng=rng, dtype=dtype), "relu": ReLU()}
     graph.insert("S2", Sequential({**dense, "dropout": Dropout(0.5, rng=rng)}))
     return graph
+
+
+NETWORKS = (small_resnet, small_vgg, fused(small_resnet), fused(small_vgg))
 
 
 def batches(count, dtype=np.float64):
@@ -77,7 +98,7 @@ def reference_run(make_network, make_optimizer, steps):
 
 @pytest.mark.parametrize("graph_of_launches", [False, True], ids=["eager", "recorded"])
 @pytest.mark.parametrize("make_optimizer", [RMSProp, SGD])
-@pytest.mark.parametrize("make_network", [small_resnet, small_vgg])
+@pytest.mark.parametrize("make_network", NETWORKS)
 def test_same_training_as_on_numpy(device, make_network, make_optimizer, graph_of_launches):
     losses, state = train(make_network, make_optimizer, 5, graph_of_launches=graph_of_launches)
     expected_losses, expected_state = reference_run(make_network, make_optimizer, 5)
@@ -86,7 +107,7 @@ def test_same_training_as_on_numpy(device, make_network, make_optimizer, graph_o
         np.testing.assert_allclose(state[name], array, rtol=1e-7, atol=1e-10, err_msg=name)
 
 
-@pytest.mark.parametrize("make_network", [small_resnet, small_vgg])
+@pytest.mark.parametrize("make_network", NETWORKS)
 def test_no_copy_in_a_step(device, make_network, record_property):
     counts = {}
 
@@ -102,6 +123,27 @@ def test_no_copy_in_a_step(device, make_network, record_property):
         assert counts[step]["to_host"] == counts[step]["to_device"] == 0
     record_property("launches", counts[2]["launches"])
     record_property("operations", counts[2]["operations"])
+
+
+def test_fusion_takes_effect(device):
+    assert all(isinstance(part, FusedSequential) for part in fused(small_resnet)().subnetworks.values())
+
+
+@pytest.mark.parametrize(("fusion", "most"), [(True, 210), (False, 330)])
+def test_launches_of_a_resnet20_step(device, record_property, fusion, most):
+    device.runs = False
+    rng, optimizer = np.random.default_rng(0), RMSProp()
+    graph = Graph((32, 32, 3), lambda shape: make_classifier(shape, 10, rng=rng))
+    for name, subnetwork in build("resnet20", (32, 32, 3), rng=rng).items():
+        graph.insert(name, fuse(subnetwork) if fusion else subnetwork)
+    x, labels = asarray(np.zeros((128, 32, 32, 3), np.float32)), asarray(np.zeros(128, np.int64))
+    for _ in range(2):
+        device.reset()
+        graph.backward(ops.softmax_cross_entropy(graph.forward(x, train=True), labels)[1])
+        optimizer.step(graph.trainable_parameters())
+    launches = device.counts["launches"] + device.counts["operations"]
+    record_property("launches", launches)
+    assert launches <= most
 
 
 def test_frozen_prefix_is_untouched(device):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 if "--atheris" in sys.argv:  # what it is to follow must be instrumented when it is first imported
     import atheris
+
     import incnet.kernels.cpu.augment  # noqa: F401  numba would not understand it instrumented
 
     with atheris.instrument_imports(include=["incnet.config", "incnet.data", "incnet.records", "incnet.training"]):

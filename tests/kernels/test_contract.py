@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from incnet.backend import device_count
 from incnet.kernels import reference
 from incnet.kernels.operands import Below, Normalised, NormGradient
 
@@ -33,8 +35,28 @@ class Backend:
         return importlib.import_module(self.module)
 
 
+def _to_cuda(array: np.ndarray) -> Any:
+    return importlib.import_module("cupy").asarray(array)
+
+
 # The reference is a backend as well: its float32 is held against its own float64.
-BACKENDS = {"reference": Backend("incnet.kernels.reference"), "cpu": Backend("incnet.kernels.cpu")}
+BACKENDS = {
+    "reference": Backend("incnet.kernels.reference"),
+    "cpu": Backend("incnet.kernels.cpu"),
+    "cuda": Backend("incnet.kernels.cuda", _to_cuda, lambda array: array.get()),
+}
+
+
+def _parameters(*names):
+    """Backends to test on; one that needs a device is marked so."""
+    return [pytest.param(name, marks=[pytest.mark.gpu] if name == "cuda" else []) for name in names]
+
+
+def _existing(name):
+    """Return the backend, or skip the test where its device is missing."""
+    if name == "cuda" and not device_count():
+        pytest.skip("needs a CUDA device")
+    return BACKENDS[name]
 
 
 @dataclass(frozen=True)
@@ -170,6 +192,26 @@ def col2im(draw, n, height, width, channels, filters, kernel, stride, padding):
 # gamma has either sign.
 
 ROWS = [(3, 5, 7, 4), (1, 9, 3, 1), (2, 3, 1, 33), (6, 5)]
+
+
+# Dense layers: rows, features in and out; whole vectors and not, many weights and few.
+
+DENSE = [(3, 5, 7), (1, 16, 16), (7, 320, 112), (33, 528, 96), (9, 4096, 10), (13, 48, 1000)]
+
+
+@case("linear", *DENSE, tolerance=64)
+def linear(draw, n, features, outputs):
+    return draw(n, features), draw(features, outputs), draw(outputs)
+
+
+@case("linear_input_grad", *DENSE, tolerance=64)
+def linear_input_grad(draw, n, features, outputs):
+    return draw(n, outputs), draw(features, outputs)
+
+
+@case("linear_weight_grad", *DENSE, tolerance=64)
+def linear_weight_grad(draw, n, features, outputs):
+    return draw(n, features), draw(n, outputs)
 
 
 @case("bias_grad", *ROWS, (1, 3), (2, 40, 50, 3), tolerance=16)
@@ -397,6 +439,17 @@ def gradient_coefficients(draw, channels):
     return sums, 60, draw(channels), draw.positive(channels), draw(channels), 0.3
 
 
+@case(
+    "move_statistics",
+    (5,),
+    tolerance=8,
+    changed=lambda arguments: list(arguments[:2]),
+    any_layout=False,
+)
+def move_statistics(draw, channels):
+    return draw(channels), draw.positive(channels), draw(channels), draw.positive(channels), 0.9, 60 / 59
+
+
 def _normalised(draw, *shape, residual=False):
     channels = shape[-1]
     return Normalised(draw(*shape), draw(channels), draw(channels), draw(*shape) if residual else None)
@@ -447,6 +500,13 @@ def relu_mask(draw, *sizes):
 @case("conv2d_bias_relu", *FUSED, tolerance=64)
 def conv2d_bias_relu(*geometry):
     return conv2d(*geometry)
+
+
+@case("conv2d_bias_relu", *FUSED, tolerance=64)
+def conv2d_bias_residual_relu(*geometry):
+    arguments = conv2d(*geometry)
+    draw, n, height, width, _, filters, kernel, stride, padding = geometry
+    return *arguments, draw(n, *_outputs(height, width, kernel, stride, padding), filters)
 
 
 @case("conv2d_moments", *FUSED, tolerance=256)
@@ -568,9 +628,9 @@ def check(backend, case, dtype, layout, sizes=None):
             np.testing.assert_array_equal(backend.to_host(after), before, err_msg="an argument was changed")
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=_parameters(*BACKENDS))
 def backend(request):
-    return BACKENDS[request.param]
+    return _existing(request.param)
 
 
 def calls():
@@ -616,15 +676,17 @@ GEOMETRIES = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "reference"])
+@pytest.mark.parametrize("name", _parameters("cpu", "cuda"))
 @pytest.mark.parametrize(
     ("kernel", "geometries"), [(kernel, geometry) for geometry, kernels in GEOMETRIES.items() for kernel in kernels]
 )
 def test_any_geometry(name, kernel, geometries):
+    tested = _existing(name)
+
     @settings(max_examples=25)
     @given(geometries())
     def holds(sizes):
-        check(BACKENDS[name], BUILDERS[kernel], np.float32, _contiguous, sizes)
+        check(tested, BUILDERS[kernel], np.float32, _contiguous, sizes)
 
     holds()
 

@@ -11,7 +11,8 @@ PROGRAM = textwrap.dedent("""
     import gc
     import numpy as np
     from incnet.kernels import reference
-    from incnet.kernels.cpu import convolution, emit, norm
+    from incnet.kernels.cpu import convolution, emit, norm, parallel
+    parallel.SERIAL = 0  # the arrays are small
 
     rng = np.random.default_rng(0)
     def draw(*shape): return rng.standard_normal(shape).astype(np.float32)

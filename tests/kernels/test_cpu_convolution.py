@@ -5,8 +5,9 @@ import itertools
 import numba
 import numpy as np
 import pytest
+
 from incnet.kernels import reference
-from incnet.kernels.cpu import convolution, fused, memory
+from incnet.kernels.cpu import convolution, fused, memory, parallel
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 
@@ -32,12 +33,20 @@ DIRECT = [
     (3, 9, 9, 16, 32, (1, 1), 3, 2),
     (5, 9, 9, 16, 32, (1, 1), 1, 0),
     (1, 1, 1, 16, 16, (1, 1), 1, 0),
-    (9, 4, 4, 128, 512, (3, 3), 1, 1),
+    (7, 4, 4, 128, 512, (3, 3), 1, 1),
     (1, 6, 6, 16, 64, (2, 2), 2, 0),
     (2, 5, 5, 32, 16, (3, 3), 1, 0),
     (1, 1, 1, 16, 16, (1, 1), 2, 0),
     (1, 1, 4, 16, 16, (1, 1), 2, 1),
     (2, 1, 1, 16, 16, (1, 1), 2, 1),
+]
+PANELS = [
+    (33, 4, 4, 128, 512, (3, 3), 1, 1),
+    (9, 7, 5, 80, 96, (3, 3), 1, 1),
+    (11, 2, 2, 96, 80, (3, 3), 1, 1),
+    (70, 2, 2, 64, 128, (3, 3), 1, 1),
+    (40, 1, 3, 64, 80, (3, 3), 1, 1),
+    (31, 8, 8, 272, 496, (3, 3), 1, 1),
 ]
 GENERAL = [
     (3, 7, 9, 3, 10, (3, 3), 1, 1),
@@ -50,12 +59,13 @@ GENERAL = [
 
 
 @pytest.fixture(params=[1, 2])
-def threads(request):
+def threads(request, monkeypatch):
     """Run on one thread, then on two."""
     if request.param > numba.config.NUMBA_NUM_THREADS:
         pytest.skip("needs two threads")
     before = numba.get_num_threads()
     numba.set_num_threads(request.param)
+    monkeypatch.setattr(parallel, "SERIAL", 0)  # the arrays are small
     yield request.param
     numba.set_num_threads(before)
 
@@ -112,7 +122,13 @@ def test_winograd(case, rng, threads):
     check_all(rng, case, np.float32)
 
 
-@pytest.mark.parametrize("case", WINOGRAD)
+@pytest.mark.parametrize("case", PANELS)
+def test_panels(case, rng, threads):
+    assert chosen(case) == "panels"
+    check_all(rng, case, np.float32)
+
+
+@pytest.mark.parametrize("case", [*WINOGRAD, *PANELS[:5]])
 def test_winograd_off(case, rng, monkeypatch):
     monkeypatch.setattr(convolution, "USE_WINOGRAD", False)
     assert chosen(case) == "direct"
@@ -145,7 +161,7 @@ def test_every_geometry(size, stride, padding, C, K, rng):
     check_all(rng, (2, 9, 7, C, K, (size, size), stride, padding), np.float32)
 
 
-@pytest.mark.parametrize("case", [WINOGRAD[1], DIRECT[2], GENERAL[0]])
+@pytest.mark.parametrize("case", [WINOGRAD[1], PANELS[1], DIRECT[2], GENERAL[0]])
 def test_inputs_of_any_layout(case, rng):
     *_, size, stride, padding = case
     x, weight, _, dy = operands(rng, case, np.float32)
@@ -162,7 +178,7 @@ def test_inputs_of_any_layout(case, rng):
         np.testing.assert_array_equal(ours, plain)
 
 
-@pytest.mark.parametrize("case", [WINOGRAD[1], DIRECT[2], GENERAL[0]])
+@pytest.mark.parametrize("case", [WINOGRAD[1], PANELS[1], DIRECT[2], GENERAL[0]])
 def test_results_go_where_they_are_told(case, rng):
     *_, size, stride, padding = case
     x, weight, bias, dy = operands(rng, case, np.float32)
@@ -179,7 +195,7 @@ def test_results_go_where_they_are_told(case, rng):
 
 def test_same_bits_again(rng, threads):
     """A result depends on the number of threads at most."""
-    for case in (WINOGRAD[4], DIRECT[2], DIRECT[8]):
+    for case in (WINOGRAD[4], PANELS[1], PANELS[2], DIRECT[2], DIRECT[8]):
         *_, size, stride, padding = case
         x, _, _, dy = operands(rng, case, np.float32)
         first = convolution.conv2d_weight_grad(x, dy, size, stride, padding)
@@ -193,7 +209,7 @@ def test_scratch_memory_may_hold_anything(rng):
     for size in (5_000, 20_000, 60_000, 200_000, 700_000):
         memory.aligned_empty(size)[...] = np.nan
     del poison
-    for case in (WINOGRAD[1], WINOGRAD[2], DIRECT[0], DIRECT[1], DIRECT[4], DIRECT[5]):
+    for case in (WINOGRAD[1], WINOGRAD[2], PANELS[1], PANELS[2], DIRECT[0], DIRECT[1], DIRECT[4], DIRECT[5]):
         check_all(rng, case, np.float32)
 
 
@@ -213,9 +229,9 @@ def test_im2col_and_col2im(dtype, rng):
         np.testing.assert_allclose(back, reference.col2im(columns, x.shape, size, stride, padding), rtol=1e-6)
 
 
-# x shape, K, stride: by winograd with whole tiles, with a part of one, by direct
+# x shape, K, stride: by winograd with whole tiles, with a part of one, by direct, by panels
 FUSED = [((3, 8, 8, 16), 32, 1), ((2, 12, 5, 32), 16, 1), ((5, 8, 8, 64), 64, 1), ((2, 7, 7, 16), 16, 1),
-         ((2, 8, 8, 16), 32, 2), ((2, 8, 8, 3), 16, 1)]  # fmt: skip
+         ((2, 8, 8, 16), 32, 2), ((2, 8, 8, 3), 16, 1), ((35, 4, 4, 80), 96, 1)]  # fmt: skip
 
 
 def in_float64(operand):

@@ -3,19 +3,21 @@
 import numba
 import numpy as np
 import pytest
-from incnet.kernels import reference
-from incnet.kernels.cpu import norm
+
+from incnet.kernels import cpu, reference
+from incnet.kernels.cpu import norm, parallel
 
 SHAPES = [(3, 5, 7, 16), (2, 8, 8, 64), (5, 10), (300, 128), (3, 4, 4, 10), (1, 1, 1, 16), (129, 6, 6, 32)]
 EPS = 1e-5
 
 
 @pytest.fixture(params=[1, 2])
-def threads(request):
+def threads(request, monkeypatch):
     if request.param > numba.config.NUMBA_NUM_THREADS:
         pytest.skip("needs two threads")
     before = numba.get_num_threads()
     numba.set_num_threads(request.param)
+    monkeypatch.setattr(parallel, "SERIAL", 0)  # the arrays are small
     yield request.param
     numba.set_num_threads(before)
 
@@ -94,3 +96,16 @@ def test_results_go_where_they_are_told(rng):
     out = np.empty_like(x)
     assert norm.batch_norm(x, mean, var, mean, var, EPS, out=out) is out
     np.testing.assert_array_equal(out, norm.batch_norm(x, mean, var, mean, var, EPS))
+
+
+def test_few_threads_for_few_operations(rng, monkeypatch):
+    """Small arrays are done by one thread, with the same result; the setting outlives the call."""
+    x, seed = rng.standard_normal((6, 8, 8, 16)).astype(np.float32), np.uint64(7)
+    before = numba.get_num_threads()
+    results = []
+    for serial in (0, x.size):
+        monkeypatch.setattr(parallel, "SERIAL", serial)
+        results.append((cpu.relu(x), cpu.dropout(x, 0.5, seed), *cpu.max_pool(x, 2, 2), cpu.bias_grad(x)))
+        assert numba.get_num_threads() == before
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)

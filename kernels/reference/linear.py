@@ -1,0 +1,18 @@
+"""The dense layer: x (N, C), weight, dw (C, K), bias (K,), y, dy (N, K)."""
+
+__all__ = ["linear", "linear_input_grad", "linear_weight_grad"]
+
+
+def linear(x, weight, bias):
+    """``y = x @ weight + bias``."""
+    return x @ weight + bias
+
+
+def linear_input_grad(dy, weight):
+    """``dx (N, C) = dy @ weight^T``."""
+    return dy @ weight.T
+
+
+def linear_weight_grad(x, dy):
+    """``dw = x^T @ dy``."""
+    return x.T @ dy
