@@ -101,7 +101,7 @@ def machine() -> dict[str, Any]:
         "driver": cupy.cuda.runtime.driverGetVersion(),
         "runtime": cupy.cuda.runtime.runtimeGetVersion(),
         "versions": versions,
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python -m bench.gpu", *sys.argv[1:]]),
     }
 
 

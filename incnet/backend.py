@@ -29,7 +29,6 @@ __all__ = [
     "asnumpy",
     "current",
     "device_count",
-    "matmul",
     "ops",
     "recorded",
     "recording",
@@ -172,11 +171,6 @@ def asarray(values: Any, dtype: Any = None) -> Array:
 def asnumpy(array: Array) -> np.ndarray:
     """``array`` in host memory. Copying it from a device waits until all work on it is done."""
     return array.get() if hasattr(array, "get") else np.asarray(array)
-
-
-def matmul(a: Array, b: Array) -> Array:
-    """Product of two matrices, either of which may be a transposed view."""
-    return ops.kernels.matmul(a, b) if ops.on_device else a @ b
 
 
 def synchronize() -> None:

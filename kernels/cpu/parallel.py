@@ -15,7 +15,7 @@ __all__ = ["run", "threads_for"]
 # A thread that waits for the next kernel, or for the others to end theirs, gives its core up after some microseconds.
 # OpenMP's default is to spin for milliseconds: alone on a machine that gains little, but where cores are shared, the
 # thread that is waited for is the one that gets no core. OpenMP reads this when numba first starts its threads.
-os.environ.setdefault("GOMP_SPINCOUNT", "100")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 SERIAL = 1 << 17  # vector operations or elements: up to so many, the other threads would come too late
 

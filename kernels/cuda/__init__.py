@@ -3,7 +3,7 @@
 from .augment import augment
 from .coefficients import gradient_coefficients, move_statistics, norm_coefficients
 from .columns import col2im, im2col
-from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad, matmul
+from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .fused import (
     conv2d_bias_relu,
     conv2d_moments,
@@ -50,7 +50,6 @@ __all__ = [
     "linear_input_grad",
     "linear_weight_grad",
     "masked_input_grad",
-    "matmul",
     "max_pool",
     "max_pool_grad",
     "move_statistics",

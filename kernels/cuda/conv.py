@@ -8,7 +8,7 @@ from .columns import output_size
 from .launch import contiguous
 from .product import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Geometry, Source, product
 
-__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "convolve", "input_grad", "matmul", "weight_grad"]
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "convolve", "input_grad", "weight_grad"]
 
 
 def conv2d(x, weight, bias, stride, padding):
@@ -55,16 +55,3 @@ def weight_grad(x, dy, kernel_size, stride, padding):
     geometry = Geometry(n, *size, channels, rows, cols, channels_out, *kernel_size, stride, padding)
     product(WEIGHT_GRAD, x, dy, dw, geometry)
     return dw
-
-
-def matmul(a, b):
-    """``a @ b`` of two matrices, either of which may be a transposed view: a convolution of images of one pixel.
-
-    How ``a`` (M, R) and ``b`` (R, N) lie in memory decides the pass: both straight is a forward pass, ``b`` transposed
-    an input gradient, ``a`` transposed a weight gradient. No library call, so that it can be recorded in a graph.
-    """
-    if a.flags.c_contiguous or not a.flags.f_contiguous:
-        if b.flags.c_contiguous or not b.flags.f_contiguous:
-            return conv2d(a[:, None, None], b[None, None], None, 1, 0)[:, 0, 0]
-        return conv2d_input_grad(a[:, None, None], b.T[None, None], (len(a), 1, 1, b.shape[1]), 1, 0)[:, 0, 0]
-    return conv2d_weight_grad(a.T[:, None, None], cp.ascontiguousarray(b)[:, None, None], (1, 1), 1, 0)[0, 0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from incnet import backend
-from incnet.backend import DeviceError, asarray, asnumpy, matmul, resolve, use
+from incnet.backend import DeviceError, asarray, resolve, use
 
 from . import strict_cupy
 
@@ -60,15 +60,3 @@ def test_the_second_device_is_used(device):
     use("cuda")
     assert backend.current() == "cuda"
     assert not isinstance(asarray(np.ones(2)), np.ndarray)
-
-
-@pytest.mark.parametrize("layout", ["straight", "left transposed", "right transposed", "strided"])
-def test_matmul(device, rng, layout):
-    a, b = rng.standard_normal((5, 7)), rng.standard_normal((7, 3))
-    ours = {
-        "straight": lambda: matmul(asarray(a), asarray(b)),
-        "left transposed": lambda: matmul(asarray(a.T.copy()).T, asarray(b)),
-        "right transposed": lambda: matmul(asarray(a), asarray(b.T.copy()).T),
-        "strided": lambda: matmul(asarray(np.repeat(a, 2, axis=1))[:, ::2], asarray(b)),
-    }[layout]()
-    np.testing.assert_allclose(asnumpy(ours), a @ b, rtol=1e-12)
