@@ -65,7 +65,7 @@ class Display:
 
     def stage(self, subnetworks: int, phase: str) -> None:
         """Say what the coming epoch is."""
-        self.phase = f"S1-S{subnetworks} {phase}" if subnetworks > 1 else f"S1 {phase}"
+        self.phase = f"{extent(subnetworks)} {phase}"
         self.progress.update(self.batches, completed=0, note=self.phase)
 
     def resume(self, epochs: int) -> None:
@@ -78,6 +78,7 @@ class Display:
         if isinstance(event, Epoch):
             note = f"validation {event.val_accuracy:.1%}  {event.images_per_second:,.0f} images/s"
             self.progress.update(self.epochs, completed=event.epoch, note=note)
+            self.progress.update(self.batches, completed=self.progress.tasks[self.batches].total)
 
     def table(self, stages: list[dict]) -> None:
         """Show the end: a row for each sub-network."""
@@ -95,13 +96,18 @@ class Display:
         self.console.print(table)
 
 
+def extent(subnetworks: int) -> str:
+    """Name the sub-networks that are in: S1, S1-S2, ..."""
+    return f"S1-S{subnetworks}" if subnetworks > 1 else "S1"
+
+
 def describe(event: Event) -> str:
     """One line of text for an event."""
     match event:
         case Epoch():
             return (
-                f"epoch {event.epoch:3d}  {event.phase:9s}  S1-S{event.subnetworks}  loss {event.train_loss:.4f}  "
-                f"accuracy {event.train_accuracy:6.2%}  validation {event.val_accuracy:6.2%}  "
+                f"epoch {event.epoch:3d}  {event.phase:9s}  {extent(event.subnetworks):5s}  "
+                f"loss {event.train_loss:.4f}  accuracy {event.train_accuracy:6.2%}  validation {event.val_accuracy:6.2%}  "
                 f"{event.images_per_second:7,.0f} images/s"
             )
         case WindowFit():
