@@ -107,8 +107,8 @@ def describe(event: Event) -> str:
         case Epoch():
             return (
                 f"epoch {event.epoch:3d}  {event.phase:9s}  {extent(event.subnetworks):5s}  "
-                f"loss {event.train_loss:.4f}  accuracy {event.train_accuracy:6.2%}  validation {event.val_accuracy:6.2%}  "
-                f"{event.images_per_second:7,.0f} images/s"
+                f"loss {event.train_loss:.4f}  accuracy {event.train_accuracy:6.2%}  "
+                f"validation {event.val_accuracy:6.2%}  {event.images_per_second:7,.0f} images/s"
             )
         case WindowFit():
             return f"           window: {event.reason}{', grow' if event.grow else ''}"

@@ -10,7 +10,7 @@ from incnet import train as command
 from incnet.growth import run as run_module
 from incnet.training import loop
 
-SMALL = ["digits", "--arch", "resnet8", "--limit", "200", "--window", "2", "--lookahead-epochs", "1"]
+SMALL = ["digits", "--arch", "resnet8", "--limit", "200", "--window", "2", "--lookahead-epochs", "1", "--lr", "1e-3"]
 
 
 def run(*arguments):
@@ -61,13 +61,13 @@ def test_training_cost_knows_what_was_frozen(finished):
 
 def test_summary(finished):
     summary = json.loads((finished / "summary.json").read_text())
-    assert 0.15 < summary["test_accuracy"] <= 1  # of ten classes, after 36 steps
+    assert 0.3 < summary["test_accuracy"] <= 1  # of ten classes, after 36 steps
     assert summary["epochs"] == 6
     assert [stage["name"] for stage in summary["stages"]] == ["S1", "S2", "S3"]
     assert [stage["epochs"] for stage in summary["stages"]] == [2, 2, 2]
     assert summary["stages"][-1]["params"] == summary["params"]
     config = json.loads((finished / "config.json").read_text())
-    assert config["config"]["lr"] == 3e-4
+    assert config["config"]["batch_size"] == 32
     assert config["environment"]["numpy"] == np.__version__
 
 
