@@ -1,5 +1,7 @@
 """Whole networks against PyTorch, from the same weights, in float64: values, every gradient, running statistics."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tests.networks import grow, randomise, set_dropout
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
-peer = pytest.importorskip("bench.peer")
+peer = importlib.import_module("bench.peer")  # needs torch; any failure of its own must be seen
 
 TOLERANCE = 1e-9  # of the largest value of the array compared
 
