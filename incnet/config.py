@@ -9,7 +9,7 @@ from typing import Any, Literal
 import tyro
 
 from incnet.data.catalogue import DATASETS
-from incnet.growth.criterion import SlopeAngle
+from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.models import ARCHITECTURES
 from incnet.records import from_json
 
@@ -65,6 +65,10 @@ class Config:
     epochs: int | None = None
     """Epochs of the whole run, look-ahead included. Default: 30 for digits, 60 for fashion-mnist, 200 for CIFAR."""
 
+    growth: Literal["slope-angle", "periodic", "plateau"] = "slope-angle"
+    """When to grow: as the learning curve flattens (the paper's rule, see --window and --gamma); every --period epochs,
+    until all sub-networks are in; or when --patience epochs have brought no new best accuracy."""
+
     window: int = 5
     """Epochs over which a line is fitted to the validation accuracy."""
 
@@ -74,17 +78,27 @@ class Config:
     angle_unit: Literal["percent", "fraction"] = "percent"
     """Accuracy unit drawn as long as one epoch: the angle depends on it."""
 
+    period: int | None = None
+    """Epochs of a stage that grows periodically, look-ahead included. Default: an equal share of --epochs."""
+
+    patience: int = 5
+    """Epochs in a row that a plateau lasts."""
+
+    min_delta: float = 0.001
+    """Fraction that a validation accuracy must be above the best one to end a plateau."""
+
     lookahead_epochs: int = 3
     """Epochs of look-ahead after each insertion; they count as epochs of the run."""
 
     min_stage_epochs: int = 0
-    """Epochs that a stage lasts at least, whatever its learning curve."""
+    """Epochs that a stage lasts at least, look-ahead included, whatever its learning curve."""
 
     max_stage_epochs: int | None = None
     """Epochs that a stage lasts at most. Default: an equal share of the epochs left."""
 
     end: Literal["rule", "budget"] = "rule"
-    """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used."""
+    """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used, as periodic
+    growth always does."""
 
     batch_size: int | None = None
     """Images in a step. Default: 128 for ResNet, 32 for VGG and for digits."""
@@ -172,6 +186,10 @@ class Config:
         must(0 < self.lr < float("inf"), "lr", "a positive number")
         must(self.window >= 2, "window", "at least 2 epochs: a line needs two points")
         must(0 < self.gamma <= 1, "gamma", "a number above 0 and up to 1")
+        must(self.period is None or self.period >= 1, "period", "at least 1 epoch")
+        must(self.period is None or self.growth == "periodic", "period", "--growth periodic to go with it")
+        must(self.patience >= 1, "patience", "at least 1 epoch")
+        must(0 <= self.min_delta < 1, "min_delta", "a fraction of at least 0 and below 1")
         must(self.lookahead_epochs >= 1, "lookahead_epochs", "at least 1, or --init random for none")
         must(self.min_stage_epochs >= 0, "min_stage_epochs", "at least 0")
         most = self.max_stage_epochs
@@ -192,9 +210,16 @@ class Config:
             "filters, blocks or a number",
         )
 
-    def rule(self) -> SlopeAngle:
-        """Return the growth rule of this run."""
-        return SlopeAngle(self.window, self.gamma, self.angle_unit, self.min_stage_epochs)
+    def rule(self, subnetworks: int) -> GrowthRule:
+        """Return the growth rule of this run, for a network of so many sub-networks."""
+        match self.growth:
+            case "slope-angle":
+                return SlopeAngle(self.window, self.gamma, self.angle_unit)
+            case "plateau":
+                return Plateau(self.patience, self.min_delta)
+            case "periodic":
+                assert self.epochs is not None
+                return Periodic(self.period or max(1, self.epochs // subnetworks))
 
     def as_json(self) -> dict[str, Any]:
         """All options by name, as JSON values; :meth:`from_json` reads them."""

@@ -37,7 +37,8 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
     Parameters
     ----------
     kind : type
-        A dataclass, list, Literal, Path, str, bool, int or float, or one of these or None.
+        A dataclass, list, Literal, Path, str, bool, int or float, or one of these or None; Any takes every value, for
+        somebody else to check.
     value
         Made of dict, list, str, int, float, bool and None.
     name : str
@@ -48,6 +49,8 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
     ValueError
         Naming the first value of another type, or key that is unknown or missing.
     """
+    if kind is Any:
+        return value
     if is_dataclass(kind):
         return _dataclass(kind, value, name)
     origin, arguments = get_origin(kind), get_args(kind)

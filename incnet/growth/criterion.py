@@ -1,18 +1,53 @@
-"""When to grow: the slope-angle rule of the paper's section 3 and Figure 2."""
+"""When to grow: the slope-angle rule of the paper's section 3 and Figure 2, and others that can stand in its place.
+
+A rule sees the learning curve of one stage after the other, an epoch at a time, and says when a stage is over. Anything
+with the four methods of :class:`GrowthRule` will do::
+
+    class Saturated:
+        '''Grow once the validation accuracy is above a bar.'''
+
+        def restart(self): ...
+        def state(self): return None
+        def restore(self, state): ...
+
+        def observe(self, accuracy, epoch):
+            return Verdict(True, f"accuracy {accuracy:.1%} is above 60 %") if accuracy > 0.6 else None
+
+    Run(config, rule=Saturated())
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-__all__ = ["RuleState", "SlopeAngle", "Window", "slope"]
+from incnet.records import from_json
+
+__all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "slope"]
 
 # Accuracy units for which one unit and one epoch are drawn equally long; an angle depends on that choice.
 UNITS = {"percent": 100.0, "fraction": 1.0}
 
 
 @dataclass(frozen=True)
-class Window:
+class Verdict:
+    """What a rule decided.
+
+    Attributes
+    ----------
+    grow : bool
+        Whether the stage is over.
+    reason : str
+        Why, in words.
+    """
+
+    grow: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Window(Verdict):
     """What one window of epochs showed, and what follows from it.
 
     Attributes
@@ -23,26 +58,46 @@ class Window:
         Between the line and the x-axis, in degrees.
     ratio : float or None
         This angle over the previous window's; None for the first window of a stage, and where that one is not positive.
-    grow : bool
-        Whether the stage is over.
-    reason : str
-        Why, in words.
     """
 
     slope: float
     angle: float
     ratio: float | None
-    grow: bool
-    reason: str
+
+
+class GrowthRule(Protocol):
+    """Ends the stages of a run."""
+
+    def restart(self) -> None:
+        """Begin a new stage: nothing that was observed before counts any more."""
+
+    def observe(self, accuracy: float, epoch: int) -> Verdict | None:
+        """Take an epoch's validation accuracy, a fraction; return what was decided, or None for nothing worth a word.
+
+        ``epoch`` counts those of the stage from 1. Epochs of look-ahead are counted but not shown, so the first one
+        that a rule sees may be the fourth. Whatever is decided is logged. The schedule overrules a rule that ends a
+        stage too early (``--min-stage-epochs``), and ends a stage itself that has had its share of the epochs.
+        """
+
+    def state(self) -> Any:
+        """Return all that the rule remembers of its stage, as JSON values, for a checkpoint."""
+
+    def restore(self, state: Any) -> None:
+        """Go on where another rule with the same parameters was.
+
+        Raises
+        ------
+        ValueError
+            If it cannot have been there; ``state`` comes from a file, and nobody vouches for it.
+        """
 
 
 @dataclass(frozen=True)
-class RuleState:
+class SlopeAngleState:
     """All that a :class:`SlopeAngle` remembers; see its attributes."""
 
     accuracies: list[float]
     previous: float | None
-    epochs: int
 
 
 @dataclass
@@ -61,8 +116,6 @@ class SlopeAngle:
         Threshold in (0, 1].
     unit : {"percent", "fraction"}
         Accuracy unit that is drawn as long as one epoch.
-    least : int
-        Epochs that a stage lasts at least.
 
     Attributes
     ----------
@@ -70,17 +123,13 @@ class SlopeAngle:
         Fractions in [0, 1]: those of the window in progress.
     previous : float or None
         Angle of the stage's last complete window.
-    epochs : int
-        Epochs of the stage that were observed.
     """
 
     window: int = 5
     gamma: float = 0.5
     unit: str = "percent"
-    least: int = 0
-    accuracies: list[float] = field(default_factory=list)
-    previous: float | None = None
-    epochs: int = 0
+    accuracies: list[float] = field(default_factory=list, init=False)
+    previous: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -91,29 +140,19 @@ class SlopeAngle:
             raise ValueError(f"accuracy unit {self.unit!r}: choose one of {', '.join(UNITS)}")
 
     def restart(self) -> None:
-        """Begin a new stage: earlier windows no longer count."""
-        self.accuracies, self.previous, self.epochs = [], None, 0
+        self.accuracies, self.previous = [], None
 
-    def state(self) -> RuleState:
-        """Return what :meth:`restore` takes."""
-        return RuleState(list(self.accuracies), self.previous, self.epochs)
+    def state(self) -> Any:
+        return asdict(SlopeAngleState(self.accuracies, self.previous))
 
-    def restore(self, state: RuleState) -> None:
-        """Go on where another object with the same parameters was.
+    def restore(self, state: Any) -> None:
+        read: SlopeAngleState = from_json(SlopeAngleState, state, "state.schedule.rule")
+        if len(read.accuracies) >= self.window:
+            raise ValueError(f"{len(read.accuracies)} accuracies in an unfinished window of {self.window} epochs")
+        self.accuracies, self.previous = read.accuracies, read.previous
 
-        Raises
-        ------
-        ValueError
-            If it cannot have been there.
-        """
-        if not len(state.accuracies) <= min(self.window - 1, state.epochs):
-            raise ValueError(f"{len(state.accuracies)} accuracies in a window of {self.window} epochs")
-        self.accuracies, self.previous, self.epochs = list(state.accuracies), state.previous, state.epochs
-
-    def observe(self, accuracy: float) -> Window | None:
-        """Take one epoch's validation accuracy, a fraction in [0, 1]; return the window that it completes, if any."""
+    def observe(self, accuracy: float, epoch: int) -> Window | None:
         self.accuracies.append(accuracy)
-        self.epochs += 1
         if len(self.accuracies) < self.window:
             return None
         steepness = slope([value * UNITS[self.unit] for value in self.accuracies])
@@ -133,9 +172,7 @@ class SlopeAngle:
             grow, reason = True, f"angle {angle:.1f} deg <= gamma {self.gamma:g} x {before:.1f} deg"
         else:
             grow, reason = False, f"angle {angle:.1f} deg > gamma {self.gamma:g} x {before:.1f} deg"
-        if grow and self.epochs < self.least:
-            grow, reason = False, f"{reason}, but the stage lasts at least {self.least} epochs"
-        return Window(steepness, angle, ratio, grow, reason)
+        return Window(grow, reason, steepness, angle, ratio)
 
 
 def slope(values: list[float]) -> float:
@@ -145,3 +182,96 @@ def slope(values: list[float]) -> float:
     return sum((x - middle) * (y - mean) for x, y in enumerate(values)) / sum(
         (x - middle) ** 2 for x in range(len(values))
     )
+
+
+@dataclass
+class Periodic:
+    """Stop a stage after ``period`` epochs, look-ahead included, whatever its learning curve.
+
+    Where the look-ahead lasts as long or longer, one epoch of training follows it.
+    """
+
+    period: int
+
+    def __post_init__(self) -> None:
+        if self.period < 1:
+            raise ValueError(f"period {self.period}: choose at least 1 epoch")
+
+    def restart(self) -> None:
+        """Do nothing: the number of the epoch is all that counts."""
+
+    def state(self) -> Any:
+        return None
+
+    def restore(self, state: Any) -> None:
+        if state is not None:
+            raise ValueError(f"state.schedule.rule is {state!r:.80}, expected null: periodic growth remembers nothing")
+
+    def observe(self, accuracy: float, epoch: int) -> Verdict | None:
+        if epoch < self.period:
+            return None
+        return Verdict(True, f"epoch {epoch} of the stage, period {self.period}")
+
+
+@dataclass(frozen=True)
+class PlateauState:
+    """All that a :class:`Plateau` remembers; see its attributes."""
+
+    best: float | None
+    waited: int
+
+
+@dataclass
+class Plateau:
+    """Stop a stage when ``patience`` epochs in a row have brought no new best validation accuracy.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs, at least 1.
+    min_delta : float
+        By how much, as a fraction, an accuracy has to be above the best one to be the new best.
+
+    Attributes
+    ----------
+    best : float or None
+        The stage's best accuracy, a fraction; None before its first epoch.
+    waited : int
+        Epochs since.
+
+    Notes
+    -----
+    The usual rule of early stopping; see Prechelt (1998), Early Stopping - But When?, doi:10.1007/3-540-49430-8_3.
+    """
+
+    patience: int = 5
+    min_delta: float = 0.001
+    best: float | None = field(default=None, init=False)
+    waited: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ValueError(f"patience {self.patience}: choose at least 1 epoch")
+        if not 0 <= self.min_delta < 1:
+            raise ValueError(f"min_delta {self.min_delta}: choose a fraction of at least 0 and below 1")
+
+    def restart(self) -> None:
+        self.best, self.waited = None, 0
+
+    def state(self) -> Any:
+        return asdict(PlateauState(self.best, self.waited))
+
+    def restore(self, state: Any) -> None:
+        read: PlateauState = from_json(PlateauState, state, "state.schedule.rule")
+        if read.waited < 0 or (read.best is None and read.waited):
+            raise ValueError(f"{read.waited} epochs since the best accuracy, {read.best}")
+        self.best, self.waited = read.best, read.waited
+
+    def observe(self, accuracy: float, epoch: int) -> Verdict | None:
+        if self.best is None or accuracy > self.best + self.min_delta:
+            self.best, self.waited = accuracy, 0
+            return None
+        self.waited += 1
+        if self.waited < self.patience:
+            return None
+        return Verdict(True, f"{self.waited} epochs without a better accuracy than {self.best:.2%}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
 from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.growth.criterion import Window
+from incnet.growth.criterion import GrowthRule, Verdict, Window
 from incnet.growth.initialise import insert
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
@@ -56,6 +57,8 @@ class Run:
         Resolved.
     dataset : Dataset, optional
         Loaded from disk unless given.
+    rule : GrowthRule, optional
+        Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
 
     Attributes
     ----------
@@ -71,9 +74,9 @@ class Run:
     the way that it would have gone.
     """
 
-    def __init__(self, config: Config, dataset: Dataset | None = None) -> None:
+    def __init__(self, config: Config, dataset: Dataset | None = None, *, rule: GrowthRule | None = None) -> None:
         assert config.batch_size is not None
-        self.config = config
+        self.config, self._rule = config, rule
         self.dataset = dataset or load_dataset(config.dataset, config.data_dir)
         self._prepare_data(config.batch_size)
         self.begin()
@@ -106,15 +109,7 @@ class Run:
         self.graph = Graph(shape, self._classifier, frozen_bn=config.frozen_bn)
         self.optimizer = RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
         self.step = TrainStep(self.graph, self.optimizer)
-        self.schedule = Schedule(
-            subnetworks=len(self.subnetworks),
-            budget=config.epochs,
-            rule=config.rule(),
-            lookahead=config.lookahead_epochs if config.init == "lookahead" else 0,
-            most=config.max_stage_epochs,
-            end="budget" if config.method == "baseline" else config.end,
-            inserted=len(self.subnetworks) if config.method == "baseline" else 1,
-        )
+        self.schedule = self._schedule(len(self.subnetworks))
         self.stages: list[Stage] = []
         self.macs_training = 0
         self.best: Metrics | None = None
@@ -122,6 +117,21 @@ class Run:
         self.running = Running()
         self.accuracy: float | None = None
         self.rollbacks = 0
+
+    def _schedule(self, subnetworks: int) -> Schedule:
+        config = self.config
+        assert config.epochs is not None
+        baseline, periodic = config.method == "baseline", self._rule is None and config.growth == "periodic"
+        return Schedule(
+            subnetworks=subnetworks,
+            budget=config.epochs,
+            rule=config.rule(subnetworks) if self._rule is None else deepcopy(self._rule),
+            lookahead=config.lookahead_epochs if config.init == "lookahead" else 0,
+            least=config.min_stage_epochs,
+            most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
+            end="budget" if baseline or periodic else config.end,
+            inserted=subnetworks if baseline else 1,
+        )
 
     def _classifier(self, shape: Shape) -> Layer:
         # A function of the seed and the shape alone, however often the classifier has been rebuilt before.
@@ -178,8 +188,10 @@ class Run:
 
     def _carry_out(self, decision: Decision) -> None:
         match decision:
-            case Window(slope, angle, ratio, grow, reason):
+            case Window(grow, reason, slope, angle, ratio):
                 self._emit(events.WindowFit(self.schedule.epoch, slope, angle, ratio, grow, reason))
+            case Verdict(grow, reason):
+                self._emit(events.Verdict(self.schedule.epoch, grow, reason))
             case Unfreeze():
                 self.graph.unfreeze()
             case Grow():

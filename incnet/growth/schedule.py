@@ -8,10 +8,10 @@ state is a handful of numbers, so that the method can be read, tested and restor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from incnet.growth.criterion import RuleState, SlopeAngle, Window
+from incnet.growth.criterion import GrowthRule, Verdict
 
 __all__ = ["Decision", "Grow", "Schedule", "ScheduleState", "Stop", "Unfreeze"]
 
@@ -35,19 +35,19 @@ class Stop:
     reason: str
 
 
-Decision = Window | Grow | Unfreeze | Stop
+Decision = Verdict | Grow | Unfreeze | Stop
 
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """All that a :class:`Schedule` remembers; see its attributes."""
+    """All that a :class:`Schedule` remembers; see its attributes. What ``rule`` may be is the rule's own business."""
 
     inserted: int
     phase: Literal["train", "lookahead"]
     epoch: int
     stage_epochs: int
     stage_limit: int
-    rule: RuleState
+    rule: Any
 
 
 @dataclass
@@ -60,15 +60,17 @@ class Schedule:
         K.
     budget : int
         Epochs of the whole run, look-ahead included.
-    rule : SlopeAngle
+    rule : GrowthRule
         Ends a stage.
     lookahead : int
-        Epochs of look-ahead after each insertion; 0 for random initialisation.
+        Epochs of look-ahead after each insertion; 0 for none.
+    least : int
+        Epochs that a stage lasts at least, its look-ahead included: a rule that fires earlier is overruled.
     most : int or None
         Epochs that a stage lasts at most, its look-ahead included. None for an equal share of what is left of the
         budget when the stage begins, so that every sub-network gets its turn.
     end : {"rule", "budget"}
-        Whether the rule ends the last stage too, or only the budget does.
+        Whether the rule ends the last stage too, or only the budget does; the rule is then not asked any more.
     inserted : int
         Sub-networks that are in. A baseline begins with all of them.
 
@@ -84,8 +86,9 @@ class Schedule:
 
     subnetworks: int
     budget: int
-    rule: SlopeAngle
+    rule: GrowthRule
     lookahead: int = 0
+    least: int = 0
     most: int | None = None
     end: str = "rule"
     inserted: int = 1
@@ -128,27 +131,38 @@ class Schedule:
         self.epoch += 1
         self.stage_epochs += 1
         decisions: list[Decision] = []
-        window = None
+        verdict = None
         if self.phase == "lookahead":
             if self.stage_epochs >= self.lookahead:
                 self.phase = "train"
                 decisions.append(Unfreeze())
-        else:
-            window = self.rule.observe(accuracy)
-            if window:
-                decisions.append(window)
+        elif verdict := self._ask_rule(accuracy):
+            decisions.append(verdict)
         if self.epoch >= self.budget:
             decisions.append(self._stop(f"the budget of {self.budget} epochs is used"))
-        elif reason := self._stage_is_over(window):
-            decisions.append(self._grow(reason) if self.inserted < self.subnetworks else self._stop(reason))
+        elif reason := self._stage_is_over(verdict):
+            decisions.append(self._stop(reason) if self.last else self._grow(reason))
         return decisions
 
-    def _stage_is_over(self, window: Window | None) -> str | None:
+    @property
+    def last(self) -> bool:
+        """Whether all sub-networks are in."""
+        return self.inserted == self.subnetworks
+
+    def _ask_rule(self, accuracy: float) -> Verdict | None:
+        if self.last and self.end == "budget":
+            return None
+        verdict = self.rule.observe(accuracy, self.stage_epochs)
+        if verdict and verdict.grow and self.stage_epochs < self.least:
+            reason = f"{verdict.reason}, but the stage lasts at least {self.least} epochs"
+            verdict = replace(verdict, grow=False, reason=reason)
+        return verdict
+
+    def _stage_is_over(self, verdict: Verdict | None) -> str | None:
         """Return why, or None."""
-        last = self.inserted == self.subnetworks
-        if window and window.grow and not (last and self.end == "budget"):
-            return window.reason
-        if not last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
+        if verdict and verdict.grow:
+            return verdict.reason
+        if not self.last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
             return f"the stage has had its {self.stage_limit} epochs"
         return None
 

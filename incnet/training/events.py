@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-__all__ = ["Epoch", "Event", "Insert", "Rollback", "Stop", "WindowFit", "record"]
+__all__ = ["Epoch", "Event", "Insert", "Rollback", "Stop", "Verdict", "WindowFit", "record"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,23 @@ class Epoch:
 
 @dataclass(frozen=True)
 class WindowFit:
-    """A window of the growth rule is complete; see :class:`incnet.growth.criterion.Window`."""
+    """A window of the slope-angle rule is complete; see :class:`incnet.growth.criterion.Window`."""
 
     event: ClassVar[str] = "window"
     epoch: int
     slope: float
     angle: float
     ratio: float | None
+    grow: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Another growth rule has decided; see :class:`incnet.growth.criterion.Verdict`."""
+
+    event: ClassVar[str] = "verdict"
+    epoch: int
     grow: bool
     reason: str
 
@@ -80,7 +90,7 @@ class Rollback:
     reason: str
 
 
-Event = Epoch | WindowFit | Insert | Stop | Rollback
+Event = Epoch | WindowFit | Verdict | Insert | Stop | Rollback
 
 
 def record(event: Event, seconds: float) -> dict[str, Any]:

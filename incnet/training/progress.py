@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, WindowFit
+from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, Verdict, WindowFit
 from incnet.training.loop import Metrics
 
 __all__ = ["Display"]
@@ -112,6 +112,8 @@ def describe(event: Event) -> str:
             )
         case WindowFit():
             return f"           window: {event.reason}{', grow' if event.grow else ''}"
+        case Verdict():
+            return f"           {event.reason}{', grow' if event.grow else ''}"
         case Insert():
             return (
                 f"           insert {event.subnetwork} ({event.init}): {event.params:,} parameters, "

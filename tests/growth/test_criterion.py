@@ -1,5 +1,6 @@
-"""The slope-angle rule."""
+"""The growth rules, by themselves."""
 
+import json
 import math
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incnet.growth.criterion import SlopeAngle, slope
+from incnet.growth.criterion import Periodic, Plateau, SlopeAngle, slope
 
 
-def feed(rule, accuracies):
-    """All windows that a sequence of accuracies completes."""
-    return [window for accuracy in accuracies if (window := rule.observe(accuracy))]
+def feed(rule, accuracies, first=1):
+    """All that a rule decides on a sequence of accuracies, from epoch ``first`` of a stage on."""
+    verdicts = (rule.observe(accuracy, epoch) for epoch, accuracy in enumerate(accuracies, first))
+    return [verdict for verdict in verdicts if verdict]
 
 
 def line(start, slope, count):
@@ -74,12 +76,6 @@ def test_a_stage_starts_afresh():
     assert not window.grow
 
 
-def test_least_epochs_hold_the_rule_back():
-    windows = feed(SlopeAngle(window=2, gamma=0.5, least=5), [0.1, 0.5, 0.5, 0.5, 0.5, 0.5])
-    assert [w.grow for w in windows] == [False, False, True]
-    assert "at least 5 epochs" in windows[1].reason
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -89,6 +85,103 @@ def test_least_epochs_hold_the_rule_back():
         ({"unit": "permille"}, "permille"),
     ],
 )
-def test_impossible_options(options, message):
+def test_impossible_options_of_the_slope_angle(options, message):
     with pytest.raises(ValueError, match=message):
         SlopeAngle(**options)
+
+
+# Periodic growth.
+
+
+def test_periodic_growth_counts_the_epochs_of_the_stage():
+    assert [rule.observe(0.5, epoch).grow for rule in [Periodic(3)] for epoch in (3, 4)] == [True, True]
+    assert feed(Periodic(3), [0.1, 0.9]) == []
+    (verdict,) = feed(Periodic(3), [0.1, 0.9, 0.2])
+    assert verdict.reason == "epoch 3 of the stage, period 3"
+
+
+def test_periodic_growth_counts_what_it_was_not_shown():
+    assert len(feed(Periodic(5), [0.1, 0.2], first=4)) == 1
+
+
+# The plateau.
+
+
+def test_a_plateau_is_some_epochs_without_a_new_best():
+    curve = [0.1, 0.5, 0.4, 0.5, 0.6, 0.55, 0.6, 0.3]
+    assert [len(feed(Plateau(patience=3, min_delta=0), curve[:n])) for n in range(len(curve) + 1)] == [0] * 8 + [1]
+    (verdict,) = feed(Plateau(patience=3, min_delta=0), curve)
+    assert verdict.grow
+    assert verdict.reason == "3 epochs without a better accuracy than 60.00%"
+
+
+def test_what_is_hardly_better_is_no_new_best():
+    creeping = [0.5 + 0.001 * i for i in range(8)]
+    assert feed(Plateau(patience=3, min_delta=0.0005), creeping) == []
+    # Better by 0.002 than the last best only every other epoch, and by more than 0.0035 every fourth.
+    assert feed(Plateau(patience=3, min_delta=0.0015), creeping) == []
+    assert feed(Plateau(patience=3, min_delta=0.0035), creeping)
+
+
+def test_a_plateau_that_was_overruled_goes_on():
+    assert len(feed(Plateau(patience=2), [0.5, 0.5, 0.5, 0.5])) == 2
+
+
+def test_a_new_stage_may_be_worse_than_the_old_one():
+    rule = Plateau(patience=2)
+    feed(rule, [0.9, 0.9])
+    rule.restart()
+    assert feed(rule, [0.2, 0.3, 0.4, 0.4]) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "message"),
+    [
+        (Periodic, {"period": 0}, "period 0"),
+        (Plateau, {"patience": 0}, "patience 0"),
+        (Plateau, {"min_delta": -0.1}, "min_delta -0.1"),
+        (Plateau, {"min_delta": 1}, "min_delta 1"),
+    ],
+)
+def test_impossible_options(rule, options, message):
+    with pytest.raises(ValueError, match=message):
+        rule(**options)
+
+
+# State.
+
+CURVE = [0.1, 0.3, 0.5, 0.55, 0.56, 0.56, 0.57, 0.56, 0.57, 0.57, 0.571, 0.57]
+RULES = {
+    "slope angle": lambda: SlopeAngle(window=3),
+    "periodic": lambda: Periodic(7),
+    "plateau": lambda: Plateau(patience=3),
+}
+
+
+@pytest.mark.parametrize("make", RULES.values(), ids=RULES)
+def test_restored_at_any_epoch_a_rule_decides_the_same(make):
+    decided = feed(make(), CURVE)
+    assert any(verdict.grow for verdict in decided)
+    for epoch in range(len(CURVE)):
+        before, after = make(), make()
+        first = feed(before, CURVE[:epoch])
+        after.restore(json.loads(json.dumps(before.state())))
+        assert first + feed(after, CURVE[epoch:], first=epoch + 1) == decided
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "message"),
+    [
+        ("slope angle", None, "expected an object"),
+        ("slope angle", {"accuracies": [0.5, 0.5, 0.5], "previous": None}, "3 accuracies in an unfinished window of 3"),
+        ("slope angle", {"accuracies": ["0.5"], "previous": None}, "expected float"),
+        ("slope angle", {"best": None, "waited": 0}, "'best', which is unknown"),
+        ("periodic", {"accuracies": [], "previous": None}, "periodic growth remembers nothing"),
+        ("plateau", {"best": None, "waited": 1}, "1 epochs since the best accuracy, None"),
+        ("plateau", {"best": 0.5, "waited": -1}, "-1 epochs"),
+        ("plateau", {"best": 0.5, "waited": 1.5}, "expected int"),
+    ],
+)
+def test_an_impossible_state_is_refused(name, state, message):
+    with pytest.raises(ValueError, match=message):
+        RULES[name]().restore(state)

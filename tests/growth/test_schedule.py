@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from incnet.growth.criterion import RuleState, SlopeAngle, Window
+from incnet.growth.criterion import Periodic, Plateau, SlopeAngle, Window
 from incnet.growth.schedule import Grow, Schedule, Stop, Unfreeze
 
 
@@ -88,13 +88,47 @@ def test_the_last_stage_can_use_the_whole_budget():
     schedule = Schedule(subnetworks=2, budget=20, rule=SlopeAngle(window=2), lookahead=1, end="budget")
     rows = course(schedule, flat())
     assert len(rows) == 20
-    assert rows[-1][2] == ["Stop"] or rows[-1][2] == ["Window", "Stop"]
+    assert [decisions for _, inserted, decisions in rows if inserted == 2] == [["Unfreeze"], *[[]] * 16, ["Stop"]]
 
 
 def test_baseline_uses_its_budget():
     schedule = Schedule(subnetworks=3, budget=7, rule=SlopeAngle(window=2), lookahead=3, inserted=3, end="budget")
     rows = course(schedule, flat())
     assert [(phase, inserted) for phase, inserted, _ in rows] == [("train", 3)] * 7
+
+
+def test_a_rule_that_fires_early_is_overruled():
+    schedule = Schedule(subnetworks=2, budget=30, rule=SlopeAngle(window=2), lookahead=1, least=5)
+    rows = course(schedule, flat())
+    assert [inserted for _, inserted, _ in rows] == [1] * 6 + [2] * 5
+    assert [index for index, row in enumerate(rows) if "Window" in row[2]] == [1, 3, 5, 8, 10]
+
+
+def test_being_overruled_is_logged():
+    schedule = Schedule(subnetworks=2, budget=30, rule=Plateau(patience=1), least=3)
+    schedule.observe(0.5)
+    (verdict,) = schedule.observe(0.5)
+    assert not verdict.grow
+    assert verdict.reason.endswith("than 50.00%, but the stage lasts at least 3 epochs")
+    assert [type(decision).__name__ for decision in schedule.observe(0.5)] == ["Verdict", "Grow"]
+
+
+def test_periodic_growth_counts_the_lookahead():
+    schedule = Schedule(subnetworks=3, budget=14, rule=Periodic(4), lookahead=2, most=14, end="budget")
+    rows = course(schedule, flat())
+    assert [inserted for _, inserted, _ in rows] == [1] * 4 + [2] * 4 + [3] * 6
+    assert [decisions for *_, decisions in rows if decisions] == [
+        ["Verdict", "Grow"],
+        ["Unfreeze"],
+        ["Verdict", "Grow"],
+        ["Unfreeze"],
+        ["Stop"],
+    ]
+
+
+def test_after_a_lookahead_longer_than_the_period_comes_an_epoch_of_training():
+    schedule = Schedule(subnetworks=3, budget=14, rule=Periodic(2), lookahead=3, most=14, end="budget")
+    assert [inserted for _, inserted, _ in course(schedule, flat())] == [1] * 2 + [2] * 4 + [3] * 8
 
 
 def test_budget_ends_a_lookahead():
@@ -151,12 +185,12 @@ def test_a_larger_budget_is_for_the_stages_to_come():
         {"stage_epochs": 9},
         {"stage_limit": 0},
         {"phase": "lookahead"},
-        {"rule": RuleState([0.5, 0.5, 0.5], None, 3)},
-        {"rule": RuleState([0.5, 0.5], None, 1)},
+        {"rule": {"accuracies": [0.5, 0.5, 0.5], "previous": None}},
+        {"rule": None},
     ],
 )
 def test_an_impossible_state_is_refused(change):
     begun = schedule()
     begun.observe(0.5)
-    with pytest.raises(ValueError, match=r"\d"):
+    with pytest.raises(ValueError, match=r"\d|None"):
         schedule().restore(replace(begun.state(), **change))
