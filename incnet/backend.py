@@ -29,6 +29,7 @@ __all__ = [
     "asnumpy",
     "current",
     "device_count",
+    "empty",
     "ops",
     "recorded",
     "recording",
@@ -166,6 +167,11 @@ def _cupy() -> ModuleType:
 def asarray(values: Any, dtype: Any = None) -> Array:
     """``values`` as an array of the backend in use; copied to the device where it lies on the host."""
     return _cupy().asarray(values, dtype) if ops.on_device else np.asarray(values, dtype)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an uninitialised array of the backend in use."""
+    return _cupy().empty(shape, dtype) if ops.on_device else np.empty(shape, dtype)
 
 
 def asnumpy(array: Array) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,10 @@ import tyro
 
 from incnet.data.catalogue import DATASETS
 from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
+from incnet.growth.features import Cache
 from incnet.models import ARCHITECTURES
 from incnet.records import from_json
+from incnet.sizes import parse_size
 
 __all__ = ["Config", "ConfigError"]
 
@@ -36,7 +39,7 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
 # The deepest network of the ResNet paper, as a bound for the memory that a config.json can ask for.
 DEEPEST = 1202
 # What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
-MAY_CHANGE = ("resume", "data_dir", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite")
+MAY_CHANGE = ("resume", "data_dir", "cache_memory", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,18 @@ class Config:
 
     lookahead_epochs: int = 3
     """Epochs of look-ahead after each insertion; they count as epochs of the run."""
+
+    lookahead_cache: str = "off"
+    """In a look-ahead, compute what the frozen sub-networks make of an image once, not in every epoch: 'off'; 'fixed',
+    of images without augmentation; 'views:V', of V augmentations of each image, that take turns. The fewer views, the
+    more it saves; as many as --lookahead-epochs change nothing, and save nothing but validation."""
+
+    cache_memory: str = "2GB"
+    """Memory (of the GPU, if there is one) that cached features may take. What is beyond it lies in files in the run
+    folder, until the look-ahead ends."""
+
+    cache_dtype: Literal["float32", "float16"] = "float32"
+    """Type that cached features are rounded to. float16 takes half of the room, and holds values up to 65504."""
 
     min_stage_epochs: int = 0
     """Epochs that a stage lasts at least, look-ahead included, whatever its learning curve."""
@@ -203,12 +218,29 @@ class Config:
         must(self.seed >= 0, "seed", "a number of at least 0")
         must(0 <= self.checkpoint_minutes < float("inf"), "checkpoint_minutes", "a number of at least 0")
         must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")
+        self._check_form("lookahead_cache", Cache.parse)
+        self._check_form("cache_memory", parse_size)
+        must(
+            self.frozen_bn == "eval" or self.lookahead_cache == "off",
+            "lookahead_cache",
+            "off, or --frozen-bn eval: with the batch's statistics an image's features depend on its batch",
+        )
         parts = self.partition
         must(
             parts in ("filters", "blocks") or (parts.isdecimal() and len(parts) < 10),
             "partition",
             "filters, blocks or a number",
         )
+
+    def _check_form(self, option: str, parse: Callable[[str], Any]) -> None:
+        try:
+            parse(getattr(self, option))
+        except ValueError as error:
+            raise ConfigError(f"--{option.replace('_', '-')}: {error}") from error
+
+    def cache(self) -> Cache | None:
+        """What a look-ahead computes once; None for nothing."""
+        return Cache.parse(self.lookahead_cache)
 
     def rule(self, subnetworks: int) -> GrowthRule:
         """Return the growth rule of this run, for a network of so many sub-networks."""

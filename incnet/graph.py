@@ -2,7 +2,7 @@
 
     x -> S1 -> S2 | S3 -> classifier          after freeze_prefix(2): S1 and S2 are frozen, the rest learns
 
-The two passes are the few lines of :meth:`Graph.forward` and :meth:`Graph.backward`.
+The two passes are the few lines of :meth:`Graph.features` and :meth:`Graph.logits`, and of :meth:`Graph.backward`.
 """
 
 from __future__ import annotations
@@ -56,10 +56,19 @@ class Graph(Layer):
     # The two passes.
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return the logits. The frozen prefix runs without keeping anything for backward."""
+        """Return the logits of images."""
+        return self.logits(self.features(x, train), train)
+
+    def features(self, x: Array, train: bool = False) -> Array:
+        """Return what the frozen prefix makes of images; it keeps nothing for backward."""
         for subnetwork in self.prefix:
             x = subnetwork.forward(x, train and self.frozen_bn == "batch")
             subnetwork.discard()
+        return x
+
+    def logits(self, features: Array, train: bool = False) -> Array:
+        """Return what the trainable sub-networks and the classifier make of the prefix's features."""
+        x = features
         for subnetwork in self.suffix:
             x = subnetwork.forward(x, train)
         return self.classifier.forward(x, train)
@@ -161,6 +170,15 @@ class Graph(Layer):
 
     def macs(self, shape: Shape) -> int:
         return self.cost(shape).forward
+
+    @property
+    def prefix_macs(self) -> int:
+        """Multiply-adds of the frozen prefix, for one image."""
+        shape, macs = self.input_shape, 0
+        for subnetwork in self.prefix:
+            macs += subnetwork.macs(shape)
+            shape = subnetwork.output_shape(shape)
+        return macs
 
     def cost(self, shape: Shape, need_dx: bool = False) -> Cost:
         """Multiply-adds of a training step: forward only below the boundary, no input gradient at it."""

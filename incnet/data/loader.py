@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Generator
+from copy import copy
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,20 @@ class Loader:
         numbers = range(start, len(self))
         return self._serve_ahead(plan, numbers) if self.prefetch else self._serve(plan, numbers)
 
+    def order(self, index: int) -> NDArray[np.int64]:
+        """Rows of the split, int64 (N,), in the order in which epoch `index` visits them."""
+        return self._plan(index).rows
+
+    def part(self, number: int) -> slice:
+        """Return where batch `number` lies in that order."""
+        return slice(number * self.batch_size, (number + 1) * self.batch_size)
+
+    def unaugmented(self) -> Self:
+        """Return a loader of the same batches of images as they are."""
+        plain = copy(self)
+        plain.augmentation = Augmentation(shift=0, flip=False)
+        return plain
+
     def _plan(self, index: int) -> "_Plan":
         """Draw the order and the augmentation of a whole epoch, so that no batch depends on those before it."""
         rng = np.random.default_rng([self.seed, index])
@@ -128,7 +143,7 @@ class Loader:
 
     def _prepare(self, plan: "_Plan", number: int, buffer: NDArray[np.float32]) -> Batch:
         """Write batch `number` into `buffer`."""
-        part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        part = self.part(number)
         rows = plan.rows[part]
         x = augment(
             self.split.images,

@@ -20,7 +20,7 @@ class ResidentLoader(Loader):
         rows, shifts, flips = map(asarray, (plan.rows, plan.shifts, plan.flips))
         labels = asarray(self.split.labels[plan.rows])
         for number in numbers:
-            part = slice(number * self.batch_size, (number + 1) * self.batch_size)
+            part = self.part(number)
             yield Batch(ops.augment(images, rows[part], shifts[part], flips[part], mean, std), labels[part])
 
     def _serve_ahead(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:

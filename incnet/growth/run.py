@@ -22,6 +22,7 @@ from incnet.data.resident import ResidentLoader
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.criterion import GrowthRule, Verdict, Window
+from incnet.growth.features import LookaheadFeatures
 from incnet.growth.initialise import insert
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
@@ -29,6 +30,7 @@ from incnet.growth.stage import Stage
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.sizes import parse_size
 from incnet.training import events
 from incnet.training.checkpoint import CheckpointError, save_weights
 from incnet.training.files import writing
@@ -36,6 +38,7 @@ from incnet.training.finite import NonFiniteError, first_nonfinite
 from incnet.training.folder import RunFolder
 from incnet.training.loop import Metrics, Running, evaluate, train_epoch
 from incnet.training.progress import Display
+from incnet.training.room import Room
 from incnet.training.signals import StopSignals
 from incnet.training.step import TrainStep
 
@@ -117,6 +120,7 @@ class Run:
         self.running = Running()
         self.accuracy: float | None = None
         self.rollbacks = 0
+        self.features: LookaheadFeatures | None = None
 
     def _schedule(self, subnetworks: int) -> Schedule:
         config = self.config
@@ -163,15 +167,18 @@ class Run:
             self._insert_first()
             self._save()
         self._saved = time.monotonic()
-        while not self.schedule.finished:
-            try:
-                if self.accuracy is None:
-                    self.accuracy = self._epoch()
-                    self._save()
-            except NonFiniteError as error:
-                self._roll_back(error)
-            self.signals.check()
-            self._observe()
+        try:
+            while not self.schedule.finished:
+                try:
+                    if self.accuracy is None:
+                        self.accuracy = self._epoch()
+                        self._save()
+                except NonFiniteError as error:
+                    self._roll_back(error)
+                self.signals.check()
+                self._observe()
+        finally:
+            self._forget_features()
 
     def _observe(self) -> None:
         """Let the schedule see the accuracy of the last epoch, and carry out what it decides."""
@@ -193,7 +200,7 @@ class Run:
             case Verdict(grow, reason):
                 self._emit(events.Verdict(self.schedule.epoch, grow, reason))
             case Unfreeze():
-                self.graph.unfreeze()
+                self._end_lookahead()
             case Grow():
                 name = list(self.subnetworks)[self.schedule.inserted - 1]
                 insert(
@@ -206,7 +213,7 @@ class Run:
                 self._emit_insertion(name, self.config.init)
                 self._begin_stage()
             case Stop(reason):
-                self.graph.unfreeze()
+                self._end_lookahead()
                 self._emit(events.Stop(self.schedule.epoch, reason))
 
     def _epoch(self) -> float:
@@ -214,8 +221,12 @@ class Run:
         schedule, graph, stage = self.schedule, self.graph, self.stages[-1]
         if self.display:
             self.display.stage(schedule.inserted, schedule.phase)
+        features = self.features = self.features or self._lookahead_features()
+        self.step.from_features = features is not None
         start, images_before = time.perf_counter(), self.running.images
-        with closing(self.train_batches.epoch(schedule.epoch, self.running.batches)) as batches:
+        with closing(
+            (features.train if features else self.train_batches.epoch)(schedule.epoch, self.running.batches)
+        ) as batches:
             train = train_epoch(
                 self.step,
                 batches,
@@ -224,8 +235,8 @@ class Run:
                 after_step=self._after_step,
             )
         seconds = time.perf_counter() - start
-        validation = evaluate(graph, self.validation_batches.epoch(0))
-        self.macs_training += train.images * graph.cost(graph.input_shape).total
+        validation = self._validate()
+        self.macs_training += train.images * self._macs_of_a_step()
         self._emit(
             events.Epoch(
                 epoch=schedule.epoch + 1,
@@ -247,6 +258,45 @@ class Run:
             self.best_weights = {name: asnumpy(array).copy() for name, array in graph.state().items()}
         self.running = Running()
         return validation.accuracy
+
+    def _macs_of_a_step(self) -> int:
+        """Multiply-adds for one image, in the epoch in progress."""
+        macs = self.graph.cost(self.graph.input_shape).total
+        read = self.features is not None and not self.features.computes(self.schedule.epoch)
+        return macs - self.graph.prefix_macs if read else macs
+
+    def _validate(self) -> Metrics:
+        if self.features:
+            return evaluate(self.graph, self.features.validation(), from_features=True)
+        return evaluate(self.graph, self.validation_batches.epoch(0))
+
+    # Look-ahead on features that are computed once.
+
+    def _lookahead_features(self) -> LookaheadFeatures | None:
+        config, schedule = self.config, self.schedule
+        cache = config.cache()
+        if cache is None or schedule.phase != "lookahead":
+            return None
+        return LookaheadFeatures(
+            self.graph,
+            self.train_batches,
+            self.validation_batches,
+            cache,
+            dtype=config.cache_dtype,
+            first=schedule.epoch - schedule.stage_epochs,
+            epochs=schedule.lookahead,
+            room=Room(parse_size(config.cache_memory), self.folder.path),
+            check=self.signals.check,
+        )
+
+    def _forget_features(self) -> None:
+        if self.features:
+            self.features.close()
+            self.features = None
+
+    def _end_lookahead(self) -> None:
+        self._forget_features()
+        self.graph.unfreeze()
 
     def _begin_stage(self) -> None:
         name = list(self.graph.subnetworks)[-1]
@@ -323,6 +373,7 @@ class Run:
 
         Not to a checkpoint from within an epoch: those depend on the clock, and the course of a run must not.
         """
+        self._forget_features()
         failed, rollbacks = self.schedule.epoch + 1, self.rollbacks + 1
         if self.config.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
             raise error

@@ -102,18 +102,18 @@ def train_epoch(
     return running.metrics()
 
 
-def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]]) -> Metrics:
-    """Loss and accuracy of the network as it is, over all batches.
+def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]], *, from_features: bool = False) -> Metrics:
+    """Loss and accuracy of the network as it is, over all batches: of images, or of what its prefix made of them.
 
     Raises
     ------
     NonFiniteError
         If the loss is NaN or infinite.
     """
-    running = Running()
+    running, forward = Running(), graph.logits if from_features else graph.forward
     for images, labels in batches:
         images, labels = asarray(images), asarray(labels)
-        totals, _ = ops.softmax_cross_entropy(graph.forward(images), labels)
+        totals, _ = ops.softmax_cross_entropy(forward(images), labels)
         running.add(totals, len(images))
     metrics = running.metrics()
     if not math.isfinite(metrics.loss):

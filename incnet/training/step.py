@@ -14,15 +14,21 @@ __all__ = ["TrainStep"]
 class TrainStep:
     """Learn from one batch after the other.
 
+    Attributes
+    ----------
+    from_features : bool
+        Whether batches are of features, the output of the frozen prefix, in place of images.
+
     Notes
     -----
     On a device a step is hundreds of launches, and launching costs more than computing. They are the same as long as
-    the network, the frozen prefix, the learning rate and the size of the batch are, so a step is recorded once for each
-    of these and then replayed. Whatever changes one of them makes new recordings.
+    the network, the frozen prefix, the learning rate and the kind and size of the batch are, so a step is recorded once
+    for each of these and then replayed. Whatever changes one of them makes new recordings.
     """
 
     def __init__(self, graph: Graph, optimizer: Optimizer) -> None:
         self.graph, self.optimizer = graph, optimizer
+        self.from_features = False
         self._recordings: dict[int, Recording] = {}
         self._recorded_for: Any = None
         self._last: Recording | None = None
@@ -49,7 +55,7 @@ class TrainStep:
 
     def _recording(self, images: Array, labels: Array) -> Recording:
         graph = self.graph
-        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, self.optimizer.lr)
+        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, self.optimizer.lr, self.from_features)
         if now != self._recorded_for:
             self._recordings, self._recorded_for = {}, now
         if len(images) not in self._recordings:
@@ -60,7 +66,8 @@ class TrainStep:
 
     def backpropagate(self, images: Array, labels: Array) -> Array:
         """Assign the gradients; return the batch's totals."""
-        totals, dlogits = ops.softmax_cross_entropy(self.graph.forward(images, train=True), labels)
+        forward = self.graph.logits if self.from_features else self.graph.forward
+        totals, dlogits = ops.softmax_cross_entropy(forward(images, train=True), labels)
         self.graph.backward(dlogits)
         return totals
 

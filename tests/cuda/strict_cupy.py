@@ -102,6 +102,13 @@ def _unwrap(value):
     raise TypeError(f"Unsupported type {type(value)}")
 
 
+def _whole_numbers(index) -> np.ndarray:
+    """Rows that lie on the device; a mask would have to be waited for."""
+    if index.dtype.kind != "i":
+        raise TypeError(f"an index of {index.dtype}, for which the device would have to be waited for")
+    return index._host
+
+
 class ndarray:
     """A device array."""
 
@@ -162,8 +169,12 @@ class ndarray:
         # With an ellipsis NumPy returns a view even of a single element, as CuPy does.
         return ndarray(self._host[index if Ellipsis in index else (*index, ...)])
 
+    def take(self, rows, axis):
+        return _compute(lambda host, rows: host.take(rows, axis), self, _whole_numbers(rows))
+
     def __setitem__(self, index, value):
         host, value = self._host, _unwrap(value)
+        index = _whole_numbers(index) if isinstance(index, ndarray) else index
         device.run("operations", lambda: operator.setitem(host, index, value))
 
     def reshape(self, *shape):

@@ -7,11 +7,15 @@ from incnet import backend
 from incnet.backend import asarray, asnumpy
 from incnet.data.augment import Augmentation
 from incnet.data.dataset import Normalisation, Split
+from incnet.data.features import ResidentFeatureLoader
 from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
 from incnet.graph import Graph
+from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.models import build, make_classifier
-from incnet.optim import RMSProp
+from incnet.optim import SGD, RMSProp
+from incnet.training.loop import evaluate
+from incnet.training.room import Room
 from incnet.training.step import TrainStep
 
 SHAPE, CLASSES = (8, 8, 3), 5
@@ -64,3 +68,55 @@ def test_batches_made_on_the_device_are_those_of_the_host(device, start):
     for (x, labels), (host_x, host_labels) in zip(found, expected, strict=True):
         assert x.tobytes() == host_x.tobytes()
         assert labels.tobytes() == host_labels.tobytes()
+
+
+def lookahead(cache, memory, folder, make_loader):
+    """Losses and final weights of four epochs of look-ahead on cached features."""
+    rng = np.random.default_rng(0)
+    graph = Graph(SHAPE, lambda s: make_classifier(s, CLASSES, rng=np.random.default_rng(1)))
+    for name, subnetwork in build("resnet8", SHAPE, rng=rng).items():
+        graph.insert(name, subnetwork)
+    graph.freeze_prefix(2)
+    split = Split(rng.integers(0, 256, (11, *SHAPE), np.uint8), rng.integers(0, CLASSES, 11))
+    normalisation, augmentation = Normalisation.fit(split), Augmentation(2, True)
+    train = make_loader(split, normalisation, 4, seed=3, shuffle=True, augmentation=augmentation)
+    validation = make_loader(split, normalisation, 6, seed=3)
+    features = LookaheadFeatures(
+        graph,
+        train,
+        validation,
+        Cache.parse(cache),
+        dtype="float32",
+        first=2,
+        epochs=4,
+        room=Room(memory, folder),
+    )
+    step, losses = TrainStep(graph, SGD(1e-2)), []  # RMSProp divides rounding errors by small gradients
+    step.from_features = True
+    for epoch in range(2, 6):
+        for x, labels in features.train(epoch):
+            losses.append(asnumpy(step.gradients(asarray(x), asarray(labels)))[0])
+            step.update()
+        losses.append(evaluate(graph, features.validation(), from_features=True).loss)
+    return np.array(losses), {name: asnumpy(array) for name, array in graph.state().items()}
+
+
+@pytest.mark.parametrize("memory", [2**30, 0], ids=["on the device", "in files"])
+@pytest.mark.parametrize("cache", ["fixed", "views:2", "views:4"])
+def test_lookahead_on_cached_features(device, cache, memory, tmp_path):
+    losses, state = lookahead(cache, memory, tmp_path, ResidentLoader)
+    backend.use("reference")
+    expected_losses, expected_state = lookahead(cache, memory, tmp_path, Loader)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    for name, array in expected_state.items():
+        np.testing.assert_allclose(state[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_reading_features_copies_the_order_and_the_labels_alone(device, tmp_path):
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (11, *SHAPE), np.uint8), rng.integers(0, CLASSES, 11))
+    images = ResidentLoader(split, Normalisation.fit(split), 4, seed=3, shuffle=True)
+    loader = ResidentFeatureLoader(images, asarray(rng.standard_normal((11, 2, 2, 3), np.float32)))
+    device.reset()
+    assert len(list(loader.epoch(0))) == 3
+    assert (device.counts["to_device"], device.counts["to_host"]) == (2, 0)

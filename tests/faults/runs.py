@@ -18,6 +18,16 @@ ARGUMENTS = (
 VARIANTS = {
     "look-ahead": (),
     "random": ("--init", "random"),
+    "cached features": (
+        "--lookahead-cache",
+        "views:2",
+        "--lookahead-epochs",
+        "3",
+        "--epochs",
+        "9",
+        "--cache-memory",
+        "0B",
+    ),
     "batch statistics": ("--frozen-bn", "batch", "--batch-size", "16"),
     "blocks": ("--partition", "blocks", "--arch", "resnet14", "--epochs", "8", "--max-stage-epochs", "3"),
 }

@@ -72,6 +72,30 @@ def test_a_disk_that_fails_from_any_call_on(expected, tmp_path, monkeypatch, cap
         print(f"\nthe disk failed at {len(moments)} of {disk.calls} calls; every run could go on")
 
 
+def test_no_room_for_cached_features(tmp_path, monkeypatch, capsys):
+    """The first look-ahead ends the run; with more memory, or with room on the disk, it goes on."""
+    arguments = (*SHORT_RUN, "--lookahead-cache", "fixed", "--lookahead-epochs", "2")
+    assert command.main([*arguments, "--out", str(tmp_path / "undisturbed")]) == 0
+
+    def full(descriptor, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    for remedy in ("memory", "disk"):
+        folder = tmp_path / remedy
+        capsys.readouterr()
+        assert command.main([*arguments, "--cache-memory", "1kB", "--out", str(folder)]) == UNWRITABLE
+        error = capsys.readouterr().err
+        assert "No space left on device; make room, then go on with --resume" in error
+        assert error.count("\n") == 1
+        assert not list(folder.rglob("*.tmp"))
+        if remedy == "disk":
+            monkeypatch.undo()
+        more = ("--cache-memory", "1GB") if remedy == "memory" else ()
+        assert command.main(["--resume", str(folder), *more]) == 0
+        assert outcome(folder) == outcome(tmp_path / "undisturbed")
+
+
 def test_short_writes(expected, tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:60_000]))

@@ -1,0 +1,183 @@
+"""Time an epoch of look-ahead, validation included, with and without cached features of the frozen prefix.
+
+    python -m bench.cached_epoch --arch resnet56 --data-dir FOLDER --json -
+
+Every variant works on the same images, with the same weights, and takes turns with the others, an epoch at a time. The
+epoch that computes the features is not among those that are compared; it is given by itself. The predicted ratio is
+that of the multiply-adds, of training and validation.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from bench.compare import report
+from incnet import backend
+from incnet.backend import ops
+from incnet.config import Config
+from incnet.data.augment import Augmentation
+from incnet.data.catalogue import load_dataset
+from incnet.data.dataset import Normalisation, split_validation
+from incnet.data.loader import Loader
+from incnet.data.resident import ResidentLoader
+from incnet.fusion import fuse
+from incnet.graph import Graph
+from incnet.growth.features import Cache, LookaheadFeatures
+from incnet.models import build, make_classifier
+from incnet.optim import RMSProp
+from incnet.sizes import parse_size
+from incnet.threads import use_threads
+from incnet.training.loop import evaluate, train_epoch
+from incnet.training.room import Room
+from incnet.training.step import TrainStep
+
+__all__ = ["CachedEpoch", "measure"]
+
+VARIANTS = ("off", "fixed", "views:1")
+EVALUATION_BATCH = 500
+FOREVER = 10**6  # epochs
+
+
+@dataclass(frozen=True)
+class CachedEpoch:
+    """Time an epoch of look-ahead, validation included, with and without cached features."""
+
+    arch: str = "resnet20"
+    """Architecture, as for incnet.train."""
+
+    partition: str = "filters"
+    """Sub-networks, as for incnet.train; the last one looks ahead."""
+
+    batch_size: int | None = None
+    """Images in a step. Default: the architecture's."""
+
+    limit: int = 10_000
+    """Training images of CIFAR-10, validation images included."""
+
+    rounds: int = 5
+    """Epochs that each variant takes, besides the one that computes its features."""
+
+    cache_memory: str = "8GB"
+    """Memory for the features of each variant; 0B for files."""
+
+    cache_dtype: str = "float32"
+    """Type of the features: float32 or float16."""
+
+    device: str = "cpu"
+    """Where to compute: cpu or gpu."""
+
+    threads: int | None = None
+    """Threads."""
+
+    data_dir: Path | None = None
+    """Folder of CIFAR-10."""
+
+    json: Path | None = None
+    """Where to write the result as JSON; - for standard output alone."""
+
+
+def measure(options: CachedEpoch) -> dict[str, Any]:
+    """Result as JSON values: seconds of the parts of an epoch, and their ratios to those without a cache."""
+    backend.use(backend.resolve(options.device))
+    threads = use_threads(options.threads)
+    config = Config("cifar10", options.arch, batch_size=options.batch_size).resolve()
+    assert config.batch_size is not None
+    assert config.lr is not None
+    dataset = load_dataset("cifar10", options.data_dir)
+    train, validation = split_validation(dataset.train.take(slice(options.limit)), config.validation, seed=0)
+    make, normalisation = ResidentLoader if ops.on_device else Loader, Normalisation.fit(train)
+    images = make(
+        train, normalisation, config.batch_size, seed=0, augmentation=Augmentation.default_for("cifar10"), shuffle=True
+    )
+    held_out = make(validation, normalisation, EVALUATION_BATCH, seed=0)
+    graph = network(options.arch, options.partition)
+    step = TrainStep(graph, RMSProp(config.lr))
+
+    with tempfile.TemporaryDirectory() as folder:
+        works: dict[str, tuple[Callable, Callable, bool]] = {
+            "off": (images.epoch, partial(held_out.epoch, 0), False),
+        }
+        for variant in VARIANTS[1:]:
+            cache = Cache.parse(variant)
+            assert cache is not None
+            room = Room(parse_size(options.cache_memory), Path(folder))
+            features = LookaheadFeatures(
+                graph, images, held_out, cache, dtype=options.cache_dtype, first=0, epochs=FOREVER, room=room
+            )
+            works[variant] = features.train, features.validation, True
+
+        seconds: dict[str, list[tuple[float, float]]] = {variant: [] for variant in works}
+        for epoch in range(options.rounds + 1):
+            for variant, (batches, validate, step.from_features) in works.items():
+                start = time.perf_counter()
+                train_epoch(step, batches(epoch))
+                middle = time.perf_counter()
+                evaluate(graph, validate(), from_features=step.from_features)
+                seconds[variant].append((middle - start, time.perf_counter() - middle))
+
+    macs, prefix = graph.cost(graph.input_shape), graph.prefix_macs
+    training, forward = len(train) * macs.total, len(validation) * macs.forward
+    variants = {variant: summary(found[1:], seconds["off"][1:]) for variant, found in seconds.items()}
+    for variant in VARIANTS[1:]:
+        variants[variant]["computing_epoch_s"] = round(sum(seconds[variant][0]), 3)
+    return {
+        **asdict(options),
+        "data_dir": None,
+        "json": None,
+        "batch_size": config.batch_size,
+        "threads": threads,
+        "images": len(train),
+        "feature_mb": round(len(train) * np.prod(feature_shape(graph)) * np.dtype(options.cache_dtype).itemsize / 1e6),
+        "predicted_ratio": round(1 - prefix * (len(train) + len(validation)) / (training + forward), 3),
+        "variants": variants,
+    }
+
+
+def network(arch: str, partition: str) -> Graph:
+    """Build the whole network; all but its last sub-network are frozen."""
+    rng, shape = np.random.default_rng(0), (32, 32, 3)
+    graph = Graph(shape, lambda features: make_classifier(features, 10, rng=rng))
+    for name, subnetwork in build(arch, shape, rng=rng, split=partition).items():
+        graph.insert(name, fuse(subnetwork))
+    graph.freeze_prefix(len(graph.subnetworks) - 1)
+    return graph
+
+
+def feature_shape(graph: Graph) -> tuple[int, ...]:
+    """Shape of one image's features."""
+    shape: tuple[int, ...] = graph.input_shape
+    for subnetwork in graph.prefix:
+        shape = subnetwork.output_shape(shape)
+    return shape
+
+
+def summary(found: list[tuple[float, float]], uncached: list[tuple[float, float]]) -> dict[str, float]:
+    """Medians in seconds; the ratio is the median of the rounds' ratios."""
+    training, validation = zip(*found, strict=True)
+    ratios = [sum(ours) / sum(theirs) for ours, theirs in zip(found, uncached, strict=True)]
+    return {
+        "training_s": round(statistics.median(training), 3),
+        "validation_s": round(statistics.median(validation), 3),
+        "epoch_s": round(statistics.median(map(sum, found)), 3),
+        "ratio": round(statistics.median(ratios), 3),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    options = tyro.cli(CachedEpoch, prog="python -m bench.cached_epoch")
+    report(measure(options), options.json)
+
+
+if __name__ == "__main__":
+    main()

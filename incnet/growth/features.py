@@ -1,0 +1,213 @@
+"""Look-ahead on features that are computed once.
+
+In look-ahead the prefix is frozen and, with running statistics, a fixed function: the same image always gives the same
+features. So they are computed in the first epoch that needs them and read in later ones, where only the new sub-network
+and the classifier are left to run::
+
+    epoch of the look-ahead    1            2            3            4            5
+    fixed                      compute      read         read         read         read        the images as they are
+    views:2                    compute 1    compute 2    read 1       read 2       read 1      two augmentations of each
+
+Only what a later epoch reads is kept, so ``views`` as many as there are epochs is what no cache would do, bit by bit.
+An epoch has its own order all the same: the images are shuffled as ever, only their augmentation comes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from incnet.backend import Array, asarray, asnumpy, ops, recorded
+from incnet.data.features import FeatureLoader, ResidentFeatureLoader
+from incnet.data.loader import Batch, Loader
+from incnet.graph import Graph
+from incnet.training.room import Room
+
+__all__ = ["Cache", "LookaheadFeatures"]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What is computed once.
+
+    Parameters
+    ----------
+    views : int
+        Features of each image, at least 1.
+    augmented : bool
+        Whether of augmented images; else of the images as they are, in a single view.
+    """
+
+    views: int
+    augmented: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Cache | None:
+        """Read ``off`` (None), ``fixed`` or ``views:V``.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        if text == "off":
+            return None
+        if text == "fixed":
+            return cls(1, augmented=False)
+        if match := re.fullmatch(r"views:([1-9]\d{0,5})", text, re.ASCII):
+            return cls(int(match[1]), augmented=True)
+        raise ValueError(f"{text!r:.40} is none of off, fixed, and views:V with a number V of at least 1")
+
+
+class LookaheadFeatures:
+    """Batches of features for one look-ahead.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its prefix is frozen, on running statistics, and stays as it is.
+    train, validation : Loader
+        Of images.
+    cache : Cache
+        What is computed once; the validation images' features always are.
+    dtype : float16 or float32
+        That the features are rounded to, whether they are kept or not.
+    first, epochs : int
+        Index of the look-ahead's first epoch, and how many it has.
+    room : Room
+        Where they are kept.
+    check : callable, optional
+        Called after each batch of features that had to be computed once more; what it raises ends that.
+
+    Notes
+    -----
+    A run that is resumed in the middle of a look-ahead has lost what was kept, and computes it again in the same
+    batches: the bits are the same.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        train: Loader,
+        validation: Loader,
+        cache: Cache,
+        *,
+        dtype: str,
+        first: int,
+        epochs: int,
+        room: Room,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._first, self._room = first, room
+        prefix = Prefix(graph)
+
+        def view(images: Loader, index: int, read_again: bool) -> View:
+            return View(images, index, prefix, np.dtype(dtype), room if read_again else None, check)
+
+        images = train if cache.augmented else train.unaugmented()
+        self._views = [view(images, first + v, v + cache.views < epochs) for v in range(min(cache.views, epochs))]
+        self._validation = view(validation, 0, epochs > 1)
+
+    def computes(self, index: int) -> bool:
+        """Whether the prefix runs in epoch ``index`` of the run, for which nothing was computed before."""
+        return index - self._first < len(self._views)
+
+    def train(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
+        """Return an iterator over the batches of epoch ``index`` of the run, from batch ``start`` on."""
+        return self._views[(index - self._first) % len(self._views)].epoch(index, start)
+
+    def validation(self) -> Generator[Batch, None, None]:
+        """Return an iterator over the batches of the validation images."""
+        return self._validation.epoch(0)
+
+    def close(self) -> None:
+        """Give up what was kept."""
+        self._views.clear()
+        self._validation.forget()
+        self._room.close()
+
+
+class View:
+    """Features of a loader's images, as they are in one of its epochs."""
+
+    def __init__(
+        self,
+        images: Loader,
+        index: int,
+        prefix: Prefix,
+        dtype: np.dtype,
+        room: Room | None,
+        check: Callable[[], None],
+    ) -> None:
+        self.images, self.index, self.prefix, self.dtype = images, index, prefix, dtype
+        self.room, self.check = room, check
+        self.kept: Array | None = None
+        self.complete = False
+
+    def epoch(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
+        """Serve the features in the order of epoch ``index``."""
+        if not self.complete and index == self.index:
+            return self._compute(start)
+        if not self.complete:
+            for _ in self._compute(0):
+                self.check()
+        resident = not isinstance(self.kept, np.ndarray)
+        return (ResidentFeatureLoader if resident else FeatureLoader)(self.images, self.kept).epoch(index, start)
+
+    def _compute(self, start: int) -> Generator[Batch, None, None]:
+        """Serve them in the order of their own epoch, while they are computed, batch by batch."""
+        order = self.images.order(self.index)
+        with closing(self.images.epoch(self.index, start)) as batches:
+            for number, (images, labels) in enumerate(batches, start):
+                features = self.prefix(asarray(images))
+                rounded = features.astype(self.dtype, copy=False)
+                if self.room is not None:
+                    self._keep(order[self.images.part(number)], rounded, self.room)
+                yield Batch(rounded.astype(features.dtype, copy=False), labels)
+        self.complete = self.room is not None and start == 0
+
+    def _keep(self, rows: np.ndarray, features: Array, room: Room) -> None:
+        if self.kept is None:
+            self.kept = room.array((len(self.images.split), *features.shape[1:]), self.dtype)
+        if isinstance(self.kept, np.ndarray):
+            self.kept[rows] = asnumpy(features)
+        else:
+            self.kept[asarray(rows)] = features
+
+    def forget(self) -> None:
+        """Drop what was kept."""
+        self.kept, self.complete = None, False
+
+
+class Prefix:
+    """The frozen prefix as a function of a batch; on a device recorded once for each size of batch, then replayed.
+
+    There the result is valid until the next call.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._recordings: dict[int, tuple[Array, Array, Callable[[], None]]] = {}
+
+    def __call__(self, images: Array) -> Array:
+        """Return the features of images (N, H, W, C)."""
+        if not ops.on_device:
+            return self.graph.features(images)
+        if len(images) not in self._recordings:
+            self._recordings[len(images)] = self._record(images)
+        x, features, replay = self._recordings[len(images)]
+        x[...] = images
+        replay()
+        return features
+
+    def _record(self, images: Array) -> tuple[Array, Array, Callable[[], None]]:
+        x, features = images.copy(), self.graph.features(images).copy()
+
+        def compute() -> None:
+            features[...] = self.graph.features(x)
+
+        return x, features, recorded(compute)
