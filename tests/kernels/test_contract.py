@@ -196,7 +196,7 @@ ROWS = [(3, 5, 7, 4), (1, 9, 3, 1), (2, 3, 1, 33), (6, 5)]
 
 # Dense layers: rows, features in and out; whole vectors and not, many weights and few.
 
-DENSE = [(3, 5, 7), (1, 16, 16), (7, 320, 112), (33, 528, 96), (9, 4096, 10), (13, 48, 1000)]
+DENSE = [(3, 5, 7), (1, 16, 16), (9, 320, 112), (33, 528, 96), (9, 4096, 10), (13, 48, 1000), (500, 64, 10)]
 
 
 @case("linear", *DENSE, tolerance=64)
