@@ -129,13 +129,17 @@ class ConvNorm:
         """Return the gradient of x, behind the ReLU of x if there is one; ``skip`` is added first."""
         return input_grad(self.conv, dy, x, skip)
 
-    def infer(self, x: Array, residual: Array | None = None) -> Array:
-        """``relu(norm(conv(x)) [+ residual])`` with running statistics, folded into the convolution's weights."""
+    def infer(self, x: Array, residual: Array | None = None, overwrite: bool = False) -> Array:
+        """``relu(norm(conv(x)) [+ residual])`` with running statistics, in one pass; it may overwrite the residual.
+
+        Scale and shift are applied where the convolution writes, which costs what folded weights would: nothing. They
+        are taken from the layers each time, so that no copy of anything can be out of date.
+        """
         conv, norm = self.conv, self.norm
         scale, shift = ops.norm_coefficients(
             norm.running_mean, norm.running_var, norm.gamma.data, norm.beta.data, norm.eps
         )
-        return ops.conv2d_bias_relu(x, conv.weight.data * scale, shift, conv.stride, conv.padding, residual)
+        return ops.conv2d_bias_relu(x, conv.weight.data, shift, conv.stride, conv.padding, residual, scale, overwrite)
 
 
 def input_grad(conv: Conv2d, dy: Array | NormGradient, x: Activation, skip: Array | None) -> Gradient:
@@ -172,8 +176,8 @@ class ConvNormReLU:
         self.unit.weight_grad(x.operand(), dy)
         return self.unit.input_grad(dy, x, None) if need_dx else None
 
-    def infer(self, x: Array) -> Array:
-        """Forward in eval mode."""
+    def infer(self, x: Array, overwrite: bool) -> Array:
+        """Forward in eval mode; x may be overwritten if that is said."""
         return self.unit.infer(x)
 
 
@@ -187,7 +191,7 @@ class ConvReLU:
 
     def forward(self, x: Activation) -> tuple[Activation, tuple]:
         """Convolve, add and cut off in one pass."""
-        return Activation(self.infer(x.store()), rectified=True), ()
+        return Activation(self.infer(x.store(), overwrite=False), rectified=True), ()
 
     def backward(self, kept: tuple, x: Activation, gradient: Masked, need_dx: bool) -> Gradient:
         """Assign the parameters' gradients and return that of x."""
@@ -197,7 +201,7 @@ class ConvReLU:
         conv.bias.grad = gradient.sums[0].astype(dy.dtype)
         return input_grad(conv, dy, x, None) if need_dx else None
 
-    def infer(self, x: Array) -> Array:
+    def infer(self, x: Array, overwrite: bool) -> Array:
         """Forward in eval mode."""
         conv = self.conv
         assert conv.bias is not None
@@ -233,9 +237,9 @@ class ResidualBlock:
         skip = self.shortcut.backward(gradient.dz, need_dx)
         return self.first.input_grad(dy1, x, skip) if need_dx else None
 
-    def infer(self, x: Array) -> Array:
+    def infer(self, x: Array, overwrite: bool) -> Array:
         """Forward in eval mode."""
-        return self.second.infer(self.first.infer(x), self.shortcut.forward(x))
+        return self.second.infer(self.first.infer(x), self.shortcut.forward(x), overwrite)
 
 
 class Plain:
@@ -252,7 +256,7 @@ class Plain:
         """Return the layer's input gradient."""
         return self.layer.backward(gradient, need_dx)
 
-    def infer(self, x: Array) -> Array:
+    def infer(self, x: Array, overwrite: bool) -> Array:
         """Forward in eval mode."""
         return self.layer.forward(x)
 
@@ -273,8 +277,10 @@ class FusedSequential(Sequential):
 
     def forward(self, x: Array, train: bool = False) -> Array:
         if not train:
+            made_here = False  # once x is, its memory may take a result: two buffers carry a whole chain
             for step in self.steps:
-                x = step.infer(x)
+                x = step.infer(x, overwrite=made_here)
+                made_here = made_here or not isinstance(step, Plain)
             return x
         if any(layer.frozen for layer in self.layers()):
             return super().forward(x, train)

@@ -7,6 +7,8 @@ from incnet import backend
 from incnet.backend import ops
 from incnet.fusion import ConvNormReLU, ConvReLU, FusedSequential, Plain, ResidualBlock, fuse
 from incnet.graph import Graph
+from incnet.kernels.cpu import memory
+from incnet.kernels.cpu.memory import Pool
 from incnet.layers import BatchNorm2d, Conv2d, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier
 
@@ -80,6 +82,55 @@ def test_fused_lookahead_leaves_the_prefix_alone(arch):
     assert calls["fused_weight_grad"] == convolutions
     assert calls["fused_input_grad"] + calls["masked_input_grad"] == convolutions - 1
     assert all(p.grad is None for part in graph.prefix for p in part.parameters())
+
+
+def test_a_frozen_prefix_follows_every_change_of_its_state():
+    """Its batch norm is part of its convolutions; whatever is changed, and however, the next step sees it."""
+    rng = np.random.default_rng(0)
+    fused, plain = (network("resnet8", (8, 8, 3), "filters", np.float32, f) for f in (True, False))
+    x = rng.standard_normal((4, 8, 8, 3)).astype(np.float32)
+
+    def in_place(graph, name):
+        array = graph.state()[name]
+        array[...] = array * 1.5 + 0.1
+
+    def replaced(graph, name):
+        layer = dict(graph.named_parameters())[name]
+        layer.data = layer.data * 0.5
+
+    def loaded(graph, name):
+        graph.load_state({key: array * 1.25 for key, array in graph.state().items()})
+
+    def trained(graph, name):
+        graph.unfreeze()
+        step(graph, (8, 8, 3), np.float32)
+        graph.freeze_prefix(2)
+
+    names = [name for name in plain.state() if name.startswith("S1.")]
+    weights = [name for name, _ in plain.named_parameters() if name.startswith("S1.")]
+    changes = [(in_place, name) for name in names] + [(replaced, name) for name in weights]
+    for graph in (fused, plain):
+        graph.freeze_prefix(2)
+    before = fused.forward(x, train=True)
+    for change, name in [*changes, (loaded, ""), (trained, "")]:
+        for graph in (fused, plain):
+            change(graph, name)
+        after, expected = (graph.forward(x, train=True) for graph in (fused, plain))
+        assert difference(after, expected) < 1e-5, (change.__name__, name)
+        assert difference(after, before) > 1e-4, (change.__name__, name)
+        before = after
+
+
+def test_a_frozen_prefix_runs_in_two_buffers(monkeypatch):
+    pool = Pool()
+    monkeypatch.setattr(memory, "POOL", pool)
+    (first, *_) = build("resnet20", (32, 32, 3), rng=np.random.default_rng(0)).values()
+    prefix = fuse(first).freeze()
+    x = np.ones((256, 32, 32, 3), np.float32)
+    before = x.copy()
+    output = prefix.forward(x)
+    assert 2 * output.nbytes < pool.most_lent < 2.2 * output.nbytes  # the rest is the kernels' scratch
+    assert np.array_equal(x, before)
 
 
 def test_fused_prefix_on_batch_statistics_is_the_textbook_one():

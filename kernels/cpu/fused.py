@@ -82,21 +82,27 @@ def relu_mask(da, below: Below, out=None):
     return dz if out is None else out, sums
 
 
-def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, out=None):
-    """``relu(conv2d(x) + bias [+ residual])``."""
-    recipe = BIAS_RELU if residual is None else BIAS_ADD_RELU
-    if fuses(x, weight.shape, stride, padding, whole_tiles=residual is not None):
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False, out=None):
+    """``relu(conv2d(x) [* scale] + bias [+ residual])``; `overwrite` lets it take the residual's place."""
+    recipes = ((BIAS_RELU, BIAS_ADD_RELU), (NORM_RELU, NORM_ADD_RELU))
+    recipe = recipes[scale is not None][residual is not None]
+    coefficients = (bias,) if scale is None else (scale, bias)
+    skip = None if residual is None else np.ascontiguousarray(residual)
+    if overwrite and out is None:
+        out = skip
+    if fuses(x, weight.shape, stride, padding, whole_tiles=skip is not None):
         y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
-        skip = None if residual is None else np.ascontiguousarray(residual)
-        winograd.conv2d(x, np.ascontiguousarray(weight), y, epilogue=Epilogue(recipe, table(bias), skip=skip))
+        winograd.conv2d(x, np.ascontiguousarray(weight), y, epilogue=Epilogue(recipe, table(*coefficients), skip=skip))
         return y
-    y = conv2d(x, weight, None, stride, padding, out)
-    if fast(y, residual):
-        return run(recipe, (y,) if residual is None else (y, residual), (bias,), y)[0]
+    y = conv2d(x, weight, None, stride, padding)
+    if fast(y, skip):
+        return run(recipe, (y,) if skip is None else (y, skip), coefficients, y if out is None else out)[0]
+    if scale is not None:
+        y *= scale
     y += bias
-    if residual is not None:
-        y += residual
-    return np.maximum(y, 0, out=y)
+    if skip is not None:
+        y += skip
+    return np.maximum(y, 0, out=y if out is None else out)
 
 
 def conv2d_moments(x, weight, stride, padding, out=None):

@@ -68,7 +68,8 @@ FORWARD_TILES, GRADIENT_TILES = {"narrow": 16, "medium": 8, "wide": 32}, {"narro
 PROLOGUES = (SAME, NORM_RELU, NORM_ADD_RELU, NORM_GRADIENT)
 DY_PROLOGUES = (SAME, NORM_GRADIENT)
 EPILOGUES = (
-    SAME, BIAS, BIAS_RELU, BIAS_ADD_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT, MASK_BY_OUTPUT_ADD,
+    SAME, BIAS, BIAS_RELU, BIAS_ADD_RELU, NORM_RELU, NORM_ADD_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT,
+    MASK_BY_OUTPUT_ADD,
 )  # fmt: skip
 
 
@@ -182,7 +183,7 @@ def rows_inverse(recipe):
         table = [v.load(v.at(table, v.times(i, K))) for i in range(recipe.coefficients)]
         cells = [v.at(part, v.times(i, K)) for i in range(recipe.terms)]
         targets = [v.select(v.bit(inside, r), v.at(y, v.times(r, pitch)), v.pointer(dump)) for r in range(4)]
-        special = {MASK_BIAS: (a_below,), BIAS_ADD_RELU: (skip,)}
+        special = {MASK_BIAS: (a_below,), BIAS_ADD_RELU: (skip,), NORM_ADD_RELU: (skip,)}
         arrays = special.get(recipe, (y_below, a_below, skip)[: recipe.inputs - 1])
         sources = [[v.at(array, v.times(r, pitch)) for r in range(4)] for array in arrays]
 

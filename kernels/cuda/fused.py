@@ -71,8 +71,9 @@ def relu_mask(da, below: Below):
     return dz, sum_partial_double(partial)
 
 
-def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None):
-    """``relu(conv2d(x) + bias [+ residual])``."""
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
+    """``relu(conv2d(x) [* scale] + bias [+ residual])``; ``overwrite`` lets it take the residual's place."""
+    weight = weight if scale is None else weight * scale
     y, cut, _ = convolve(x, weight, stride, padding, bias=bias, epilogue=BIAS_RELU, below=Below(skip=residual))
     if cut.parts == 1:
         return y

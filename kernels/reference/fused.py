@@ -42,9 +42,9 @@ def relu_mask(da, below: Below):
     return dz, np.stack([dz.sum(axes, np.float64), (dz * centred).sum(axes, np.float64)])
 
 
-def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None):
-    """``relu(conv2d(x) + bias [+ residual])``."""
-    y = conv.conv2d(x, weight, bias, stride, padding)
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
+    """``relu(conv2d(x) [* scale] + bias [+ residual])``; ``overwrite`` lets it take the residual's place."""
+    y = conv.conv2d(x, weight if scale is None else weight * scale, bias, stride, padding)
     return np.maximum(y if residual is None else y + residual, 0)
 
 

@@ -87,6 +87,7 @@ def cases(
         yield Case(name, "norm_gradient", (dy,))
         yield Case(name, "conv2d_bias_relu", (x, weight, bias, *geometry))
         yield Case(f"{name}-residual", "conv2d_bias_relu", (x, weight, bias, *geometry, dz))
+        yield Case(f"{name}-scale", "conv2d_bias_relu", (x, weight, bias, *geometry, dz, normal(k)))
         yield Case(name, "conv2d_moments", (x, weight, *geometry))
         yield Case(f"{name}-normalised", "conv2d_moments", (recipe, weight, *geometry))
         yield Case(name, "norm_conv2d_moments", (recipe._replace(residual=a), weight, *geometry))

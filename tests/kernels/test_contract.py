@@ -509,6 +509,13 @@ def conv2d_bias_residual_relu(*geometry):
     return *arguments, draw(n, *_outputs(height, width, kernel, stride, padding), filters)
 
 
+@case("conv2d_bias_relu", *((*sizes, residual) for sizes in FUSED for residual in (False, True)), tolerance=64)
+def conv2d_scale_bias_relu(draw, *sizes):
+    *geometry, residual = sizes
+    arguments = (conv2d_bias_residual_relu if residual else lambda *g: (*conv2d(*g), None))(draw, *geometry)
+    return *arguments, draw(geometry[4])
+
+
 @case("conv2d_moments", *FUSED, tolerance=256)
 def conv2d_moments(*geometry):
     x, weight, _, stride, padding = conv2d(*geometry)

@@ -265,7 +265,9 @@ def test_fused(shape, K, stride, dtype, rng, threads):
     dz, y = draw(shape[0], *size, K), draw(shape[0], *size, K)
     lazy, lazy_gradient = Normalised(x, scale, shift), NormGradient(dz, y, draw(K), draw(K), draw(K))
 
-    check("conv2d_bias_relu", x, weight, bias, stride, 1)
+    for residual in (None, y):
+        for factor in (None, draw(K)):
+            check("conv2d_bias_relu", x, weight, bias, stride, 1, residual, factor)
     for operand in (x, lazy, lazy._replace(residual=skip)):
         check("conv2d_moments", operand, weight, stride, 1)
         for dy in (dz, lazy_gradient):
@@ -281,6 +283,18 @@ def test_fused(shape, K, stride, dtype, rng, threads):
             check("masked_input_grad", dy, weight, shape, stride, 1, below)
     for dy in (dz, lazy_gradient):
         check("fused_input_grad", dy, weight, shape, stride, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "K", "stride"), FUSED)
+def test_the_result_may_take_the_residuals_memory(shape, K, stride, dtype, rng):
+    x, weight, bias, scale = (normal(rng, dtype, *s) for s in (shape, (3, 3, shape[3], K), (K,), (K,)))
+    size = [convolution.output_size(s, 3, stride, 1) for s in shape[1:3]]
+    residual = normal(rng, dtype, shape[0], *size, K)
+    expected = fused.conv2d_bias_relu(x, weight, bias, stride, 1, residual, scale)
+    actual = fused.conv2d_bias_relu(x, weight, bias, stride, 1, residual, scale, overwrite=True)
+    np.testing.assert_array_equal(actual, expected)
+    assert actual is residual
 
 
 def test_memory_is_recycled_only_when_the_last_view_is_gone():
