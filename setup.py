@@ -12,5 +12,5 @@ setup(
         *("incnet." + name for name in find_packages(include=["kernels", "kernels.*"])),
     ],
     package_dir={"incnet": "incnet", "incnet.kernels": "kernels"},
-    package_data={"incnet.kernels.cuda": ["*.cu", "*.cuh"]},
+    package_data={"incnet.kernels.cuda": ["*.cu", "*.cuh"], "incnet.report": ["*.html", "*.css"]},
 )

@@ -1,4 +1,4 @@
-"""The command ``python -m incnet.report RUN... --out FIGURE``."""
+"""The command ``python -m incnet.report RUN_OR_STUDY...``."""
 
 from __future__ import annotations
 
@@ -8,29 +8,50 @@ from pathlib import Path
 
 import tyro
 
-from incnet.report.curves import learning_curves
+from incnet.report import ReportError, write_figures, write_report
+from incnet.training.files import WriteError
+
+__all__ = ["main"]
+
+BAD_INPUT, UNWRITABLE = 2, 4
 
 
 @dataclass(frozen=True)
-class Report:
-    """Draw the learning curves of finished or unfinished runs. Needs matplotlib: pip install incnet[docs]."""
+class Options:
+    """Write a report on runs, finished or not: one HTML file with tables, figures and decisions.
+
+    Needs matplotlib and Jinja: pip install "incnet[docs]". Exits with 0; 2 if a run could not be read, and was left
+    out; 4 if the disk takes no more.
+    """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders."""
+    """Run folders, studies, or folders that hold runs."""
 
-    out: Path = Path("curves.svg")
-    """File to write; its ending, .svg, .png or .pdf, says in which format."""
+    out: Path = Path("report.html")
+    """File to write."""
+
+    figures: Path | None = None
+    """Folder for the figures as files of their own, each as SVG and as PNG."""
 
 
-def main() -> int:
-    """Draw. Returns the exit code: 0, or 2 for a folder that is no run."""
-    options = tyro.cli(Report, prog="python -m incnet.report")
+def main(arguments: list[str] | None = None) -> int:
+    """Report as the command line says; return the exit code."""
+    options = tyro.cli(Options, args=arguments, prog="python -m incnet.report")
     try:
-        learning_curves(options.runs).savefig(options.out, dpi=150)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}; give run folders that hold a metrics.jsonl", file=sys.stderr)
-        return 2
-    return 0
+        problems = write_report(options.runs, options.out)
+        written = write_figures(options.runs, options.figures) if options.figures else []
+    except ReportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except WriteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNWRITABLE
+    for problem in problems:
+        print(f"error: left out: {problem}", file=sys.stderr)
+    print(options.out)
+    if written:
+        print(f"{len(written)} figures in {options.figures}")
+    return BAD_INPUT if problems else 0
 
 
 if __name__ == "__main__":

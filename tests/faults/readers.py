@@ -23,14 +23,16 @@ from incnet.data.fashion_mnist import FashionMnist
 from incnet.growth import run as run_module
 from incnet.growth.run import Run
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
+from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.training.folder import RunFolder, RunFolderError
 from incnet.training.tensors import pack
+from tests.report.folders import write_run
 
 from .runs import dropout_network
 
 # What each reader may raise; anything else, or more memory than this, is a fault.
-DOCUMENTED = (DataError, CheckpointError, ConfigError, RunFolderError)
+DOCUMENTED = (DataError, CheckpointError, ConfigError, RunFolderError, ReportError)
 MEMORY = 256 * 2**20  # bytes, beyond what the process had; a file here takes some thousand
 
 
@@ -281,6 +283,24 @@ def _config(folder: Path) -> Reader:
     return Reader([seed], read)
 
 
+# Reports: a run folder with every event, and a study that lists it.
+
+
+def _report(name: str) -> Callable[[Path], Reader]:
+    def make(folder: Path) -> Reader:
+        run = write_run(folder / "run", epochs=5)
+        (folder / "study.json").write_text(json.dumps({"runs": [{"path": "run", "arm": "lookahead"}]}))
+        path = folder / name
+
+        def read(content: bytes) -> object:
+            path.write_bytes(content)
+            return [read_history(*found) for found in find_runs([folder])], read_history(run)
+
+        return Reader([path.read_bytes()], read)
+
+    return make
+
+
 MAKERS = {
     "binary": _binary,
     "python": _python,
@@ -293,6 +313,10 @@ MAKERS = {
     "state": _state,
     "weights": _weights,
     "config": _config,
+    "reported config": _report("run/config.json"),
+    "reported metrics": _report("run/metrics.jsonl"),
+    "reported summary": _report("run/summary.json"),
+    "study": _report("study.json"),
 }
 
 # Spoiling.

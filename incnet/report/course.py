@@ -1,0 +1,82 @@
+"""The course of a run: insertions, windows, retries and the end, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from incnet.report.arms import Arm
+from incnet.report.history import Epoch, History, Insert, Rollback, Stop, Verdict, WindowFit
+from incnet.report.numbers import duration
+
+__all__ = ["Course", "Step", "course"]
+
+INITIALISATION = {"lookahead": "look-ahead begins", "random": "initialised at random"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A decision: when it fell, of which kind (watch, grow, insert, rollback or stop), and why."""
+
+    when: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Course:
+    """All decisions of a run.
+
+    Attributes
+    ----------
+    title, gist : str
+        Which run; in a few words, what happened.
+    """
+
+    title: str
+    gist: str
+    steps: list[Step]
+
+
+def course(arm: Arm, run: History) -> Course:
+    """Tell the course of ``run``, one of ``arm``."""
+    stages = run.stages
+    grown = [f"{stage.insert.subnetwork} after epoch {stage.insert.epoch}" for stage in stages[1:]]
+    end = f"{len(run.epochs)} epochs in {duration(run.seconds)}"
+    return Course(f"{arm.label}, seed {run.setup.seed}", ", ".join([*grown, end]), list(_steps(run)))
+
+
+def _steps(run: History) -> Iterator[Step]:
+    """Tell all events but epochs; what a rule says is told with what came of it."""
+    decisions = [timed.event for timed in run.events if not isinstance(timed.event, Epoch)]
+    fired = False
+    for event, follows in zip_longest(decisions, decisions[1:]):
+        match event:
+            case WindowFit() | Verdict():
+                fired = event.grow and isinstance(follows, Insert | Stop) and follows.epoch == event.epoch
+                kind, text = "grow" if fired else "watch", event.reason
+                if event.grow and not fired:
+                    text += "; the stage goes on all the same"
+            case Insert():
+                kind, text = "insert", _insertion(run, event, fired=fired)
+                fired = False
+            case Rollback():
+                kind = "rollback"
+                text = f"back to here from epoch {event.failed_epoch}, learning rate {event.lr:g}: {event.reason}"
+            case Stop():
+                kind, text = "stop", f"end: {event.reason}"
+        yield Step(f"epoch {event.epoch}" if event.epoch else "start", kind, text)
+
+
+def _insertion(run: History, insert: Insert, *, fired: bool) -> str:
+    size = (
+        f"{insert.subnetwork} comes in: {insert.params:,} parameters, {insert.macs_inference / 1e6:.2f} M MACs an image"
+    )
+    if insert.epoch == 0:
+        return size
+    size += f"; {INITIALISATION.get(insert.init, insert.init)}"
+    if fired:
+        return size  # the line before says why
+    ended = [stage for stage in run.stages if stage.insert.epoch < insert.epoch][-1]
+    return f"{size}; the stage before had had its {len(ended.epochs)} epochs"

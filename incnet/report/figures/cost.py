@@ -1,0 +1,74 @@
+"""What training and inference cost: the second and third row of the paper's Figure 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from incnet.report.arms import Network
+from incnet.report.history import History
+from incnet.report.style import draw_curve, look, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FLOPS_PER_MAC", "accuracy_by_flops", "accuracy_by_seconds", "inference_cost"]
+
+# A multiplication and an addition.
+FLOPS_PER_MAC = 2
+
+
+def inference_cost(network: Network) -> Figure:
+    """Draw the multiply-adds for one image of the network that is in use, over the epochs."""
+    figure = new_figure()
+    axes = figure.subplots()
+    _draw(axes, network, _epochs, lambda run: [epoch.macs_inference for epoch in run.epochs], drawstyle="steps-pre")
+    axes.set(xlabel="epochs", ylabel="inference, MACs an image", xlim=(0, None), ylim=(0, None))
+    axes.yaxis.set_major_formatter(EngFormatter())
+    return figure
+
+
+def accuracy_by_flops(network: Network) -> Figure:
+    """Draw validation accuracy against the operations of all training steps so far."""
+    figure = new_figure()
+    axes = figure.subplots()
+    _draw(axes, network, _training_flops, _accuracy)
+    axes.set(xlabel="training so far, FLOP", ylabel="validation accuracy, %", xlim=(0, None))
+    axes.xaxis.set_major_formatter(EngFormatter())
+    return figure
+
+
+def accuracy_by_seconds(network: Network) -> Figure:
+    """Draw validation accuracy against measured time: in training steps, or of all where a run did not record those."""
+    steps = all(epoch.seconds_training is not None for run in network.runs for epoch in run.epochs)
+    figure = new_figure()
+    axes = figure.subplots()
+    _draw(axes, network, lambda run: run.seconds_training if steps else run.epoch_seconds, _accuracy)
+    label = "time in training steps so far, s" if steps else "time so far, s"
+    axes.set(xlabel=label, ylabel="validation accuracy, %", xlim=(0, None))
+    return figure
+
+
+def _epochs(run: History) -> list[int]:
+    return [epoch.epoch for epoch in run.epochs]
+
+
+def _accuracy(run: History) -> Any:
+    return run.accuracy
+
+
+def _training_flops(run: History) -> list[int]:
+    return [FLOPS_PER_MAC * epoch.macs_training for epoch in run.epochs]
+
+
+def _draw(
+    axes: Axes, network: Network, x: Callable[[History], Any], y: Callable[[History], Any], **options: Any
+) -> None:
+    for i, arm in enumerate(network.arms):
+        if curve := arm.curve(x, y):
+            draw_curve(axes, curve, look(i, len(network.arms)), arm.label, **options)
+    if len(network.arms) > 1:
+        axes.legend(loc="lower right")

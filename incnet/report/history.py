@@ -1,0 +1,209 @@
+"""What is known about a run: its options, events and stages, as a report needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from incnet.training.events import Rollback, Stop, Verdict
+
+__all__ = ["Epoch", "Event", "History", "Insert", "Rollback", "Setup", "Stage", "Stop", "Timed", "Verdict", "WindowFit"]
+
+# Events as far as a report needs them. Other versions of incnet write more, and may not write what has a default.
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """See :class:`incnet.training.events.Epoch`; the ledger and seconds are those of the run so far."""
+
+    event: ClassVar[str] = "epoch"
+    epoch: int
+    phase: str
+    subnetworks: int
+    train_accuracy: float
+    val_accuracy: float
+    macs_inference: int
+    macs_training: int
+    params: int
+    macs_weight_grad: int | None = None
+    macs_input_grad: int | None = None
+    macs_skipped: int | None = None
+    seconds_training: float | None = None
+
+
+@dataclass(frozen=True)
+class WindowFit:
+    """See :class:`incnet.training.events.WindowFit`."""
+
+    event: ClassVar[str] = "window"
+    epoch: int
+    slope: float
+    angle: float
+    grow: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Insert:
+    """See :class:`incnet.training.events.Insert`."""
+
+    event: ClassVar[str] = "insert"
+    epoch: int
+    subnetwork: str
+    init: str
+    params: int
+    macs_inference: int
+
+
+Event = Epoch | WindowFit | Verdict | Insert | Rollback | Stop
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The options of a run that its report depends on; see :class:`incnet.config.Config`."""
+
+    dataset: str
+    arch: str
+    method: str
+    init: str
+    epochs: int
+    window: int
+    angle_unit: str
+    seed: int
+    growth: str = "slope-angle"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An event, and when it came, in seconds since the run began."""
+
+    seconds: float
+    event: Event
+
+
+@dataclass
+class Stage:
+    """The run from one insertion to the next; a baseline has one.
+
+    Attributes
+    ----------
+    insert : Insert
+        The insertion that began it: the last one, where several came at once.
+    start, end : float
+        When it was inserted, and when the last epoch was over, in seconds since the run began.
+    epochs : list of Epoch
+        Those of the stage.
+    """
+
+    insert: Insert
+    start: float
+    end: float
+    epochs: list[Epoch] = field(default_factory=list)
+
+    @property
+    def lookahead(self) -> int:
+        """Number of epochs that were look-ahead."""
+        return sum(epoch.phase == "lookahead" for epoch in self.epochs)
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Best validation accuracy, a fraction; None before the first epoch."""
+        return max((epoch.val_accuracy for epoch in self.epochs), default=None)
+
+    @property
+    def seconds(self) -> float:
+        """That the stage has taken, with validation, checkpoints and compilation."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class History:
+    """One run.
+
+    Attributes
+    ----------
+    path : Path
+        Of its folder.
+    setup : Setup
+        The options that the report depends on.
+    options, environment : dict
+        All options, and versions, as config.json has them.
+    events : list of Timed
+        In order. The number of an epoch is its place among the epochs, from 1.
+    test_accuracy : float or None
+        A fraction; None for a run that has not ended.
+    arm : str or None
+        What a study calls the run's arm.
+    """
+
+    path: Path
+    setup: Setup
+    options: dict[str, Any]
+    environment: dict[str, Any]
+    events: list[Timed]
+    test_accuracy: float | None
+    arm: str | None = None
+
+    @cached_property
+    def epochs(self) -> list[Epoch]:
+        """All complete epochs."""
+        return [timed.event for timed in self.events if isinstance(timed.event, Epoch)]
+
+    @cached_property
+    def epoch_seconds(self) -> np.ndarray:
+        """When each epoch was over, in seconds."""
+        return np.array([timed.seconds for timed in self.events if isinstance(timed.event, Epoch)])
+
+    @cached_property
+    def seconds_training(self) -> np.ndarray:
+        """Time in training steps up to each epoch; NaN where it was not recorded."""
+        return np.array([epoch.seconds_training for epoch in self.epochs], dtype=float)
+
+    @cached_property
+    def accuracy(self) -> np.ndarray:
+        """Validation accuracy after each epoch, in percent."""
+        return np.array([100 * epoch.val_accuracy for epoch in self.epochs])
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The stages that have begun."""
+        stages: list[Stage] = []
+        for timed in self.events:
+            match timed.event:
+                case Insert() as insert:
+                    if stages and not stages[-1].epochs:  # a baseline's sub-networks come in together
+                        stages.pop()
+                    stages.append(Stage(insert, timed.seconds, timed.seconds))
+                case Epoch() as epoch if stages:
+                    stages[-1].epochs.append(epoch)
+                    stages[-1].end = timed.seconds
+        return stages
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Best validation accuracy of the last stage, a fraction."""
+        return self.stages[-1].val_accuracy if self.stages else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end, and was tested."""
+        return self.test_accuracy is not None and isinstance(self.last, Stop)
+
+    @property
+    def last(self) -> Event | None:
+        """What happened last."""
+        return self.events[-1].event if self.events else None
+
+    @property
+    def seconds(self) -> float:
+        """That the run has taken, to its last event."""
+        return self.events[-1].seconds if self.events else 0.0
+
+    @property
+    def macs_training(self) -> int:
+        """Multiply-adds of all training steps."""
+        return self.epochs[-1].macs_training if self.epochs else 0

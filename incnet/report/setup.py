@@ -1,0 +1,67 @@
+"""How runs were made: options, versions, device, and the commands that make them again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+from incnet.config import Config, ConfigError
+from incnet.report.history import History
+from incnet.report.numbers import NOTHING
+
+__all__ = ["commands", "setups"]
+
+# Where files lay, and what a resumed run was told, is nobody else's business.
+PRIVATE = {"out", "resume"}
+
+
+def setups(runs: Sequence[History]) -> list[list[tuple[str, str]]]:
+    """Return two lists of name and value: options, and versions; where runs differ, all values."""
+    options = [{name: value for name, value in run.options.items() if name not in PRIVATE} for run in runs]
+    return [list(_merged(options)), list(_merged([run.environment for run in runs]))]
+
+
+def _merged(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for name in dict.fromkeys(name for record in records for name in record):
+        values = dict.fromkeys(_text(record.get(name)) for record in records)
+        yield name.replace("_", " "), " / ".join(values)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return NOTHING
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case str():
+            return value
+        case _:
+            return json.dumps(value)
+
+
+def commands(runs: Sequence[History]) -> list[str]:
+    """Return for each run the command that makes it again: each option that is not the default."""
+    return [shlex.join(["python", "-m", "incnet.train", *_arguments(run)]) for run in runs]
+
+
+def _arguments(run: History) -> Iterator[str]:
+    defaults = Config(dataset=run.setup.dataset, arch=run.setup.arch)
+    with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named
+        defaults = defaults.resolve()
+    yield run.setup.dataset
+    for name in (field.name for field in fields(Config)):
+        value, default = run.options.get(name), getattr(defaults, name)
+        if name == "dataset" or name in PRIVATE or value is None or value == default:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{option}" if value else f"--no-{option}"
+        else:
+            yield f"--{option}"
+            yield _text(value)
