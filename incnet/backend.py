@@ -34,6 +34,7 @@ __all__ = [
     "recorded",
     "recording",
     "resolve",
+    "substituted",
     "synchronize",
     "use",
 ]
@@ -191,6 +192,16 @@ def recorded(function: Callable[[], None]) -> Callable[[], None]:
     On a device that is :class:`incnet.kernels.cuda.Recorded`, with its conditions; elsewhere the function itself.
     """
     return ops.kernels.Recorded(function) if ops.on_device else function
+
+
+@contextmanager
+def substituted(kernels: Any) -> Iterator[None]:
+    """Take the kernels from ``kernels``, a module or what looks like one, in a ``with`` block."""
+    before, ops._kernels = ops._kernels, kernels
+    try:
+        yield
+    finally:
+        ops._kernels = before
 
 
 @contextmanager

@@ -73,14 +73,16 @@ class Graph(Layer):
             x = subnetwork.forward(x, train)
         return self.classifier.forward(x, train)
 
-    def backward(self, dy: Array, need_dx: bool = False) -> None:
+    def backward(self, dy: Array, need_dx: bool = False) -> Array | None:
         """Walk from the classifier down to the boundary, and stop: no layer below it is called.
 
-        The lowest trainable sub-network is asked for no input gradient: nobody would use it.
+        The lowest trainable sub-network is asked for no input gradient, for nobody uses it; with ``need_dx`` it is, and
+        that gradient, at the boundary, is returned.
         """
-        gradient = self.classifier.backward(dy, need_dx=len(self.suffix) > 0)
+        gradient = self.classifier.backward(dy, need_dx or len(self.suffix) > 0)
         for i, subnetwork in reversed(list(enumerate(self.suffix))):
-            gradient = subnetwork.backward(gradient, need_dx=i > 0)
+            gradient = subnetwork.backward(gradient, need_dx or i > 0)
+        return gradient
 
     @property
     def prefix(self) -> list[Layer]:
@@ -181,11 +183,10 @@ class Graph(Layer):
         return macs
 
     def cost(self, shape: Shape, need_dx: bool = False) -> Cost:
-        """Multiply-adds of a training step: forward only below the boundary, no input gradient at it."""
+        """Multiply-adds of a training step: forward only below the boundary, no input gradient at it but on demand."""
         total = Cost()
-        lowest = self.boundary if self.suffix else len(self.subnetworks)
         for i, layer in enumerate(self.children().values()):
-            cost = layer.cost(shape, need_dx=i > lowest)
-            total += cost if i >= lowest else Cost(cost.forward)
+            cost = layer.cost(shape, need_dx or i > self.boundary)
+            total += cost if i >= self.boundary else Cost(cost.forward)
             shape = layer.output_shape(shape)
         return total

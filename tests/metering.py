@@ -2,9 +2,9 @@
 
 import math
 from contextlib import contextmanager
-from unittest.mock import patch
 
-from incnet.backend import ops
+from incnet.backend import ops, substituted
+from incnet.kernels.operands import NormGradient
 from incnet.layer import Cost
 
 FORWARD, WEIGHT_GRAD, INPUT_GRAD = "forward", "weight_grad", "input_grad"
@@ -16,10 +16,48 @@ class Meter:
     def __init__(self):
         self.macs = dict.fromkeys((FORWARD, WEIGHT_GRAD, INPUT_GRAD), 0)
 
-    def cost(self, n):
+    def cost(self, n=1):
         """Return the cost for each of ``n`` samples."""
         assert all(macs % n == 0 for macs in self.macs.values())
         return Cost(**{name: macs // n for name, macs in self.macs.items()})
+
+
+# Every output is a sum over one filter, every weight's gradient one over the pixels of dy, and every entry of dy meets
+# one filter's worth of weights on its way to dx.
+
+
+def _convolved(y, x, weight, *rest):
+    return y.size * math.prod(weight.shape[:3])
+
+
+def _convolved_for_weights(dw, x, dy, *rest):
+    return dw.size * math.prod(_stored(dy).shape[:3])
+
+
+def _convolved_for_input(dx, dy, weight, *rest):
+    return _stored(dy).size * math.prod(weight.shape[:3])
+
+
+def _stored(dy):
+    return dy.dz if isinstance(dy, NormGradient) else dy
+
+
+# Of each kernel: its pass, which of its results is the product, and the multiply-adds from result and arguments.
+METERED = {
+    "conv2d": (FORWARD, None, _convolved),
+    "conv2d_bias_relu": (FORWARD, None, _convolved),
+    "conv2d_moments": (FORWARD, 0, _convolved),
+    "norm_conv2d_moments": (FORWARD, 1, _convolved),
+    "conv2d_weight_grad": (WEIGHT_GRAD, None, _convolved_for_weights),
+    "fused_weight_grad": (WEIGHT_GRAD, None, _convolved_for_weights),
+    "conv2d_input_grad": (INPUT_GRAD, None, _convolved_for_input),
+    "fused_input_grad": (INPUT_GRAD, None, _convolved_for_input),
+    "masked_input_grad": (INPUT_GRAD, 0, _convolved_for_input),
+    "linear": (FORWARD, None, lambda y, x, weight, bias: y.size * len(weight)),
+    "linear_weight_grad": (WEIGHT_GRAD, None, lambda dw, x, dy: dw.size * len(dy)),
+    "linear_input_grad": (INPUT_GRAD, None, lambda dx, dy, weight: dx.size * weight.shape[1]),
+}
+UNMISTAKABLE = ("conv", "linear", "weight_grad", "input_grad")
 
 
 class _MeteredKernels:
@@ -30,31 +68,22 @@ class _MeteredKernels:
 
     def __getattr__(self, name):
         kernel = getattr(self._kernels, name)
-        if name == "conv2d":
-            return lambda x, weight, *rest: self._put(FORWARD, kernel(x, weight, *rest), weight.shape[:3])
-        if name == "conv2d_weight_grad":
-            return lambda x, dy, *rest: self._put(WEIGHT_GRAD, kernel(x, dy, *rest), dy.shape[:3])
-        if name == "conv2d_input_grad":
-            # Every entry of dy meets one filter's worth of weights.
-            return lambda dy, weight, *rest: self._put(INPUT_GRAD, kernel(dy, weight, *rest), weight.shape[:3], dy.size)
-        if name == "linear":
-            return lambda x, weight, bias: self._put(FORWARD, kernel(x, weight, bias), weight.shape[:1])
-        if name == "linear_weight_grad":
-            return lambda x, dy: self._put(WEIGHT_GRAD, kernel(x, dy), dy.shape[:1])
-        if name == "linear_input_grad":
-            return lambda dy, weight: self._put(INPUT_GRAD, kernel(dy, weight), weight.shape[1:])
-        assert "conv" not in name, f"{name}: a convolution that the meter does not know"
-        return kernel
+        if name not in METERED:
+            assert not any(word in name for word in UNMISTAKABLE), f"{name} is not metered"
+            return kernel
+        what, place, macs = METERED[name]
 
-    def _put(self, what, result, terms, sums=None):
-        """Put down ``sums`` sums, by default one for each value of the result, of so many products."""
-        self._meter.macs[what] += (result.size if sums is None else sums) * math.prod(terms)
-        return result
+        def metered(*arguments, **options):
+            result = kernel(*arguments, **options)
+            self._meter.macs[what] += macs(result if place is None else result[place], *arguments)
+            return result
+
+        return metered
 
 
 @contextmanager
 def metering():
     """Meter every convolution and every product of a dense layer inside a ``with`` block."""
     meter = Meter()
-    with patch.object(ops, "_kernels", _MeteredKernels(ops.kernels, meter)):
+    with substituted(_MeteredKernels(ops.kernels, meter)):
         yield meter

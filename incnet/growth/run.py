@@ -14,6 +14,7 @@ import numpy as np
 
 from incnet.backend import asnumpy, ops
 from incnet.config import Config, ConfigError
+from incnet.cost import Ledger
 from incnet.data.augment import Augmentation
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import Dataset, Normalisation, split_validation
@@ -114,7 +115,7 @@ class Run:
         self.step = TrainStep(self.graph, self.optimizer)
         self.schedule = self._schedule(len(self.subnetworks))
         self.stages: list[Stage] = []
-        self.macs_training = 0
+        self.seconds_training = 0.0
         self.best: Metrics | None = None
         self.best_weights: dict[str, np.ndarray] = {}
         self.running = Running()
@@ -146,6 +147,11 @@ class Run:
     def epochs(self) -> int:
         """Complete epochs."""
         return self.schedule.epoch + (self.accuracy is not None)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Multiply-adds of all training steps in complete epochs."""
+        return sum((stage.ledger for stage in self.stages), Ledger())
 
     # The course of a run.
 
@@ -223,7 +229,6 @@ class Run:
             self.display.stage(schedule.inserted, schedule.phase)
         features = self.features = self.features or self._lookahead_features()
         self.step.from_features = features is not None
-        start, images_before = time.perf_counter(), self.running.images
         with closing(
             (features.train if features else self.train_batches.epoch)(schedule.epoch, self.running.batches)
         ) as batches:
@@ -234,9 +239,11 @@ class Run:
                 watch=self.display.batch if self.display else None,
                 after_step=self._after_step,
             )
-        seconds = time.perf_counter() - start
+        self.seconds_training += self.running.seconds
         validation = self._validate()
-        self.macs_training += train.images * self._macs_of_a_step()
+        read = features is not None and not features.computes(schedule.epoch)
+        stage.ledger += Ledger.of(graph, train.images, from_features=read)
+        ledger = self.ledger
         self._emit(
             events.Epoch(
                 epoch=schedule.epoch + 1,
@@ -246,9 +253,15 @@ class Run:
                 train_accuracy=train.accuracy,
                 val_loss=validation.loss,
                 val_accuracy=validation.accuracy,
-                images_per_second=(train.images - images_before) / seconds,
+                images_per_second=train.images / self.running.seconds,
+                seconds_training=round(self.seconds_training, 3),
                 macs_inference=stage.macs_inference,
-                macs_training=self.macs_training,
+                macs_training=ledger.total,
+                macs_forward=ledger.forward,
+                macs_weight_grad=ledger.weight_grad,
+                macs_input_grad=ledger.input_grad,
+                macs_skipped=ledger.skipped,
+                macs_cached=ledger.cached,
                 params=stage.params,
             )
         )
@@ -258,12 +271,6 @@ class Run:
             self.best_weights = {name: asnumpy(array).copy() for name, array in graph.state().items()}
         self.running = Running()
         return validation.accuracy
-
-    def _macs_of_a_step(self) -> int:
-        """Multiply-adds for one image, in the epoch in progress."""
-        macs = self.graph.cost(self.graph.input_shape).total
-        read = self.features is not None and not self.features.computes(self.schedule.epoch)
-        return macs - self.graph.prefix_macs if read else macs
 
     def _validate(self) -> Metrics:
         if self.features:
@@ -419,7 +426,8 @@ class Run:
             "val_accuracy": self.best.accuracy if self.best else None,
             "epochs": self.epochs,
             "seconds": round(self.folder.seconds, 3),
-            "macs_training": self.macs_training,
+            "seconds_training": round(self.seconds_training, 3),
+            "macs_training": self.ledger.total,
             "params": self.graph.num_parameters(),
             "stages": [asdict(stage) for stage in self.stages],
         }

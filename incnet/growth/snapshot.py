@@ -37,8 +37,6 @@ class RunState:
         Number of frozen sub-networks.
     stages : list of Stage
         One for each sub-network that has come in; a baseline has one.
-    macs_training : int
-        Multiply-adds of all training steps in complete epochs.
     best : Metrics or None
         Of the stage's best epoch, on the validation images; None before its first.
     accuracy : float or None
@@ -47,8 +45,8 @@ class RunState:
         Of the epoch in progress that are learnt.
     rollbacks : int
         How often the learning rate was halved.
-    seconds : float
-        That the run has taken.
+    seconds, seconds_training, seconds_epoch : float
+        That the run has taken; in training steps of complete epochs; in those of the epoch in progress.
     metrics_bytes : int
         Length of ``metrics.jsonl``.
     """
@@ -56,13 +54,14 @@ class RunState:
     schedule: ScheduleState
     boundary: int
     stages: list[Stage]
-    macs_training: int
     best: Metrics | None
     accuracy: float | None
     batches: int
     images: int
     rollbacks: int
     seconds: float
+    seconds_training: float
+    seconds_epoch: float
     metrics_bytes: int
 
 
@@ -73,13 +72,14 @@ def snapshot(run: Run) -> Checkpoint:
         schedule=run.schedule.state(),
         boundary=run.graph.boundary,
         stages=run.stages,
-        macs_training=run.macs_training,
         best=run.best,
         accuracy=run.accuracy,
         batches=run.running.batches,
         images=run.running.images,
         rollbacks=run.rollbacks,
         seconds=run.folder.seconds,
+        seconds_training=run.seconds_training,
+        seconds_epoch=run.running.seconds,
         metrics_bytes=run.folder.metrics.sync(),
     )
     arrays = {
@@ -117,7 +117,7 @@ def restore(run: Run, checkpoint: Checkpoint, folder: RunFolder) -> None:
     run.optimizer.load_arrays(_below(OPTIMIZER, arrays), dict(run.graph.named_parameters()))
     run.graph.load_state(network)
     run.best, run.best_weights = state.best, best if state.best is not None else {}
-    run.stages, run.macs_training, run.accuracy = state.stages, state.macs_training, state.accuracy
+    run.stages, run.seconds_training, run.accuracy = state.stages, state.seconds_training, state.accuracy
     run.running = _running(state, arrays.get(TOTALS), len(run.train_batches))
     run.slow_down(state.rollbacks)
     folder.metrics.cut(state.metrics_bytes)
@@ -148,4 +148,4 @@ def _running(state: RunState, totals: np.ndarray | None, batches: int) -> Runnin
     within = 0 < state.batches <= min(batches, state.images) and state.accuracy is None
     if not within or totals is None or (totals.shape, totals.dtype) != ((2,), np.float64):
         raise ValueError(f"{state.images} images in {state.batches} batches of {batches}")
-    return Running(asarray(totals), state.batches, state.images)
+    return Running(asarray(totals), state.batches, state.images, state.seconds_epoch)

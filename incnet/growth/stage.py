@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from incnet.cost import Ledger
 
 __all__ = ["Stage"]
 
 
 @dataclass
 class Stage:
-    """The network up to one sub-network: its size, and the best that it reached."""
+    """The network up to one sub-network: its size, the best that it reached, and what its training took."""
 
     name: str
     params: int
     macs_inference: int
     val_accuracy: float = 0.0
     epochs: int = 0
+    ledger: Ledger = field(default_factory=Ledger)

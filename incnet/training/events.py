@@ -12,9 +12,11 @@ __all__ = ["Epoch", "Event", "Insert", "Rollback", "Stop", "Verdict", "WindowFit
 class Epoch:
     """One epoch is over. Accuracies are fractions; MACs are multiply-adds.
 
-    ``macs_inference`` is for one image, ``macs_training`` for all training steps of the run so far (forward, weight
-    gradient and input gradient, as far as each was computed; validation is not counted). ``params`` counts the whole
-    network in use.
+    ``macs_inference`` is for one image, ``macs_training`` for all training steps of the run so far: the sum of
+    ``macs_forward``, ``macs_weight_grad`` and ``macs_input_grad``, as far as each was computed; validation is not
+    counted. ``macs_skipped`` is what freezing spared the backward passes of those steps, ``macs_cached`` what was read
+    and not computed of their forward passes. ``seconds_training`` is the time that they took, data loading included,
+    validation not. ``params`` counts the whole network in use.
     """
 
     event: ClassVar[str] = "epoch"
@@ -26,8 +28,14 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     images_per_second: float
+    seconds_training: float
     macs_inference: int
     macs_training: int
+    macs_forward: int
+    macs_weight_grad: int
+    macs_input_grad: int
+    macs_skipped: int
+    macs_cached: int
     params: int
 
 

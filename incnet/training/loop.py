@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -36,10 +37,12 @@ class Running:
         Sum of the losses, and number of correct answers; None before the first batch.
     batches, images : int
         That are in the sums.
+    seconds : float
+        That they took.
     """
 
-    def __init__(self, totals: Array | None = None, batches: int = 0, images: int = 0) -> None:
-        self.totals, self.batches, self.images = totals, batches, images
+    def __init__(self, totals: Array | None = None, batches: int = 0, images: int = 0, seconds: float = 0.0) -> None:
+        self.totals, self.batches, self.images, self.seconds = totals, batches, images, seconds
 
     def add(self, totals: Array, images: int) -> None:
         """Add a batch's sum of losses and number of correct answers."""
@@ -85,6 +88,7 @@ def train_epoch(
         a gradient within ten batches.
     """
     graph, running = step.graph, running or Running()
+    start = time.perf_counter() - running.seconds
     for images, labels in batches:
         totals = step.gradients(asarray(images), asarray(labels))
         running.add(totals, len(images))
@@ -96,10 +100,13 @@ def train_epoch(
             if watch:
                 watch(running.batches, running.metrics())
         step.update()
+        running.seconds = time.perf_counter() - start
         if after_step:
             after_step()
-    check_loss(graph, running.metrics().loss, running.batches)
-    return running.metrics()
+    metrics = running.metrics()  # a device has now done all steps but the last update
+    running.seconds = time.perf_counter() - start
+    check_loss(graph, metrics.loss, running.batches)
+    return metrics
 
 
 def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]], *, from_features: bool = False) -> Metrics:

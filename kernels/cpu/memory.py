@@ -94,13 +94,21 @@ class Loan:
 
 
 class Pool:
-    """Blocks that wait to be lent again, by size."""
+    """Blocks that wait to be lent again, by size.
+
+    Attributes
+    ----------
+    lent, waiting_bytes : int
+        Bytes of the blocks that are in use, and of those that wait.
+    most_lent, most_held : int
+        The most that were ever lent, and the most that were ever lent or waiting.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.returned: deque[Block] = deque()
         self.waiting: dict[int, list[Block]] = {}  # the size that was returned longest ago comes first
-        self.lent = self.most_lent = self.waiting_bytes = self.made = 0
+        self.lent = self.most_lent = self.most_held = self.waiting_bytes = self.made = 0
 
     def lend(self, size: int) -> Loan:
         """Return a loan of so many bytes."""
@@ -115,6 +123,7 @@ class Pool:
             else:
                 self._trim()
                 block = self._make(capacity)
+            self.most_held = max(self.most_held, self.lent + self.waiting_bytes)
         return Loan(block, size, self.returned)
 
     def _take_back(self) -> None:

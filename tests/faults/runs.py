@@ -34,7 +34,7 @@ VARIANTS = {
 # Within an epoch a checkpoint after every step.
 EVERY_STEP = ("--checkpoint-minutes", "1e-9")
 
-TIMINGS = {"seconds", "images_per_second"}
+TIMINGS = {"seconds", "seconds_training", "images_per_second"}
 WEIGHTS = ("best.safetensors", "last.safetensors")
 
 

@@ -9,7 +9,7 @@ from incnet.config import Config, ConfigError
 from incnet.growth.criterion import Verdict
 from incnet.growth.run import Run
 from incnet.training.folder import RunFolder
-from tests.faults.runs import ARGUMENTS
+from tests.faults.runs import ARGUMENTS, TIMINGS
 
 
 def events(folder):
@@ -74,7 +74,7 @@ def test_a_rule_of_ones_own(tmp_path):
     rule = EveryOther()
     with RunFolder.create(tmp_path / "run", {"config": config.as_json()}) as folder:
         Run(config, rule=rule).train(folder)
-        whole = [{**event, "seconds": 0, "images_per_second": 0} for event in events(folder.path)]
+        whole = [{**event, **dict.fromkeys(TIMINGS)} for event in events(folder.path)]
         assert inserted(whole) == [1, 1, 2, 2, 2, 3, 3, 3]
         assert rule.shown == 0, "each run has a copy of its own"
         run = Run(config, rule=rule)
@@ -83,7 +83,7 @@ def test_a_rule_of_ones_own(tmp_path):
         path, damaged = run.resume(folder)
         assert (path.name[:13], damaged) == ("000008-epoch7", [])
         run.train(folder)
-        assert [{**event, "seconds": 0, "images_per_second": 0} for event in events(folder.path)] == whole
+        assert [{**event, **dict.fromkeys(TIMINGS)} for event in events(folder.path)] == whole
 
 
 @pytest.mark.parametrize(

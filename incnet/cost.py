@@ -1,0 +1,218 @@
+"""What training costs: multiply-adds, step after step, and memory.
+
+Multiply-adds (MACs) follow from shapes; :class:`incnet.layer.Cost` holds those of one training step and
+:meth:`incnet.graph.Graph.cost` counts them, as far as they are computed, for any frozen prefix. A :class:`Ledger` adds
+them up. FLOPs are MACs times :data:`FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
+
+Memory is found by *rehearsing* a step: the network's own passes run on kernels that borrow memory and compute nothing
+(:mod:`incnet.kernels.cpu.rehearsal`), in milliseconds and for any batch size. Whatever layers and fusion keep, they
+keep there too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from typing import Any, NamedTuple
+
+from incnet.backend import ops, substituted
+from incnet.graph import Graph
+from incnet.layer import Cost
+from incnet.optim import Optimizer
+
+__all__ = [
+    "FLOPS_PER_MAC",
+    "Ledger",
+    "StepMemory",
+    "activation_bytes",
+    "evaluation_bytes",
+    "rehearse",
+    "step_bytes",
+]
+
+# A multiplication and an addition.
+FLOPS_PER_MAC = 2
+
+
+# Multiply-adds.
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Multiply-adds of training steps: those that ran, and those that were spared.
+
+    Attributes
+    ----------
+    forward, weight_grad, input_grad : int
+        That ran, over all images and steps.
+    skipped : int
+        Of the backward pass: what the same steps would have computed besides, had nothing been frozen.
+    cached : int
+        Of the forward pass: the frozen prefix, where its features were computed before.
+    """
+
+    forward: int = 0
+    weight_grad: int = 0
+    input_grad: int = 0
+    skipped: int = 0
+    cached: int = 0
+
+    @classmethod
+    def of(cls, graph: Graph, images: int, *, from_features: bool = False) -> Ledger:
+        """Return what it takes to learn from so many images with the graph as it is, in steps of any size.
+
+        With ``from_features`` the output of the frozen prefix is there already.
+        """
+        cost, whole = graph.cost(graph.input_shape), unfrozen_cost(graph)
+        skipped = whole.weight_grad + whole.input_grad - cost.weight_grad - cost.input_grad
+        cached = graph.prefix_macs if from_features else 0
+        an_image = (cost.forward - cached, cost.weight_grad, cost.input_grad, skipped, cached)
+        return cls(*(images * macs for macs in an_image))
+
+    def __add__(self, other: Ledger) -> Ledger:
+        return Ledger(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def backward(self) -> int:
+        """Multiply-adds of the backward pass that ran."""
+        return self.weight_grad + self.input_grad
+
+    @property
+    def total(self) -> int:
+        """All multiply-adds that ran."""
+        return self.forward + self.backward
+
+    @property
+    def share_skipped(self) -> float:
+        """Skipped part of the backward pass of the unfrozen network, in [0, 1]; 0 before the first step."""
+        return self.skipped / (self.backward + self.skipped) if self.skipped else 0.0
+
+
+def unfrozen_cost(graph: Graph) -> Cost:
+    """Return the multiply-adds of a training step, per image, if nothing were frozen."""
+    boundary = graph.boundary
+    graph.unfreeze()
+    try:
+        return graph.cost(graph.input_shape)
+    finally:
+        graph.freeze_prefix(boundary)
+
+
+# Memory.
+
+
+class StepMemory(NamedTuple):
+    """Bytes that a training step of a network takes beside the network itself; see :func:`rehearse`.
+
+    Attributes
+    ----------
+    kept : int
+        Held for backward when forward has returned: activations, batch statistics, places of maxima. The batch itself
+        and the logits are not counted.
+    gradients : int
+        Of the parameters, after the step and through the next one.
+    peak : int
+        All arrays that are alive at the worst moment: the batch, gradients, what is kept, what layers hand on, and
+        the scratch memory of the CPU's convolutions.
+    held : int
+        What the CPU's memory pool takes from the system for it: the sizes that it rounds to, and the free blocks that
+        wait for the next step.
+    """
+
+    kept: int
+    gradients: int
+    peak: int
+    held: int
+
+
+def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory:
+    """Go through a step, or with ``train=False`` an evaluation, of the graph as it is, without computing anything.
+
+    The graph is left as it was. Everything follows the CPU's kernels; on a GPU as much is kept, while scratch memory
+    and what the pool holds differ.
+
+    Parameters
+    ----------
+    batch_size : int
+        Images, at least 1; they need not fit into memory.
+
+    Raises
+    ------
+    RuntimeError
+        Between a forward pass and its backward pass, when the graph holds activations.
+    """
+    from incnet.kernels.cpu import rehearsal
+
+    if batch_size < 1:
+        raise ValueError(f"a batch of {batch_size}: choose at least 1 image")
+    if graph.holds_activations:
+        raise RuntimeError("the graph holds activations: rehearse before a step or after it")
+    with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
+        batch = rehearsal.Ghost((batch_size, *graph.input_shape), _dtype(graph))
+        kept = 0
+        # The second step finds the gradients of the first, as all later ones do.
+        for _ in range(2 if train else 1):
+            kept = _go_through(graph, batch, train, books)
+        return StepMemory(kept, books.live - batch.bytes.size, books.peak, books.most_held)
+
+
+def _go_through(graph: Graph, batch: Any, train: bool, books: Any) -> int:
+    """Go forward and, in training, backward; return the bytes that were kept in between."""
+    before = books.live
+    logits = graph.forward(batch, train)
+    kept = books.live - before - logits.bytes.size
+    if train:
+        _, dlogits = ops.softmax_cross_entropy(logits, None)
+        del logits
+        graph.backward(dlogits)
+    return kept
+
+
+def _dtype(graph: Graph) -> Any:
+    return graph.parameters()[0].data.dtype
+
+
+@contextmanager
+def _as_it_was(graph: Graph) -> Iterator[None]:
+    """Put gradients, and the buffers that a training pass moves, back at the end of a ``with`` block."""
+    gradients = [(parameter, parameter.grad) for parameter in graph.parameters()]
+    buffers = [(array, array.copy()) for _, array in graph.named_buffers()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        graph.discard()
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        for array, values in buffers:
+            array[...] = values
+
+
+def activation_bytes(graph: Graph, batch_size: int) -> int:
+    """Bytes that the graph as it is keeps for backward, from a forward pass over ``batch_size`` images. Exact."""
+    return rehearse(graph, batch_size).kept
+
+
+def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int) -> int:
+    """Bytes that training with batches of this size takes at its peak, the graph being as it is.
+
+    Parameters and statistics, gradients, optimizer state, the batch, and all that a step holds in between, as the CPU's
+    memory pool takes it from the system. Not the interpreter with its libraries and compiled kernels, the data set, and
+    what a run keeps besides: batches that are loaded ahead, the best weights, evaluation (:func:`evaluation_bytes`).
+    """
+    return _network_bytes(graph, optimizer) + rehearse(graph, batch_size).held
+
+
+def evaluation_bytes(graph: Graph, batch_size: int) -> int:
+    """Bytes that evaluation takes at its peak beside the network: the batch, and what layers hand on."""
+    return rehearse(graph, batch_size, train=False).held
+
+
+def _network_bytes(graph: Graph, optimizer: Optimizer) -> int:
+    """Parameters, statistics, and the optimizer's state, that which the next step makes included."""
+    state = {name: sum(array.nbytes for array in slots.values()) for name, slots in optimizer.state.items()}
+    for name, parameter in graph.trainable_parameters():
+        state.setdefault(name, len(optimizer.slots) * parameter.data.nbytes)
+    return sum(array.nbytes for array in graph.state().values()) + sum(state.values())

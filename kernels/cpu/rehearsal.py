@@ -1,0 +1,365 @@
+"""The kernels of this backend without their arithmetic: they borrow and return memory as those do, and touch none.
+
+A training step that runs on them, in place of the real ones, is *rehearsed*: whoever keeps an array keeps its bytes on
+the books, layers, fusion and kernels alike, so that what a step needs is known for any network and any batch size
+before the memory is there. Arrays are `Ghost` objects, of a shape and a type; their bytes are counted on a `Books`.
+
+The functions are those of `reference`, where their docstrings are. Of the scratch memory of convolutions, what grows
+with the network or the batch is counted; buffers of a few hundred KiB a thread are not. A test compares the books with
+what the pool really lends.
+"""
+
+import math
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+from numba import get_num_threads
+
+from ..operands import Below, Normalised, NormGradient
+from . import convolution, fused, panels
+from .emit import LANES, ROWS, VECTORS
+from .general import output_size
+from .memory import SMALL, Block, Pool, whole
+
+FLOAT = 4  # bytes
+
+
+class Books(Pool):
+    """A pool that lends no memory but keeps its accounts, and counts the bytes that were asked for.
+
+    Attributes
+    ----------
+    live, peak : int
+        Bytes of the ghosts that are alive, and the most that ever were; of each, what its shape and type take.
+    most_lent, most_held : int
+        As the real pool counts them: rounded up to its sizes, for arrays that are large enough for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+
+    def _make(self, capacity: int) -> Block:
+        return Block(SimpleNamespace(size=capacity), 0)  # type: ignore[arg-type]
+
+
+BOOKS = Books()
+
+
+@contextmanager
+def books():
+    """Count on new books in a ``with`` block."""
+    global BOOKS
+    before, BOOKS = BOOKS, Books()
+    try:
+        yield BOOKS
+    finally:
+        BOOKS = before
+
+
+class Bytes:
+    """So many bytes, on the books from when this is made until nobody refers to it any more."""
+
+    __slots__ = ("books", "loan", "size")
+
+    def __init__(self, size: int) -> None:
+        self.books, self.size = BOOKS, size
+        self.loan = BOOKS.lend(size) if size >= SMALL else None
+        BOOKS.live += size
+        BOOKS.peak = max(BOOKS.peak, BOOKS.live)
+
+    def __del__(self) -> None:
+        self.books.live -= self.size
+
+
+class Ghost:
+    """An array without memory: a shape, a type, and a share in some bytes. Contiguous."""
+
+    flags = SimpleNamespace(c_contiguous=True)
+
+    def __init__(self, shape, dtype=np.float32, bytes=None) -> None:
+        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self.bytes = Bytes(self.size * self.dtype.itemsize) if bytes is None else bytes
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, row: int) -> "Ghost":
+        return Ghost(self.shape[1:], self.dtype, self.bytes)
+
+    def reshape(self, *shape) -> "Ghost":
+        """View of the same bytes; one size may be -1."""
+        shape = shape[0] if isinstance(shape[0], tuple) else shape
+        rest = self.size // -math.prod(shape) if -1 in shape else None
+        return Ghost([rest if size == -1 else size for size in shape], self.dtype, self.bytes)
+
+    def astype(self, dtype) -> "Ghost":
+        """Copy of another type."""
+        return Ghost(self.shape, dtype)
+
+
+def like(x):
+    """Array of the shape and type of x."""
+    return Ghost(x.shape, x.dtype)
+
+
+def channels(x, count):
+    """So many arrays (C,), C the last axis of x."""
+    return tuple(Ghost(x.shape[-1], x.dtype) for _ in range(count))
+
+
+def borrow(*floats):
+    """Borrow scratch memory of so many floats for a moment."""
+    _loans = [Bytes(FLOAT * count) for count in floats]
+
+
+# Convolutions.
+
+
+def conv2d(x, weight, bias, stride, padding):
+    (N, H, W, _), (Kh, Kw, _, K) = x.shape, weight.shape
+    y = Ghost((N, output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding), K), x.dtype)
+    borrow(*forward_scratch(x.shape, weight.shape, stride, padding, x.dtype))
+    return y
+
+
+def conv2d_input_grad(dy, weight, x_shape, stride, padding):
+    dx = Ghost(x_shape, dy.dtype)
+    borrow(*input_scratch(x_shape, weight.shape, stride, padding, dy.dtype))
+    return dx
+
+
+def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
+    dw = Ghost((*kernel_size, x.shape[3], dy.shape[3]), x.dtype)
+    borrow(*weight_scratch(x.shape, dw.shape, stride, padding, x.dtype))
+    return dw
+
+
+def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
+    """Sizes, in floats, of what a forward pass borrows."""
+    (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
+    match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
+        case "winograd":
+            return [36 * C * K]
+        case "panels":
+            return [panel_scratch(N, H, W, C, K)]
+        case "direct":
+            return [Kh * Kw * C * K]
+    return []
+
+
+def input_scratch(x_shape, weight_shape, stride, padding, dtype):
+    """Sizes, in floats, of what an input gradient borrows."""
+    (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
+    chosen = convolution.algorithm(x_shape, weight_shape, stride, padding, dtype)
+    if chosen == "winograd":
+        return [Kh * Kw * C * K, 36 * C * K]
+    if chosen == "panels":
+        return [panel_scratch(N, H, W, K, C)]
+    if chosen == "direct" and C % LANES == 0:
+        return [Kh * Kw * C * K, Kh * Kw * C * K]
+    return []
+
+
+def weight_scratch(x_shape, weight_shape, stride, padding, dtype):
+    """Sizes, in floats, of what a weight gradient borrows."""
+    (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
+    match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
+        case "winograd":
+            return [36 * get_num_threads() * C * K]
+        case "panels":
+            family, T = panels.plan(N, H, W)
+            return [panels.FAMILIES[family].points ** 2 * (panels.plane(T, C) + panels.plane(T, K))]
+        case "direct":
+            return [Kh * Kw * C * K]
+    return []
+
+
+def panel_scratch(N, H, W, C, K):
+    """Floats for the transformed tiles of an image of C channels, and each thread's products for a panel of K."""
+    family, T = panels.plan(N, H, W)
+    points, panel = panels.FAMILIES[family].points ** 2, LANES * VECTORS if K % (LANES * VECTORS) == 0 else LANES
+    return points * (panels.plane(T, C) + get_num_threads() * (panels.DEPTH * panel + panels.plane(T, panel)))
+
+
+# Convolutions that normalise what they read: the decisions are those of `fused`.
+
+
+def norm_relu(x: Normalised):
+    return like(x.y)
+
+
+def norm_gradient(dy: NormGradient):
+    return like(dy.y)
+
+
+def relu_mask(da, below: Below):
+    return like(da), Ghost((2, da.shape[-1]), np.float64)
+
+
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
+    in_place = overwrite and residual is not None
+    if in_place and fused.fuses(x, weight.shape, stride, padding, whole_tiles=True):
+        borrow(*forward_scratch(x.shape, weight.shape, stride, padding, x.dtype))
+        return residual
+    y = conv2d(x, weight, bias, stride, padding)
+    return residual if in_place else y
+
+
+def conv2d_moments(x, weight, stride, padding):
+    source = x.y if isinstance(x, Normalised) else x
+    if isinstance(x, Normalised) and not reads(x, weight, stride, padding):
+        source = norm_relu(x)
+    y = conv2d(source, weight, None, stride, padding)
+    return y, *channels(y, 2)
+
+
+def reads(x: Normalised, weight, stride, padding):
+    """Whether a convolution normalises what it reads, so that the activation is not stored."""
+    return x.residual is None and fused.fuses(x.y, weight.shape, stride, padding, whole_tiles=True)
+
+
+def norm_conv2d_moments(x: Normalised, weight, stride, padding):
+    a = norm_relu(x)
+    return a, *conv2d_moments(a, weight, stride, padding)
+
+
+def fused_weight_grad(x, dy, kernel_size, stride, padding):
+    source, dz = x.y if isinstance(x, Normalised) else x, dy.dz if isinstance(dy, NormGradient) else dy
+    shape = (*kernel_size, source.shape[3], dz.shape[3])
+    if not fused.fuses(source, shape, stride, padding) or (isinstance(x, Normalised) and x.residual is not None):
+        source = norm_relu(x) if isinstance(x, Normalised) else x
+        dz = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
+    return conv2d_weight_grad(source, dz, kernel_size, stride, padding)
+
+
+def fused_input_grad(dy, weight, x_shape, stride, padding):
+    dz = dy.dz if isinstance(dy, NormGradient) else dy
+    if isinstance(dy, NormGradient) and not fused.fuses(dz, weight.shape, stride, padding):
+        dz = norm_gradient(dy)
+    return conv2d_input_grad(dz, weight, x_shape, stride, padding)
+
+
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
+    dz = dy.dz if isinstance(dy, NormGradient) else dy
+    recipe, _, _ = fused.mask(below)
+    if recipe is None or not fused.fuses(dz, weight.shape, stride, padding, whole_tiles=True):
+        dx = fused_input_grad(dy, weight, x_shape, stride, padding)
+    else:
+        dx = conv2d_input_grad(dz, weight, x_shape, stride, padding)
+    return dx, Ghost((2, dx.shape[-1]), np.float64)
+
+
+# Dense layers.
+
+
+def linear(x, weight, bias):
+    y = product(x, weight.shape[1])
+    return like(y)  # with the bias
+
+
+def linear_input_grad(dy, weight):
+    return product(dy, len(weight))
+
+
+def linear_weight_grad(x, dy):
+    return Ghost((x.shape[1], dy.shape[1]), x.dtype)
+
+
+def product(rows, outputs):
+    """Array (N, outputs), after both operands' panels were there."""
+    T = whole(len(rows), ROWS)
+    panels = Ghost((T, outputs), rows.dtype)
+    borrow(T * rows.shape[1])
+    return Ghost((len(rows), outputs), panels.dtype)
+
+
+def bias_grad(dy):
+    return channels(dy, 1)[0]
+
+
+# Batch normalisation.
+
+
+def batch_norm_stats(x):
+    return channels(x, 2)
+
+
+def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
+    return like(x)
+
+
+def batch_norm_grad(dy, x, mean, var, gamma, eps):
+    return like(x), *channels(x, 2)
+
+
+batch_norm_fixed_grad = batch_norm_grad
+
+
+def norm_coefficients(mean, var, gamma, beta, eps):
+    return like(gamma), like(gamma)
+
+
+def gradient_coefficients(sums, m, mean, var, gamma, eps):
+    return channels(mean, 5)
+
+
+def move_statistics(running_mean, running_var, mean, var, decay, unbiased):
+    pass
+
+
+# Single elements, and feature maps.
+
+
+def add(a, b):
+    return like(a)
+
+
+def relu(x):
+    return like(x)
+
+
+def relu_grad(dy, y):
+    return like(dy)
+
+
+def dropout(x, rate, seed):
+    return like(x)
+
+
+def subsample(x, stride, channels):
+    n, height, width, _ = x.shape
+    return Ghost((n, -(-height // stride), -(-width // stride), channels), x.dtype)
+
+
+def subsample_grad(dy, x_shape, stride):
+    return Ghost(x_shape, dy.dtype)
+
+
+def max_pool(x, size, stride):
+    n, height, width, channels = x.shape
+    shape = n, (height - size) // stride + 1, (width - size) // stride + 1, channels
+    return Ghost(shape, x.dtype), Ghost(shape, np.uint8)
+
+
+def max_pool_grad(dy, where, x_shape, size, stride):
+    return Ghost(x_shape, dy.dtype)
+
+
+def global_avg_pool(x):
+    return Ghost((len(x), x.shape[3]), x.dtype)
+
+
+def global_avg_pool_grad(dy, x_shape):
+    return Ghost(x_shape, dy.dtype)
+
+
+def softmax_cross_entropy(logits, labels):
+    return Ghost(2, np.float64), like(logits)

@@ -1,0 +1,302 @@
+"""The cost model against what really runs: counted multiply-adds, bytes that are held, and the pool's own accounts."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from incnet import train as command
+from incnet.backend import ops, use
+from incnet.cost import Ledger, activation_bytes, evaluation_bytes, rehearse, step_bytes
+from incnet.growth import run as run_module
+from incnet.kernels import reference
+from incnet.kernels.cpu import memory, rehearsal
+from incnet.layer import Cost
+from incnet.models import ARCHITECTURES
+from incnet.optim import SGD, RMSProp
+from incnet.training import loop
+from tests.faults.runs import ARGUMENTS
+from tests.metering import metering
+from tests.networks import assert_same_state, grow, snapshot
+
+IMAGE = (32, 32, 3)
+
+
+def batch(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, *IMAGE), np.float32), rng.integers(10, size=n)
+
+
+def step(graph, x, labels, optimizer=None):
+    _, dlogits = ops.softmax_cross_entropy(graph.forward(x, train=True), labels)
+    graph.backward(dlogits)
+    if optimizer:
+        optimizer.step(graph.trainable_parameters())
+
+
+# The ledger.
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize(("arch", "frozen_bn"), [("resnet20", "eval"), ("resnet20", "batch"), ("vgg16", "eval")])
+def test_the_ledger_is_what_the_kernels_do(arch, fused, frozen_bn):
+    graph, n = grow(arch, IMAGE, fused=fused, frozen_bn=frozen_bn), 2
+    x, labels = batch(n)
+    with metering() as meter:
+        step(graph, x, labels)
+    whole = meter.cost()
+    assert Ledger.of(graph, n) == Ledger(whole.forward, whole.weight_grad, whole.input_grad, 0)
+    for boundary in range(1, len(graph.subnetworks) + 1):
+        graph.freeze_prefix(boundary)
+        with metering() as meter:
+            step(graph, x, labels)
+        ran, ledger = meter.cost(), Ledger.of(graph, n)
+        assert (ledger.forward, ledger.weight_grad, ledger.input_grad) == (ran.forward, ran.weight_grad, ran.input_grad)
+        assert ledger.total + ledger.skipped == whole.total
+        assert graph.boundary == boundary
+        with metering() as meter:
+            graph.forward(x)
+        assert meter.cost(n) == Cost(forward=graph.macs(IMAGE))
+
+
+@pytest.mark.parametrize("need_dx", [True, False])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+def test_the_gradient_at_the_boundary_on_demand(fused, need_dx):
+    graph = grow("resnet8", IMAGE, fused=fused)
+    x, labels = batch(2)
+    for boundary in range(len(graph.subnetworks) + 1):
+        graph.freeze_prefix(boundary)
+        with metering() as meter:
+            _, dlogits = ops.softmax_cross_entropy(graph.forward(x, train=True), labels)
+            dx = graph.backward(dlogits, need_dx)
+        assert meter.cost(2) == graph.cost(IMAGE, need_dx)
+        assert (dx is not None) == need_dx
+        if need_dx and boundary == 0:
+            assert dx.shape == x.shape
+
+
+def test_one_layer_by_hand():
+    """The classifier of ResNet-20 alone on top of all that is frozen."""
+    graph = grow("resnet20", IMAGE)
+    graph.freeze_prefix(3)
+    ledger = Ledger.of(graph, images=7)
+    assert (ledger.weight_grad, ledger.input_grad) == (7 * 640, 0)
+    assert ledger.skipped == 7 * (2 * 40_551_040 - 32 * 32 * 27 * 16 - 640)
+    assert ledger.share_skipped == pytest.approx(ledger.skipped / (ledger.skipped + 7 * 640))
+
+
+def test_ledgers_add_up():
+    assert Ledger(1, 2, 3, 4, 5) + Ledger(10, 20, 30, 40, 50) == Ledger(11, 22, 33, 44, 55)
+    assert Ledger(1, 2, 3, 5).total == 6
+    assert Ledger(1, 2, 3, 5).share_skipped == 0.5
+    assert Ledger().share_skipped == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--init", "random"),
+        ("--method", "baseline"),
+        ("--lookahead-cache", "fixed", "--lookahead-epochs", "2", "--max-stage-epochs", "3"),
+    ],
+    ids=["look-ahead", "random", "baseline", "cached"],
+)
+def test_the_ledger_of_a_run_is_what_its_steps_did(arguments, tmp_path, monkeypatch):
+    meters = []
+
+    def metered(step, batches, **options):
+        with metering() as meter:
+            metrics = loop.train_epoch(step, batches, **options)
+        meters.append(meter.cost())
+        return metrics
+
+    monkeypatch.setattr(run_module, "train_epoch", metered)
+    assert command.main([*ARGUMENTS, *arguments, "--out", str(tmp_path / "run")]) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    epochs = [event for event in log if event["event"] == "epoch"]
+    assert len(epochs) == len(meters) == 6
+    spent = Cost()
+    for event, meter in zip(epochs, meters, strict=True):
+        spent += meter
+        found = Cost(event["macs_forward"], event["macs_weight_grad"], event["macs_input_grad"])
+        assert found == spent
+        assert event["macs_training"] == spent.total
+    # Skipped in look-ahead, and only there.
+    skipped = np.diff([0] + [event["macs_skipped"] for event in epochs])
+    assert [count > 0 for count in skipped] == [event["phase"] == "lookahead" for event in epochs]
+    stages = json.loads((tmp_path / "run" / "summary.json").read_text())["stages"]
+    assert sum(stage["ledger"]["forward"] for stage in stages) == spent.forward
+    assert sum(stage["ledger"]["skipped"] for stage in stages) == epochs[-1]["macs_skipped"]
+    assert (epochs[-1]["macs_cached"] > 0) == ("--lookahead-cache" in arguments)
+
+
+# Memory.
+
+
+def held(values, known):
+    """Bytes of the arrays within ``values``, each piece of memory once, without those of ``known``."""
+    found, known = {}, {id(memory_of(array)) for array in known}
+
+    def visit(value):
+        if isinstance(value, np.ndarray):
+            found[id(memory_of(value))] = memory_of(value)
+        elif isinstance(value, dict):
+            visit(list(value.values()))
+        elif isinstance(value, (list, tuple)):
+            for each in value:
+                visit(each)
+        elif dataclasses.is_dataclass(value):
+            visit(vars(value))
+
+    visit(values)
+    return sum(array.nbytes for key, array in found.items() if key not in known)
+
+
+def memory_of(array):
+    """The array that owns what this one views."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_activations_are_the_bytes_really_held(arch, fused, monkeypatch):
+    monkeypatch.setattr(memory, "SMALL", 0)  # every array in a block of its own, without padding
+    graph = grow(arch, IMAGE, fused=fused)
+    x = memory.aligned_empty((3, *IMAGE))
+    x[...] = batch(3)[0]
+    for boundary in (0, 1, len(graph.subnetworks)):
+        graph.freeze_prefix(boundary)
+        expected = activation_bytes(graph, 3)
+        graph.forward(x, train=True)
+        kept = held([layer._kept for layer in graph.layers()], [x, *graph.state().values()])
+        graph.discard()
+        assert kept == expected, f"{boundary} frozen"
+
+
+@pytest.mark.parametrize(
+    ("arch", "n", "fused"),
+    [("resnet20", 32, True), ("resnet20", 100, True), ("resnet20", 32, False), ("resnet56", 32, True),
+     ("vgg16", 32, True), ("vgg16", 80, True), ("vgg16-bn", 32, True)],
+)  # fmt: skip
+def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, fused, monkeypatch):
+    monkeypatch.setattr(memory, "POOL", memory.Pool())
+    graph = grow(arch, IMAGE, fused=fused)
+    expected = rehearse(graph, n)
+    x = memory.aligned_empty((n, *IMAGE))
+    x[...], labels = batch(n)
+    for _ in range(3):
+        step(graph, x, labels)
+    assert sum(p.grad.nbytes for p in graph.parameters()) == expected.gradients
+    assert memory.POOL.most_lent == pytest.approx(expected.peak, rel=0.1)
+    assert memory.POOL.most_held == pytest.approx(expected.held, rel=0.1)
+
+
+def test_lookahead_takes_less():
+    graph = grow("resnet20", IMAGE, fused=True)
+    whole = rehearse(graph, 128)
+    graph.freeze_prefix(2)
+    ahead = rehearse(graph, 128)
+    assert ahead.kept < whole.kept / 4
+    assert ahead.peak < whole.peak / 2
+    assert ahead.gradients == sum(p.data.nbytes for _, p in graph.trainable_parameters())
+
+
+def test_memory_grows_in_proportion_to_the_batch():
+    graph = grow("resnet20", IMAGE, fused=True)
+    small, large = activation_bytes(graph, 10), activation_bytes(graph, 1_000_000)
+    statistics = activation_bytes(graph, 1) * 10 - small  # nine times what does not grow
+    assert large == pytest.approx(100_000 * (small - statistics / 9), rel=1e-6)
+    assert step_bytes(graph, RMSProp(), 1_000_000) > 2**40  # more than there is: nothing of it is touched
+
+
+def test_a_step_counts_network_and_optimizer():
+    graph = grow("vgg16", IMAGE, fused=True)
+    parameters = sum(p.data.nbytes for p in graph.parameters())
+    per_parameter = step_bytes(graph, RMSProp(), 1) - step_bytes(graph, SGD(), 1)
+    assert per_parameter == parameters  # the square as well as the velocity
+    graph.freeze_prefix(5)
+    ahead = step_bytes(graph, RMSProp(), 1)
+    assert ahead < 4.5 * parameters
+
+
+def test_evaluation_keeps_nothing():
+    graph = grow("resnet56", IMAGE, fused=True)
+    assert rehearse(graph, 100, train=False)[:2] == (0, 0)
+    assert evaluation_bytes(graph, 100) < 0.3 * rehearse(graph, 100).held
+
+
+def test_a_rehearsal_leaves_the_graph_as_it_was():
+    graph = grow("vgg16-bn", IMAGE, fused=True)
+    x, labels = batch(2)
+    step(graph, x, labels)
+    before, gradients = snapshot(graph), [p.grad for p in graph.parameters()]
+    rehearse(graph, 64)
+    rehearse(graph, 64, train=False)
+    assert_same_state(graph, before)
+    assert all(p.grad is gradient for p, gradient in zip(graph.parameters(), gradients, strict=True))
+    assert not graph.holds_activations
+    step(graph, x, labels)
+
+
+def test_a_rehearsal_between_the_passes_is_refused():
+    graph = grow("resnet8", IMAGE, fused=True)
+    graph.forward(batch(1)[0], train=True)
+    with pytest.raises(RuntimeError, match="holds activations"):
+        rehearse(graph, 4)
+    with pytest.raises(ValueError, match="a batch of 0"):
+        rehearse(grow("resnet8", IMAGE), 0)
+
+
+def test_a_rehearsal_on_another_backend():
+    use("reference")
+    graph = grow("resnet8", IMAGE)
+    use("cpu")
+    assert activation_bytes(graph, 5) == activation_bytes(grow("resnet8", IMAGE), 5)
+
+
+def test_every_kernel_of_a_step_can_be_rehearsed():
+    no_part_of_it = {"augment", "im2col", "col2im", "rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"}
+    assert {name for name in reference.__all__ if not hasattr(rehearsal, name)} == no_part_of_it
+
+
+PEAK = """
+import ctypes, gc, re, sys
+from incnet.cost import step_bytes
+from incnet.kernels.cpu import memory
+from incnet.optim import RMSProp
+from incnet.threads import use_threads
+from tests.networks import grow
+from tests.test_cost import batch, step
+
+def resident(what):
+    return 1024 * int(re.search(rf"{what}:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+use_threads(1)
+arch, n = sys.argv[1], int(sys.argv[2])
+step(grow(arch, (32, 32, 3), fused=True), *batch(n // 8), RMSProp())  # loads the kernels
+memory.POOL = memory.Pool()
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)  # what that took goes back to the system
+x, labels = batch(n)
+before = resident("VmRSS")
+graph, optimizer = grow(arch, (32, 32, 3), fused=True), RMSProp()
+for _ in range(3):
+    step(graph, x, labels, optimizer)
+print(resident("VmHWM") - before, step_bytes(graph, optimizer, n) - x.nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from /proc")
+@pytest.mark.parametrize(("arch", "n"), [("resnet20", 256), ("resnet56", 64), ("vgg16", 64)])
+def test_the_resident_set_of_a_step(arch, n):
+    arguments = [sys.executable, "-c", PEAK, arch, str(n)]
+    found = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=os.getcwd())
+    measured, expected = map(int, found.stdout.split())
+    assert measured == pytest.approx(expected, rel=0.1)
