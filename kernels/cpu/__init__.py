@@ -28,6 +28,7 @@ from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
 from .pointwise import add, dropout, relu, relu_grad, subsample, subsample_grad
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .reduce import bias_grad
+from .resize import resize_bilinear
 
 __all__ = [
     "add",
@@ -64,6 +65,7 @@ __all__ = [
     "relu",
     "relu_grad",
     "relu_mask",
+    "resize_bilinear",
     "rmsprop_step",
     "rmsprop_step_all",
     "sgd_step",

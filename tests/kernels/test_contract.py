@@ -424,6 +424,13 @@ def augment(draw, images, height, width, channels, n, reach):
     )
 
 
+@case(
+    "resize_bilinear", (2, 4, 5, 3, 7, 11), (1, 8, 8, 1, 32, 24), (3, 6, 7, 2, 4, 3), (2, 1, 1, 3, 4, 4), tolerance=16
+)
+def resize_bilinear(draw, n, height, width, channels, rows, cols):
+    return draw(n, height, width, channels), (rows, cols)
+
+
 # Fused kernels: what they read is described by named tuples of arrays. Means are small beside what they summarise, and
 # their errors are not.
 
