@@ -36,8 +36,9 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
     "resnet": {"batch_size": 128, "lr": 1e-4},
     "vgg16": {"batch_size": 32, "lr": 1e-4},
 }
-# The deepest network of the ResNet paper, as a bound for the memory that a config.json can ask for.
+# The deepest network of the ResNet paper, and a large image: bounds for the memory that a config.json can ask for.
 DEEPEST = 1202
+LARGEST = 1024
 # What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
 MAY_CHANGE = ("resume", "data_dir", "cache_memory", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite")
 
@@ -139,6 +140,9 @@ class Config:
     augment: bool = True
     """Shift, and where it makes sense mirror, the training images at random."""
 
+    resize: int | None = None
+    """Height and width to which the images are interpolated as they are served, such as 224; at least their own."""
+
     limit: int | None = None
     """Use only the first N training images, for a smoke run."""
 
@@ -213,6 +217,11 @@ class Config:
         must(0 <= self.momentum < 1, "momentum", "a number in [0, 1)")
         must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")
         must(0 < self.validation < 1, "validation", "a fraction between 0 and 1")
+        must(
+            self.resize is None or 1 <= self.resize <= LARGEST,
+            "resize",
+            f"at most {LARGEST} pixels, and at least what the images have",
+        )
         must(self.limit is None or self.limit >= 2, "limit", "at least 2 images")
         must(self.threads is None or self.threads >= 1, "threads", "at least 1")
         must(self.seed >= 0, "seed", "a number of at least 0")

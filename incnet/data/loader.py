@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.kernels.cpu.augment import augment
+from incnet.kernels.cpu.resize import resize_bilinear
 
 from .augment import Augmentation
 from .dataset import DataError, Normalisation, Split
@@ -50,6 +51,8 @@ class Loader:
         None leaves the images as they are.
     shuffle : bool
         A new order every epoch.
+    resize : int, optional
+        Height and width to which the images, augmented, are interpolated.
     drop_last : bool
         Leave out the shorter batch at the end.
     prefetch : int
@@ -75,11 +78,17 @@ class Loader:
         seed: int,
         augmentation: Augmentation | None = None,
         shuffle: bool = False,
+        resize: int | None = None,
         drop_last: bool = False,
         prefetch: int = 2,
     ) -> None:
-        for name, value, least in (("batch size", batch_size, 1), ("seed", seed, 0), ("prefetch", prefetch, 0)):
-            if value < least:
+        for name, value, least in (
+            ("batch size", batch_size, 1),
+            ("seed", seed, 0),
+            ("prefetch", prefetch, 0),
+            ("resize", resize, 1),
+        ):
+            if value is not None and value < least:
                 raise DataError(f"{name} {value} is below {least}")
         channels = split.images.shape[-1]
         if normalisation.mean.shape != (channels,):
@@ -90,6 +99,7 @@ class Loader:
         self.seed = seed
         self.augmentation = augmentation if augmentation is not None else Augmentation(shift=0, flip=False)
         self.shuffle = shuffle
+        self.resize = resize
         self.drop_last = drop_last
         self.prefetch = prefetch
 
@@ -97,6 +107,12 @@ class Loader:
         """Return the number of batches in an epoch."""
         whole, rest = divmod(len(self.split), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images that are served."""
+        height, width, channels = self.split.images.shape[1:]
+        return (height, width, channels) if self.resize is None else (self.resize, self.resize, channels)
 
     def epoch(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
         """Return an iterator over the batches of epoch `index`, from batch `start` on.
@@ -139,21 +155,24 @@ class Loader:
         return _Plan(rows, *self.augmentation.draw(n, rng))
 
     def _buffer(self) -> NDArray[np.float32]:
-        return _aligned_empty((min(self.batch_size, len(self.split)), *self.split.images.shape[1:]))
+        return _aligned_empty((min(self.batch_size, len(self.split)), *self.image_shape))
 
     def _prepare(self, plan: "_Plan", number: int, buffer: NDArray[np.float32]) -> Batch:
         """Write batch `number` into `buffer`."""
         part = self.part(number)
         rows = plan.rows[part]
-        x = augment(
+        x = buffer[: len(rows)]
+        augmented = augment(
             self.split.images,
             rows,
             plan.shifts[part],
             plan.flips[part],
             self.normalisation.mean,
             self.normalisation.std,
-            out=buffer[: len(rows)],
+            out=x if self.resize is None else None,
         )
+        if self.resize is not None:
+            resize_bilinear(augmented, (self.resize, self.resize), out=x)
         return Batch(x, self.split.labels[rows])
 
     def _serve(self, plan: "_Plan", numbers: range) -> Generator[Batch, None, None]:

@@ -21,7 +21,8 @@ class ResidentLoader(Loader):
         labels = asarray(self.split.labels[plan.rows])
         for number in numbers:
             part = self.part(number)
-            yield Batch(ops.augment(images, rows[part], shifts[part], flips[part], mean, std), labels[part])
+            x = ops.augment(images, rows[part], shifts[part], flips[part], mean, std)
+            yield Batch(x if self.resize is None else ops.resize_bilinear(x, self.image_shape[:2]), labels[part])
 
     def _serve_ahead(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
         # Launches return at once, so the host is ahead of the device as it is.

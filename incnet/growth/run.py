@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ from incnet.training.step import TrainStep
 
 __all__ = ["MAX_ROLLBACKS", "Run"]
 
+# Images at once where nothing is learnt: at most so many, with no more pixels in all than as many of CIFAR's have.
 EVALUATION_BATCH = 500
+EVALUATION_PIXELS = EVALUATION_BATCH * 32 * 32
 # Streams of random numbers that one seed gives: each use draws from its own, so that one never shifts another.
 WEIGHTS, CLASSIFIER = 1, 2
 # Halvings of the learning rate in a run: the last one leaves a 32nd of it, below which training would only look alive.
@@ -93,16 +96,26 @@ class Run:
         train, validation = split_validation(train, config.validation, config.seed)
         normalisation = Normalisation.fit(train)
         augmentation = Augmentation.default_for(config.dataset) if config.augment else None
-        make = ResidentLoader if ops.on_device else Loader
-        self.train_batches = make(
-            train, normalisation, batch_size, seed=config.seed, augmentation=augmentation, shuffle=True
+        if config.resize is not None and config.resize < max(self.dataset.image_shape[:2]):
+            height, width, _ = self.dataset.image_shape
+            raise ConfigError(
+                f"--resize {config.resize}: the images of {config.dataset} have {height} x {width} pixels; choose more"
+            )
+        make = partial(
+            ResidentLoader if ops.on_device else Loader,
+            normalisation=normalisation,
+            seed=config.seed,
+            resize=config.resize,
         )
-        self.validation_batches = make(validation, normalisation, EVALUATION_BATCH, seed=config.seed)
-        self.test_batches = make(self.dataset.test, normalisation, EVALUATION_BATCH, seed=config.seed)
+        self.train_batches = make(train, batch_size=batch_size, augmentation=augmentation, shuffle=True)
+        self.image_shape = height, width, _ = self.train_batches.image_shape
+        evaluation_batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        self.validation_batches = make(validation, batch_size=evaluation_batch)
+        self.test_batches = make(self.dataset.test, batch_size=evaluation_batch)
 
     def begin(self) -> None:
         """Make everything that training changes, as it is before the first epoch."""
-        config, shape = self.config, self.dataset.image_shape
+        config, shape = self.config, self.image_shape
         assert config.epochs is not None and config.lr is not None
         try:
             rng = np.random.default_rng([config.seed, WEIGHTS])

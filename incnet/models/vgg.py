@@ -30,7 +30,9 @@ def vgg16(
     Parameters
     ----------
     input_shape : tuple of int
-        (H, W, C) of an image. An image that has shrunk to one pixel in either direction is pooled no further.
+        (H, W, C) of an image. An image that has shrunk to one pixel in either direction is pooled no further. What is
+        left goes to the dense layers as a row: 512 features of a 32x32 image, 7x7x512 of one of 224x224, for which the
+        network was made; its first dense layer then has 102.8 million weights.
     rng : numpy.random.Generator
         Draws all weights, from the input up.
     batch_norm : bool

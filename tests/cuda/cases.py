@@ -150,8 +150,8 @@ def cases(
     images = rng.integers(0, 256, (9, 8, 7, 3), np.uint8)
     drawn = rng.integers(0, 9, 5), rng.integers(-4, 5, (5, 2)), rng.random(5) < 0.5
     mean, std = rng.uniform(100, 140, 3).astype(np.float32), rng.uniform(40, 70, 3).astype(np.float32)
-    for size in ((14, 20), (5, 3)):
-        yield Case(f"{size}", "resize_bilinear", (normal(2, 8, 7, 3), size))
+    for pixels in ((14, 20), (5, 3)):
+        yield Case(f"{pixels}", "resize_bilinear", (normal(2, 8, 7, 3), pixels))
     yield Case("shift-and-flip", "augment", (images, *drawn, mean, std), exact=True)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from incnet.data import Augmentation, DataError, Loader, Normalisation, Split
 from incnet.data import loader as loader_module
+from incnet.kernels.reference import resize_bilinear
 
 N = 23
 
@@ -51,6 +52,18 @@ def test_without_shuffle_or_augmentation(split):
     x = np.concatenate([x for x, _ in batches])
     mean, std = loader.normalisation.mean, loader.normalisation.std
     np.testing.assert_allclose(x, (split.images - mean) / std, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_resized_images_are_the_augmented_ones_interpolated(split, prefetch):
+    loader = make(split, resize=12, prefetch=prefetch)
+    assert loader.image_shape == (12, 12, 3)
+    expected = [(resize_bilinear(x, (12, 12)), labels) for x, labels in collect(make(split).epoch(1))]
+    found = collect(loader.epoch(1))
+    for (x, labels), (expected_x, expected_labels) in zip(found, expected, strict=True):
+        assert x.dtype == np.float32
+        np.testing.assert_allclose(x, expected_x, rtol=1e-6, atol=1e-6)
+        np.testing.assert_array_equal(labels, expected_labels)
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 5, 100])
@@ -163,7 +176,7 @@ def test_images_that_are_not_contiguous(split):
     assert_same(collect(make(view).epoch(0)), collect(make(copy).epoch(0)))
 
 
-@pytest.mark.parametrize("option", [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}])
+@pytest.mark.parametrize("option", [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}, {"resize": 0}])
 def test_options_out_of_range(split, option):
     with pytest.raises(DataError, match="is below"):
         make(split, **option)

@@ -106,9 +106,20 @@ def test_random_initialisation_has_no_lookahead(tmp_path):
     assert {e["phase"] for e in events(tmp_path / "run") if e["event"] == "epoch"} == {"train"}
 
 
+def test_resized_images_cost_more(finished, tmp_path):
+    assert run("--epochs", 1, "--resize", 16, "--out", tmp_path / "run") == 0
+    small, large = (next(e for e in events(f) if e["event"] == "epoch") for f in (finished, tmp_path / "run"))
+    assert large["params"] == small["params"]
+    # Four times as many pixels; only the classifier, 16 x 10, has as few multiply-adds as before.
+    assert large["macs_inference"] == 4 * (small["macs_inference"] - 160) + 160
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--resize", "7"], "--resize 7: the images of digits have 8 x 8 pixels"),
+        (["--resize", "0"], "--resize 0: choose at most 1024"),
+        (["--resize", "1025"], "--resize 1025: choose at most 1024"),
         (["--arch", "resnet21"], "depth 21: choose 6n + 2"),
         (["--arch", "alexnet"], "--arch alexnet: choose one of resnet20"),
         (["--gamma", "0"], "--gamma 0.0: choose a number above 0 and up to 1"),
