@@ -262,7 +262,16 @@ def test_a_rehearsal_on_another_backend():
 
 
 def test_every_kernel_of_a_step_can_be_rehearsed():
-    no_part_of_it = {"augment", "im2col", "col2im", "rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"}
+    no_part_of_it = {
+        "augment",
+        "resize_bilinear",
+        "im2col",
+        "col2im",
+        "rmsprop_step",
+        "rmsprop_step_all",
+        "sgd_step",
+        "sgd_step_all",
+    }
     assert {name for name in reference.__all__ if not hasattr(rehearsal, name)} == no_part_of_it
 
 
