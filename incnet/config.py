@@ -12,7 +12,7 @@ import tyro
 from incnet.data.catalogue import DATASETS
 from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
-from incnet.models import ARCHITECTURES
+from incnet.models import ARCHITECTURES, DEEPEST
 from incnet.records import from_json
 from incnet.sizes import parse_size
 
@@ -36,8 +36,7 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
     "resnet": {"batch_size": 128, "lr": 1e-4},
     "vgg16": {"batch_size": 32, "lr": 1e-4},
 }
-# The deepest network of the ResNet paper, and a large image: bounds for the memory that a config.json can ask for.
-DEEPEST = 1202
+# A large image, as a bound for the memory that a config.json can ask for.
 LARGEST = 1024
 # What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
 MAY_CHANGE = ("resume", "data_dir", "cache_memory", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite")

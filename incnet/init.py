@@ -8,7 +8,7 @@ import numpy as np
 
 from incnet.backend import Array, asarray
 
-__all__ = ["he_normal"]
+__all__ = ["Blank", "he_normal"]
 
 
 def he_normal(shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype | type = np.float32) -> Array:
@@ -20,4 +20,14 @@ def he_normal(shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype 
     Source: He et al. (2015), arXiv:1502.01852.
     """
     fan_in = math.prod(shape[:-1])
-    return asarray(rng.standard_normal(shape) * math.sqrt(2 / fan_in), dtype)
+    return asarray(rng.normal(0, math.sqrt(2 / fan_in), shape), dtype)
+
+
+class Blank(np.random.Generator):
+    """Stands in for a generator where weights are about to be read: its zeros take no memory, and cannot be written."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def normal(self, loc: float, scale: float, size: tuple[int, ...]) -> np.ndarray:  # type: ignore[override]
+        return np.broadcast_to(np.float32(0), size)

@@ -26,6 +26,7 @@ from incnet.graph import Graph
 from incnet.growth.criterion import GrowthRule, Verdict, Window
 from incnet.growth.features import LookaheadFeatures
 from incnet.growth.initialise import insert
+from incnet.growth.product import save_stage
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
 from incnet.growth.stage import Stage
@@ -221,6 +222,7 @@ class Run:
             case Unfreeze():
                 self._end_lookahead()
             case Grow():
+                save_stage(self)
                 name = list(self.subnetworks)[self.schedule.inserted - 1]
                 insert(
                     self.graph,
@@ -418,8 +420,9 @@ class Run:
     # The end.
 
     def export(self) -> None:
-        """Write ``last.safetensors`` and, once the stage has had an epoch, ``best.safetensors``."""
+        """Write ``last.safetensors`` and, once the stage has had an epoch, ``best.safetensors`` and its model."""
         save_weights(self.folder.path / "last.safetensors", self.graph)
+        save_stage(self)
         if self.best_weights:
             save_weights(self.folder.path / "best.safetensors", self.best_weights)
         else:

@@ -8,7 +8,10 @@ from incnet.layer import Layer, Shape
 from incnet.layers import BatchNorm2d, Conv2d, ReLU, Sequential, residual_block
 from incnet.models.partition import Unit
 
-__all__ = ["resnet"]
+__all__ = ["DEEPEST", "resnet"]
+
+# The deepest network of the paper, as a bound for the memory that a file can ask for.
+DEEPEST = 1202
 
 
 def resnet(
@@ -24,7 +27,7 @@ def resnet(
     Parameters
     ----------
     depth : int
-        6n + 2: 20, 32, 44, 56, ...
+        6n + 2: 20, 32, 44, 56, ..., at most 1202.
     input_shape : tuple of int
         (H, W, C) of an image.
     rng : numpy.random.Generator
@@ -35,11 +38,11 @@ def resnet(
     Raises
     ------
     ValueError
-        If ``depth`` is no 6n + 2.
+        If ``depth`` is no 6n + 2, or larger.
     """
     blocks, rest = divmod(depth - 2, 6)
-    if blocks < 1 or rest:
-        raise ValueError(f"ResNet of depth {depth}: choose 6n + 2 layers, such as 20, 32, 44, 56")
+    if blocks < 1 or rest or depth > DEEPEST:
+        raise ValueError(f"ResNet of depth {depth}: choose 6n + 2 layers, such as 20, 32, 44, 56, at most {DEEPEST}")
     units: list[Unit] = []
     channels = 16
     for stage, filters in enumerate((16, 32, 64), start=1):

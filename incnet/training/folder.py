@@ -35,6 +35,7 @@ class RunFolder:
     metrics.jsonl       the run's events, the same ones however often it was interrupted
     sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
     checkpoints/        see :class:`incnet.training.checkpoint.Checkpoints`
+    stages/             a model of every stage at its best, see :mod:`incnet.deploy`; written when the stage ends
     best.safetensors    weights, written when the run ends or stops, as are last.safetensors and summary.json
     lock                see :class:`incnet.training.lock.Lock`
     ==================  ==================================================================================
@@ -104,6 +105,7 @@ class RunFolder:
 
     def _open(self) -> None:
         remove_temporary(self.path)
+        remove_temporary(self.path / "stages")
         self.metrics = JsonLines(self.path / "metrics.jsonl")
         self.sessions = JsonLines(self.path / "sessions.jsonl")
 

@@ -23,7 +23,9 @@ if "--atheris" in sys.argv:  # what it is to follow must be instrumented when it
 
     import incnet.kernels.cpu.augment  # noqa: F401  numba would not understand it instrumented
 
-    with atheris.instrument_imports(include=["incnet.config", "incnet.data", "incnet.records", "incnet.training"]):
+    with atheris.instrument_imports(
+        include=["incnet.config", "incnet.data", "incnet.deploy", "incnet.records", "incnet.training"]
+    ):
         from . import readers as _instrumented  # noqa: F401
 
 from .readers import DOCUMENTED, KINDS, MEMORY, TOKENS, Reader, readers, spoil

@@ -14,15 +14,19 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from incnet.config import Config, ConfigError
 from incnet.data.archive import extract_folder
 from incnet.data.cifar import CIFAR10
 from incnet.data.dataset import DataError
 from incnet.data.fashion_mnist import FashionMnist
+from incnet.deploy import Description, ModelError, load_model, save_model
+from incnet.deploy.model import _digest
 from incnet.growth import run as run_module
 from incnet.growth.run import Run
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
+from incnet.records import from_json, parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.training.folder import RunFolder, RunFolderError
@@ -32,7 +36,7 @@ from tests.report.folders import write_run
 from .runs import dropout_network
 
 # What each reader may raise; anything else, or more memory than this, is a fault.
-DOCUMENTED = (DataError, CheckpointError, ConfigError, RunFolderError, ReportError)
+DOCUMENTED = (DataError, CheckpointError, ConfigError, RunFolderError, ReportError, ModelError)
 MEMORY = 256 * 2**20  # bytes, beyond what the process had; a file here takes some thousand
 
 
@@ -301,6 +305,50 @@ def _report(name: str) -> Callable[[Path], Reader]:
     return make
 
 
+# Models: the first sub-network of a small ResNet, and the classifier.
+
+MODEL = Description("resnet8", "filters", 1, [8, 8, 1], ["a", "b"], [100.0], [50.0], "digits", 0.5, 5018, 1, "0")
+
+
+def _saved_model(path: Path) -> bytes:
+    graph = MODEL.graph()
+    save_model(path, replace(MODEL, params=graph.num_parameters()), graph.state())
+    return path.read_bytes()
+
+
+def _model(folder: Path) -> Reader:
+    path = folder / "S1.safetensors"
+    seed = _saved_model(path)
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return load_model(path)
+
+    return Reader([seed], read)
+
+
+def _description(folder: Path) -> Reader:
+    """What the model says of itself is spoilt, and its checksum made right."""
+    path = folder / "S1.safetensors"
+    header, body = _parts(_saved_model(path))
+    decoded = json.loads(header)
+    arrays = load_file(path)
+    described = json.loads(decoded["__metadata__"]["state"])["model"]
+
+    def read(content: bytes) -> object:
+        text = content.decode("utf-8", "replace")
+        try:
+            checksum = _digest(from_json(Description, parse_json(text.encode()), "model"), arrays)
+        except ValueError:
+            checksum = ""
+        decoded["__metadata__"]["state"] = f'{{"model": {text}, "sha256": "{checksum}"}}'
+        encoded = json.dumps(decoded).encode()
+        path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + body)
+        return load_model(path)
+
+    return Reader([json.dumps(described).encode()], read)
+
+
 MAKERS = {
     "binary": _binary,
     "python": _python,
@@ -317,6 +365,8 @@ MAKERS = {
     "reported metrics": _report("run/metrics.jsonl"),
     "reported summary": _report("run/summary.json"),
     "study": _report("study.json"),
+    "model": _model,
+    "description": _description,
 }
 
 # Spoiling.

@@ -41,7 +41,8 @@ WEIGHTS = ("best.safetensors", "last.safetensors")
 def outcome(folder: Path) -> dict:
     """All that a run leaves, less the time that it took."""
     summary = json.loads((folder / "summary.json").read_text())
-    weights = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in WEIGHTS}
+    files = [*(folder / name for name in WEIGHTS), *sorted((folder / "stages").iterdir())]
+    weights = {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return {"metrics": history(folder), "summary": _timeless(summary), **weights}
 
 

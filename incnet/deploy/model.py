@@ -1,0 +1,319 @@
+"""A model: a trained network, and all that it takes to use it without the run that it comes from.
+
+The file is in the safetensors format. The header describes the network as JSON, see :class:`Description`, with a
+SHA-256 sum of that and of the arrays; the arrays are the parameters and statistics by name, float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from incnet.backend import Array, asarray, asnumpy, ops
+from incnet.data.dataset import DataError, Normalisation
+from incnet.fusion import fuse
+from incnet.graph import Graph
+from incnet.init import Blank
+from incnet.layer import Layer, Shape
+from incnet.models import build, make_classifier
+from incnet.records import from_json, parse_json
+from incnet.training.files import replace_file, writing
+from incnet.training.tensors import pack, unpack
+
+__all__ = ["Description", "Model", "ModelError", "find_model", "load_model", "save_model", "stage_file"]
+
+# Bounds for the memory that a file can ask for: pixels along a side, and pixels that are in work at a time.
+LARGEST_SIDE, PIXELS_AT_A_TIME = 1024, 2**18
+_STAGE_FILE = re.compile(r"S1(?:-S(\d{1,6}))?\.safetensors", re.ASCII)
+
+
+class ModelError(Exception):
+    """A file is no model, or a damaged one; the message is one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model is.
+
+    Attributes
+    ----------
+    arch, partition : str
+        As in :class:`incnet.config.Config`.
+    subnetworks : int
+        How many of them are in, counted from the input.
+    input_shape : list of int
+        [H, W, C] of an image.
+    classes : list of str
+        Name of each class.
+    mean, std : list of float
+        By which pixels, 0 to 255, are normalised; one for each channel, exact in float32.
+    dataset : str
+        That it was trained on.
+    val_accuracy : float
+        On the run's validation images, a fraction.
+    params, macs_inference : int
+        Number of parameters, and of multiply-adds for one image.
+    incnet : str
+        Version that wrote the file.
+
+    Raises
+    ------
+    ValueError
+        If a value is impossible by itself.
+    """
+
+    arch: str
+    partition: str
+    subnetworks: int
+    input_shape: list[int]
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+    dataset: str
+    val_accuracy: float
+    params: int
+    macs_inference: int
+    incnet: str
+
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 3 or not all(1 <= size <= LARGEST_SIDE for size in self.input_shape):
+            raise ValueError(f"images of shape {self.input_shape!r:.80}; expected [H, W, C], each up to {LARGEST_SIDE}")
+        if not self.classes:
+            raise ValueError("no classes")
+        for name in (self.dataset, self.incnet, *self.classes):
+            if not name.isprintable():  # or it could change the terminal that shows it
+                raise ValueError(f"the name {name!r:.80}")
+        if not (0 <= self.val_accuracy <= 1 and self.params >= 0 and self.macs_inference >= 0):
+            sizes = f"{self.params} parameters and {self.macs_inference} multiply-adds"
+            raise ValueError(f"a validation accuracy of {self.val_accuracy}, {sizes}")
+
+    @property
+    def stage(self) -> str:
+        """The sub-networks that are in: S1, or S1-S3."""
+        return "S1" if self.subnetworks == 1 else f"S1-S{self.subnetworks}"
+
+    def graph(self) -> Graph:
+        """Return the network, without weights yet: they cannot be written, and take no memory.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network.
+        """
+        height, width, channels = self.input_shape
+        rng = Blank()
+
+        def classifier(shape: Shape) -> Layer:
+            return make_classifier(shape, len(self.classes), rng=rng)
+
+        graph = Graph((height, width, channels), classifier)
+        subnetworks = build(self.arch, graph.input_shape, rng=rng, split=self.partition)
+        if not 1 <= self.subnetworks <= len(subnetworks):
+            raise ValueError(f"{self.subnetworks} of {len(subnetworks)} sub-networks")
+        for name in list(subnetworks)[: self.subnetworks]:
+            graph.insert(name, fuse(subnetworks[name]))
+        return graph
+
+    def normalisation(self) -> Normalisation:
+        """Return mean and std.
+
+        Raises
+        ------
+        ValueError
+            If they fit no image of this shape.
+        """
+        with np.errstate(over="ignore"):  # infinity is refused below
+            mean, std = (np.array(values, np.float32) for values in (self.mean, self.std))
+        if mean.shape != (self.input_shape[2],):
+            raise ValueError(f"mean and std of {mean.size} channels for images of {self.input_shape[2]}")
+        try:
+            return Normalisation(mean, std)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+
+
+class Model:
+    """A network that takes pixels and names classes, on the backend in use when it was made.
+
+    Parameters
+    ----------
+    description : Description
+        What it is.
+    weights : mapping of str to float32 array
+        All parameters and statistics by name.
+
+    Attributes
+    ----------
+    graph : Graph
+        From normalised images to logits.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or the weights are not this network's.
+    """
+
+    def __init__(self, description: Description, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        self.description, self.normalisation = description, description.normalisation()
+        self.graph = description.graph()
+        _check(weights, _inference_state(self.graph.state()))
+        if self.graph.num_parameters() != description.params:
+            raise ValueError(f"{description.params} parameters; the network has {self.graph.num_parameters()}")
+        for name, parameter in self.graph.named_parameters():
+            parameter.data = asarray(weights[name])
+        self.graph.load_state({**self.graph.state(), **weights})
+
+    @property
+    def classes(self) -> list[str]:
+        """Name of each class."""
+        return self.description.classes
+
+    @property
+    def batch_size(self) -> int:
+        """Images that are computed together; more are taken in turns."""
+        height, width, _ = self.graph.input_shape
+        return max(1, PIXELS_AT_A_TIME // (height * width))
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits (N, classes) of pixels (N, H, W, C), 0 to 255.
+
+        Raises
+        ------
+        ValueError
+            If the images are of another shape or type.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.graph.input_shape:
+            expected = f"uint8 (N, {', '.join(map(str, self.graph.input_shape))})"
+            raise ValueError(f"images are {images.dtype} {images.shape}, expected {expected}")
+        answers = [np.empty((0, len(self.classes)), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            x = self._normalised(images[start : start + self.batch_size])
+            answers.append(asnumpy(self.graph.forward(x)))
+        return np.concatenate(answers)
+
+    def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probability of each class (N, classes) for pixels (N, H, W, C), 0 to 255.
+
+        Raises
+        ------
+        ValueError
+            If the images are of another shape or type.
+        """
+        logits = self.logits(images)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def _normalised(self, images: NDArray[np.uint8]) -> Array:
+        # The kernel that makes the batches of training, so that the same pixels give the same bits.
+        n, normalisation = len(images), self.normalisation
+        still, upright = np.zeros((n, 2), np.int64), np.zeros(n, np.bool_)
+        operands = (images, np.arange(n), still, upright, normalisation.mean, normalisation.std)
+        return ops.augment(*map(asarray, operands))
+
+
+def _check(weights: Mapping[str, np.ndarray], expected: Mapping[str, Array]) -> None:
+    if different := sorted(weights.keys() ^ expected.keys()):
+        raise ValueError(f"{different[0]!r:.80} is in the file or in the network, but not in both")
+    for name, array in weights.items():
+        if (array.shape, array.dtype) != (expected[name].shape, np.float32):
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, in the network float32 {expected[name].shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+
+
+def _inference_state(state: Mapping[str, Array]) -> dict[str, Array]:
+    """All but the seeds of dropout, which plays no part any more: they are the only integers."""
+    return {name: array for name, array in state.items() if array.dtype == np.float32}
+
+
+# Files.
+
+
+def save_model(path: Path, description: Description, weights: Mapping[str, np.ndarray]) -> None:
+    """Write a model; its folder is made if need be. Equal models make equal files.
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        The network's state, in host memory.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written; an earlier file of that name is then untouched.
+    """
+    arrays = _inference_state(weights)
+    header = {"model": asdict(description), "sha256": _digest(description, arrays)}
+    with writing(path.parent):
+        path.parent.mkdir(exist_ok=True)
+    replace_file(path, pack(arrays, json.dumps(header)))
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model.
+
+    Parameters
+    ----------
+    path : Path or str
+        Of a file, or of a run folder: then the run's last stage.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or no model.
+    """
+    path = find_model(Path(path))
+    try:
+        arrays, text = unpack(path.read_bytes())
+        if not text:
+            raise ValueError("it holds arrays, but does not say what they are; models are in a run's folder stages")
+        header = from_json(_Header, parse_json(text.encode()), "header")
+        if header.sha256 != _digest(header.model, arrays):
+            raise ValueError("it is damaged: its checksum is another one")
+        return Model(header.model, arrays)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is no model that can be used: {error!s:.200}") from error
+
+
+@dataclass(frozen=True)
+class _Header:
+    model: Description
+    sha256: str
+
+
+def _digest(description: Description, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(description)).encode())
+    for name in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def stage_file(run: Path, stage: str) -> Path:
+    """Return where a run folder keeps the model of a stage, such as S1 or S1-S3."""
+    return run / "stages" / f"{stage}.safetensors"
+
+
+def find_model(path: Path) -> Path:
+    """Return ``path``; or, if it is a run folder, the model of the last stage.
+
+    Raises
+    ------
+    ModelError
+        If it is a folder without models.
+    """
+    if not path.is_dir():
+        return path
+    stages = {file: _STAGE_FILE.fullmatch(file.name) for file in path.glob("stages/*.safetensors")}
+    numbered = {file: int(match[1] or 1) for file, match in stages.items() if match}
+    if not numbered:
+        raise ModelError(f"{path} holds no stages/S1.safetensors, which a run writes when the first stage ends")
+    return max(numbered, key=numbered.__getitem__)

@@ -1,0 +1,77 @@
+"""The command ``python -m incnet.export MODEL OUT.onnx``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from incnet.deploy.model import ModelError, load_model
+from incnet.deploy.onnx_graph import TOLERANCE, OnnxError, difference, to_onnx
+from incnet.threads import use_threads
+from incnet.training.files import WriteError, replace_file
+
+__all__ = ["Export", "main"]
+
+BAD_INPUT, DIFFERENT, UNWRITABLE = 2, 3, 4
+CHECKED_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a stage of a run as an ONNX model, which takes pixels: uint8 (N, H, W, C). Needs incnet[onnx].
+
+    Exits with 0; 2 for a model that cannot be used; 3 if --check finds a difference; 4 if OUT cannot be written.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model, from the folder stages of a run; or a run folder, for its last stage."""
+
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """File to write."""
+
+    check: bool = False
+    """Before writing, run it with onnxruntime on random images and compare the logits with incnet's."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export as the command line says. Returns the exit code."""
+    options = tyro.cli(Export, args=arguments, prog="python -m incnet.export")
+    try:
+        return export(options)
+    except (ModelError, OnnxError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except WriteError as error:
+        print(f"error: {error}; choose a place that can be written", file=sys.stderr)
+        return UNWRITABLE
+
+
+def export(options: Export) -> int:
+    """Export, check and write."""
+    use_threads(None)
+    model = load_model(options.model)
+    content = to_onnx(model).SerializeToString()
+    if options.check:
+        images = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *model.graph.input_shape), np.uint8)
+        found = difference(content, model, images)
+        said = f"logits differ from incnet's by up to {found:.1e} of the largest, on {CHECKED_IMAGES} random images"
+        if not found <= TOLERANCE:
+            print(f"error: {said}, which is more than {TOLERANCE:g}; {options.out} was not written", file=sys.stderr)
+            return DIFFERENT
+        print(said)
+    replace_file(options.out, [content])
+    described = model.description
+    print(
+        f"{options.out}: {described.arch}, {described.stage}, {described.params:,} parameters, "
+        f"{described.macs_inference:,} multiply-adds an image, validation accuracy {described.val_accuracy:.2%}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

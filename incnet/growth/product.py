@@ -1,0 +1,43 @@
+"""What a run makes for use outside of it: a model of every stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from incnet import __version__
+from incnet.deploy.model import Description, save_model, stage_file
+
+if TYPE_CHECKING:
+    from incnet.growth.run import Run
+
+__all__ = ["save_stage"]
+
+
+def save_stage(run: Run) -> None:
+    """Write the model of the stage in progress, as it was at its best; a stage without an epoch has none.
+
+    A stage that is gone through again after an interruption writes the same file again.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    if run.best is None:
+        return
+    stage, dataset, normalisation = run.stages[-1], run.dataset, run.train_batches.normalisation
+    description = Description(
+        arch=run.config.arch,
+        partition=run.config.partition,
+        subnetworks=len(run.graph.subnetworks),
+        input_shape=list(run.graph.input_shape),
+        classes=list(dataset.classes),
+        mean=normalisation.mean.tolist(),
+        std=normalisation.std.tolist(),
+        dataset=dataset.name,
+        val_accuracy=run.best.accuracy,
+        params=stage.params,
+        macs_inference=stage.macs_inference,
+        incnet=__version__,
+    )
+    save_model(stage_file(run.folder.path, description.stage), description, run.best_weights)

@@ -1,0 +1,88 @@
+"""The command ``python -m incnet.predict MODEL IMAGE...``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from incnet import backend
+from incnet.data.dataset import DataError
+from incnet.deploy.images import read_images
+from incnet.deploy.model import Model, ModelError, load_model
+from incnet.threads import use_threads
+
+__all__ = ["Predict", "main"]
+
+BAD_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Name what images show.
+
+    Pictures are turned upright, made grey for models of one channel, scaled until the smaller side fits and cut to the
+    middle. Exits with 0, or 2 for a model or an image that cannot be used.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model, from the folder stages of a run; or a run folder, for its last stage."""
+
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
+    """Pictures (PNG, JPEG, ...: pip install incnet[images]), or .npy files of uint8 (H, W, C) or (N, H, W, C)."""
+
+    top: int = 3
+    """Classes that are named for each image."""
+
+    json: bool = False
+    """Print a JSON object a line: the image's name, and its predictions, each with class and probability."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu or gpu."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Predict as the command line says. Returns the exit code."""
+    options = tyro.cli(Predict, args=arguments, prog="python -m incnet.predict")
+    try:
+        if options.top < 1:
+            raise DataError(f"--top {options.top}: choose at least 1")
+        if not options.images:
+            raise DataError("no images: name at least one after the model")
+        backend.use(backend.resolve(options.device))
+        use_threads(None)
+        for answer in predictions(load_model(options.model), options.images, options.top):
+            print(json.dumps(answer) if options.json else in_words(answer))
+    except (ModelError, DataError, backend.DeviceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def predictions(model: Model, paths: Iterable[Path], top: int) -> Iterator[dict]:
+    """Yield, for each image in the files, its name and the ``top`` most probable classes, the best first."""
+    height, width, channels = model.graph.input_shape
+    images = chain.from_iterable(read_images(path, (height, width, channels)) for path in paths)
+    while batch := list(islice(images, model.batch_size)):
+        probabilities = model.predict(np.stack([pixels for _, pixels in batch]))
+        for (name, _), row in zip(batch, probabilities, strict=True):
+            best = np.argsort(-row, kind="stable")[:top]
+            named = [{"class": model.classes[i], "probability": round(float(row[i]), 6)} for i in best]
+            yield {"image": name, "predictions": named}
+
+
+def in_words(answer: dict) -> str:
+    """One line: ``three.png: 3 (98.1%), 8 (1.2%)``."""
+    named = (f"{each['class']} ({each['probability']:.1%})" for each in answer["predictions"])
+    return f"{answer['image']}: {', '.join(named)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
