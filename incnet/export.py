@@ -57,7 +57,7 @@ def export(options: Export) -> int:
     model = load_model(options.model)
     content = to_onnx(model).SerializeToString()
     if options.check:
-        images = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *model.graph.input_shape), np.uint8)
+        images = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *model.image_shape), np.uint8)
         found = difference(content, model, images)
         said = f"logits differ from incnet's by up to {found:.1e} of the largest, on {CHECKED_IMAGES} random images"
         if not found <= TOLERANCE:

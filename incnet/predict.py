@@ -68,8 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def predictions(model: Model, paths: Iterable[Path], top: int) -> Iterator[dict]:
     """Yield, for each image in the files, its name and the ``top`` most probable classes, the best first."""
-    height, width, channels = model.graph.input_shape
-    images = chain.from_iterable(read_images(path, (height, width, channels)) for path in paths)
+    images = chain.from_iterable(read_images(path, model.image_shape) for path in paths)
     while batch := list(islice(images, model.batch_size)):
         probabilities = model.predict(np.stack([pixels for _, pixels in batch]))
         for (name, _), row in zip(batch, probabilities, strict=True):

@@ -50,6 +50,8 @@ class Description:
         How many of them are in, counted from the input.
     input_shape : list of int
         [H, W, C] of an image.
+    resize : int or None
+        Height and width to which it is interpolated, once it is normalised; None for as it is.
     classes : list of str
         Name of each class.
     mean, std : list of float
@@ -73,6 +75,7 @@ class Description:
     partition: str
     subnetworks: int
     input_shape: list[int]
+    resize: int | None
     classes: list[str]
     mean: list[float]
     std: list[float]
@@ -83,16 +86,18 @@ class Description:
     incnet: str
 
     def __post_init__(self) -> None:
-        if len(self.input_shape) != 3 or not all(1 <= size <= LARGEST_SIDE for size in self.input_shape):
-            raise ValueError(f"images of shape {self.input_shape!r:.80}; expected [H, W, C], each up to {LARGEST_SIDE}")
+        sizes = [*self.input_shape, 1 if self.resize is None else self.resize]
+        if len(sizes) != 4 or not all(1 <= size <= LARGEST_SIDE for size in sizes):
+            found = f"{self.input_shape!r:.80}, interpolated to {self.resize!r:.40}"
+            raise ValueError(f"images of shape {found}; expected [H, W, C], each up to {LARGEST_SIDE}")
         if not self.classes:
             raise ValueError("no classes")
         for name in (self.dataset, self.incnet, *self.classes):
             if not name.isprintable():  # or it could change the terminal that shows it
                 raise ValueError(f"the name {name!r:.80}")
         if not (0 <= self.val_accuracy <= 1 and self.params >= 0 and self.macs_inference >= 0):
-            sizes = f"{self.params} parameters and {self.macs_inference} multiply-adds"
-            raise ValueError(f"a validation accuracy of {self.val_accuracy}, {sizes}")
+            size = f"{self.params} parameters and {self.macs_inference} multiply-adds"
+            raise ValueError(f"a validation accuracy of {self.val_accuracy}, {size}")
 
     @property
     def stage(self) -> str:
@@ -108,12 +113,13 @@ class Description:
             If there is no such network.
         """
         height, width, channels = self.input_shape
+        shape = (height, width, channels) if self.resize is None else (self.resize, self.resize, channels)
         rng = Blank()
 
         def classifier(shape: Shape) -> Layer:
             return make_classifier(shape, len(self.classes), rng=rng)
 
-        graph = Graph((height, width, channels), classifier)
+        graph = Graph(shape, classifier)
         subnetworks = build(self.arch, graph.input_shape, rng=rng, split=self.partition)
         if not 1 <= self.subnetworks <= len(subnetworks):
             raise ValueError(f"{self.subnetworks} of {len(subnetworks)} sub-networks")
@@ -176,6 +182,12 @@ class Model:
         return self.description.classes
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the images that it takes."""
+        height, width, channels = self.description.input_shape
+        return height, width, channels
+
+    @property
     def batch_size(self) -> int:
         """Images that are computed together; more are taken in turns."""
         height, width, _ = self.graph.input_shape
@@ -189,12 +201,12 @@ class Model:
         ValueError
             If the images are of another shape or type.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.graph.input_shape:
-            expected = f"uint8 (N, {', '.join(map(str, self.graph.input_shape))})"
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.image_shape:
+            expected = f"uint8 (N, {', '.join(map(str, self.image_shape))})"
             raise ValueError(f"images are {images.dtype} {images.shape}, expected {expected}")
         answers = [np.empty((0, len(self.classes)), np.float32)]
         for start in range(0, len(images), self.batch_size):
-            x = self._normalised(images[start : start + self.batch_size])
+            x = self._prepared(images[start : start + self.batch_size])
             answers.append(asnumpy(self.graph.forward(x)))
         return np.concatenate(answers)
 
@@ -210,12 +222,13 @@ class Model:
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
-    def _normalised(self, images: NDArray[np.uint8]) -> Array:
-        # The kernel that makes the batches of training, so that the same pixels give the same bits.
+    def _prepared(self, images: NDArray[np.uint8]) -> Array:
+        # The kernels that make the batches of training, so that the same pixels give the same bits.
         n, normalisation = len(images), self.normalisation
         still, upright = np.zeros((n, 2), np.int64), np.zeros(n, np.bool_)
         operands = (images, np.arange(n), still, upright, normalisation.mean, normalisation.std)
-        return ops.augment(*map(asarray, operands))
+        x = ops.augment(*map(asarray, operands))
+        return x if self.description.resize is None else ops.resize_bilinear(x, self.graph.input_shape[:2])
 
 
 def _check(weights: Mapping[str, np.ndarray], expected: Mapping[str, Array]) -> None:

@@ -128,24 +128,34 @@ def to_onnx(model: Model) -> onnx.ModelProto:
     OnnxError
         If onnx is missing.
     """
-    graph, shape = OnnxGraph(), model.graph.input_shape
-    logits = graph.node("Identity", [graph.convert(model.graph, _pixels(graph, model), shape, "")], "logits")
+    graph = OnnxGraph()
+    x = graph.convert(model.graph, _prepared(graph, model), model.graph.input_shape, "")
+    logits = graph.node("Identity", [x], "logits")
     graph.node("Softmax", [logits], "probabilities", axis=1)
     answer = (np.float32, (len(model.classes),))
-    exported = graph.model({"images": (np.uint8, shape)}, {"logits": answer, "probabilities": answer})
+    exported = graph.model({"images": (np.uint8, model.image_shape)}, {"logits": answer, "probabilities": answer})
     described = {"classes": model.classes, "incnet": asdict(model.description)}
     _import("onnx").helper.set_model_props(exported, {key: json.dumps(value) for key, value in described.items()})
     _import("onnx").checker.check_model(exported, full_check=True)
     return exported
 
 
-def _pixels(graph: OnnxGraph, model: Model) -> str:
-    """Normalise as :func:`incnet.kernels.reference.augment` does, with a product, and bring the channels forward."""
+def _prepared(graph: OnnxGraph, model: Model) -> str:
+    """Normalise and interpolate as ``augment`` and ``resize_bilinear`` do, and bring the channels forward."""
     mean, std = model.normalisation.mean, model.normalisation.std
     x = graph.node("Cast", ["images"], "pixels", to=_import("onnx").TensorProto.FLOAT)
     x = graph.node("Sub", [x, graph.constant("mean", mean)], "centred")
     x = graph.node("Mul", [x, graph.constant("inv_std", np.float32(1) / std)], "normalised")
-    return graph.node("Transpose", [x], "nchw", perm=[0, 3, 1, 2])
+    x = graph.node("Transpose", [x], "nchw", perm=[0, 3, 1, 2])
+    if model.description.resize is None:
+        return x
+    # The sizes that Resize takes begin with the number of images, which is not known before there are some.
+    height, width, channels = model.graph.input_shape
+    first, last = (graph.constant(f"resized.{name}", np.array([i])) for i, name in enumerate(("first", "last")))
+    count = graph.node("Slice", [graph.node("Shape", [x], "shape"), first, last], "count")
+    image = graph.constant("resized.image", np.array([channels, height, width]))
+    sizes = graph.node("Concat", [count, image], "sizes", axis=0)
+    return graph.node("Resize", [x, "", "", sizes], "resized", mode="linear")  # pixels are squares, by default
 
 
 def difference(exported: bytes, model: Model, images: NDArray[np.uint8]) -> float:

@@ -71,6 +71,16 @@ def test_a_baseline_leaves_one_model(tmp_path):
     assert [path.name for path in (tmp_path / "stages").iterdir()] == ["S1-S3.safetensors"]
 
 
+def test_models_of_interpolated_images_take_them_as_they_were(tmp_path):
+    arguments = ("--epochs", "1", "--resize", "12", "--out", str(tmp_path))
+    assert train.main(["digits", *SMALL, *arguments]) == 0
+    run = Run(Config.from_json(json.loads((tmp_path / "config.json").read_text())["config"]))
+    validation, model = run.validation_batches.split, load_model(tmp_path)
+    answers = model.predict(validation.images).argmax(axis=1)
+    assert np.mean(answers == validation.labels) == pytest.approx(model.description.val_accuracy)
+    assert (model.image_shape, model.graph.input_shape) == ((8, 8, 1), (12, 12, 1))
+
+
 # Predicting.
 
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from incnet.backend import use
+from incnet.backend import ops, use
 from incnet.data.dataset import Normalisation
 from incnet.deploy import Description, Model, ModelError, load_model, save_model
 from incnet.deploy import model as module
@@ -63,7 +63,19 @@ def by_the_book(description, weights, images):
         parameter.data = weights[name]
     network.load_state({**network.state(), **weights})
     x = (images.astype(np.float64) - description.mean) / description.std
+    if description.resize is not None:
+        x = ops.resize_bilinear(x, (description.resize, description.resize))
     return network.forward(x.astype(np.float32))
+
+
+@pytest.mark.usefixtures("backend")
+def test_images_that_are_interpolated():
+    description, weights = last("resnet8", (9, 7, 2), resize=25)
+    images = pictures((9, 7, 2), 3)
+    model = Model(description, weights)
+    assert (model.image_shape, model.graph.input_shape) == ((9, 7, 2), (25, 25, 2))
+    expected = by_the_book(description, weights, images)
+    np.testing.assert_allclose(model.logits(images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_dense_layers_and_dropout_seeds(tmp_path):
@@ -217,6 +229,8 @@ def test_descriptions_that_do_not_fit(change, message):
     ({"input_shape": [8, 8]}, r"images of shape \[8, 8\]"),
     ({"input_shape": [8, 8, 0]}, "images of shape"),
     ({"input_shape": [8, 10**9, 1]}, "images of shape"),
+    ({"resize": 0}, "interpolated to 0"),
+    ({"resize": 10**6}, "interpolated to 1000000"),
     ({"classes": []}, "no classes"),
     ({"classes": ["\x1b[2J"]}, "the name"),
     ({"dataset": "a\nb"}, "the name"),

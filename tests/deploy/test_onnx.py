@@ -67,13 +67,15 @@ def test_every_stage_of_every_architecture(arch):
         assert difference(to_onnx(model).SerializeToString(), model, images) <= TOLERANCE == 1e-5
 
 
-@pytest.mark.parametrize(("arch", "shape", "split", "up_to"), [
-    ("vgg16", (64, 33, 1), "filters", None),  # 2 x 1 pixels of 512 channels are flattened
-    ("vgg16-bn", (17, 40, 3), "blocks", 7),
-    ("resnet14", (9, 15, 1), "blocks", None),
+@pytest.mark.parametrize(("arch", "shape", "resize", "split", "up_to"), [
+    ("vgg16", (64, 33, 1), None, "filters", None),  # 2 x 1 pixels of 512 channels are flattened
+    ("vgg16-bn", (17, 40, 3), None, "blocks", 7),
+    ("resnet14", (9, 15, 1), None, "blocks", None),
+    ("resnet8", (28, 28, 1), 100, "filters", None),  # 28 * float32(100 / 28) is less than 100
+    ("resnet8", (9, 15, 3), 33, "filters", None),
 ])  # fmt: skip
-def test_other_images_and_partitions(arch, shape, split, up_to):
-    description, weights = list(stages(arch, shape, split=split, up_to=up_to))[-1]
+def test_other_images_and_partitions(arch, shape, resize, split, up_to):
+    description, weights = list(stages(arch, shape, split=split, up_to=up_to, resize=resize))[-1]
     model = Model(description, weights)
     assert difference(to_onnx(model).SerializeToString(), model, pictures(shape, 3)) <= TOLERANCE
 

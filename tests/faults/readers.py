@@ -307,7 +307,7 @@ def _report(name: str) -> Callable[[Path], Reader]:
 
 # Models: the first sub-network of a small ResNet, and the classifier.
 
-MODEL = Description("resnet8", "filters", 1, [8, 8, 1], ["a", "b"], [100.0], [50.0], "digits", 0.5, 5018, 1, "0")
+MODEL = Description("resnet8", "filters", 1, [8, 8, 1], None, ["a", "b"], [100.0], [50.0], "digits", 0.5, 5018, 1, "0")
 
 
 def _saved_model(path: Path) -> bytes:
