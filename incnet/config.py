@@ -59,8 +59,10 @@ class Config:
     method: Literal["incremental", "baseline"] = "incremental"
     """Grow sub-network by sub-network, or train the whole network from the start."""
 
-    init: Literal["lookahead", "random"] = "lookahead"
-    """A new sub-network first learns alone on top of the frozen ones, or starts untrained amid the others."""
+    init: Literal["lookahead", "random", "identity", "lookahead+identity"] = "lookahead"
+    """A new sub-network first learns alone on top of the frozen ones, or all learn at once; 'identity' gives it weights
+    that leave the network's output as it is (in evaluation, and nearly so behind max pooling), instead of random ones.
+    """
 
     partition: str = "filters"
     """Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number."""
@@ -208,7 +210,7 @@ class Config:
         must(self.period is None or self.growth == "periodic", "period", "--growth periodic to go with it")
         must(self.patience >= 1, "patience", "at least 1 epoch")
         must(0 <= self.min_delta < 1, "min_delta", "a fraction of at least 0 and below 1")
-        must(self.lookahead_epochs >= 1, "lookahead_epochs", "at least 1, or --init random for none")
+        must(self.lookahead_epochs >= 1, "lookahead_epochs", "at least 1, or --init random or identity for none")
         must(self.min_stage_epochs >= 0, "min_stage_epochs", "at least 0")
         most = self.max_stage_epochs
         must(most is None or most > self.min_stage_epochs, "max_stage_epochs", "more than --min-stage-epochs")
@@ -249,6 +251,16 @@ class Config:
     def cache(self) -> Cache | None:
         """What a look-ahead computes once; None for nothing."""
         return Cache.parse(self.lookahead_cache)
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a new sub-network first learns alone."""
+        return self.init.startswith("lookahead")
+
+    @property
+    def preserves_output(self) -> bool:
+        """Whether a new sub-network gets weights that leave the output as it is."""
+        return self.init.endswith("identity")
 
     def rule(self, subnetworks: int) -> GrowthRule:
         """Return the growth rule of this run, for a network of so many sub-networks."""

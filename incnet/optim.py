@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from incnet.backend import Array, asarray, ops
+from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.parameter import Parameter
 
 __all__ = ["SGD", "Optimizer", "RMSProp"]
@@ -54,6 +54,13 @@ class Optimizer:
         """Drop the state of every parameter whose name starts with ``prefix``: those of a rebuilt classifier, say."""
         for name in [name for name in self.state if name.startswith(prefix)]:
             del self.state[name]
+
+    def extend(self, name: str, parameter: Parameter) -> None:
+        """Let the state of ``name`` go on with ``parameter``, of as many rows or more; the new ones begin anew."""
+        for slot, array in self.state.get(name, {}).items():
+            longer = np.zeros(parameter.data.shape, parameter.data.dtype)
+            longer[: len(array)] = asnumpy(array)
+            self.state[name][slot] = asarray(longer)
 
     def arrays(self) -> dict[str, Array]:
         """State by "square/S1.block1_1.body.conv1.weight"; the arrays themselves, not copies."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from incnet.backend import asnumpy, ops
+from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
 from incnet.data.augment import Augmentation
@@ -145,7 +145,7 @@ class Run:
             subnetworks=subnetworks,
             budget=config.epochs,
             rule=config.rule(subnetworks) if self._rule is None else deepcopy(self._rule),
-            lookahead=config.lookahead_epochs if config.init == "lookahead" else 0,
+            lookahead=config.lookahead_epochs if config.looks_ahead else 0,
             least=config.min_stage_epochs,
             most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
             end="budget" if baseline or periodic else config.end,
@@ -230,6 +230,7 @@ class Run:
                     self.subnetworks[name],
                     self.optimizer,
                     lookahead=self.schedule.phase == "lookahead",
+                    preserve_on=self._sample() if self.config.preserves_output else None,
                 )
                 self._emit_insertion(name, self.config.init)
                 self._begin_stage()
@@ -291,6 +292,16 @@ class Run:
         if self.features:
             return evaluate(self.graph, self.features.validation(), from_features=True)
         return evaluate(self.graph, self.validation_batches.epoch(0))
+
+    def _sample(self) -> Array:
+        """Training images (N, H, W, C) of the coming epoch, not more than are evaluated at once."""
+        taken: list[np.ndarray] = []
+        with closing(self.train_batches.epoch(self.schedule.epoch)) as batches:
+            for images, _ in batches:
+                taken.extend(asnumpy(images).copy())
+                if len(taken) >= EVALUATION_BATCH:
+                    break
+        return asarray(np.stack(taken[:EVALUATION_BATCH]))
 
     # Look-ahead on features that are computed once.
 

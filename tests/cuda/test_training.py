@@ -7,8 +7,9 @@ from incnet import backend
 from incnet.backend import asarray, asnumpy, ops, recorded
 from incnet.fusion import FusedSequential, fuse
 from incnet.graph import Graph
+from incnet.growth.initialise import insert
 from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from incnet.models import build, make_classifier
+from incnet.models import build, make_classifier, vgg
 from incnet.optim import SGD, RMSProp
 
 SHAPE, CLASSES, BATCH = (8, 8, 3), 5, 4
@@ -87,11 +88,11 @@ def train(make_network, make_optimizer, steps, *, graph_of_launches=False, after
     return np.array(losses), {name: asnumpy(array) for name, array in network.state().items()}
 
 
-def reference_run(make_network, make_optimizer, steps):
+def reference_run(make, *arguments):
     before = backend.current()
     backend.use("reference")
     try:
-        return train(make_network, make_optimizer, steps)
+        return make(*arguments)
     finally:
         backend.use(before)
 
@@ -101,10 +102,31 @@ def reference_run(make_network, make_optimizer, steps):
 @pytest.mark.parametrize("make_network", NETWORKS)
 def test_same_training_as_on_numpy(device, make_network, make_optimizer, graph_of_launches):
     losses, state = train(make_network, make_optimizer, 5, graph_of_launches=graph_of_launches)
-    expected_losses, expected_state = reference_run(make_network, make_optimizer, 5)
+    expected_losses, expected_state = reference_run(train, make_network, make_optimizer, 5)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-9)
     for name, array in expected_state.items():
         np.testing.assert_allclose(state[name], array, rtol=1e-7, atol=1e-10, err_msg=name)
+
+
+def preserving(arch):
+    """State of a network, and of the optimizer, after insertions that leave its output as it is."""
+    rng, optimizer = np.random.default_rng(0), RMSProp()
+    graph = Graph(SHAPE, lambda shape: make_classifier(shape, CLASSES, rng=rng, dtype=np.float64))
+    (x, labels), *_ = batches(1)
+    for name, subnetwork in list(build(arch, SHAPE, rng=rng, dtype=np.float64).items())[:3]:
+        preserve_on = asarray(x) if graph.subnetworks else None
+        insert(graph, name, subnetwork, optimizer, lookahead=False, preserve_on=preserve_on)
+        graph.backward(ops.softmax_cross_entropy(graph.forward(asarray(x), train=True), asarray(labels))[1])
+        optimizer.step(graph.trainable_parameters())
+    return {name: asnumpy(array) for name, array in (graph.state() | optimizer.arrays()).items()}
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "vgg16-bn"])
+def test_same_insertion_as_on_numpy(device, arch, monkeypatch):
+    monkeypatch.setattr(vgg, "STAGES", ((4, 2), (8, 2), (8, 2)))
+    state, expected = preserving(arch), reference_run(preserving, arch)
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("make_network", NETWORKS)

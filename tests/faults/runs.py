@@ -18,6 +18,7 @@ ARGUMENTS = (
 VARIANTS = {
     "look-ahead": (),
     "random": ("--init", "random"),
+    "identity": ("--init", "lookahead+identity"),
     "cached features": (
         "--lookahead-cache",
         "views:2",

@@ -6,9 +6,12 @@ import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
+from incnet.growth import initialise
+from incnet.growth import run as run_module
 from incnet.growth.criterion import Verdict
 from incnet.growth.run import Run
 from incnet.training.folder import RunFolder
+from incnet.training.loop import evaluate
 from tests.faults.runs import ARGUMENTS, TIMINGS
 
 
@@ -45,6 +48,33 @@ def test_growth_on_a_plateau(tmp_path):
     log = train(tmp_path / "run", "--growth", "plateau", "--patience", 1, "--min-delta", 0.9, "--epochs", 9)
     assert inserted(log) == [1, 1, 2, 2, 2, 3, 3, 3]
     assert "1 epochs without a better accuracy" in log[-1]["reason"]
+
+
+@pytest.mark.parametrize(("init", "phases"), [("identity", {"train"}), ("lookahead+identity", {"train", "lookahead"})])
+def test_identity(init, phases, tmp_path):
+    log = train(tmp_path / "run", "--init", init, "--epochs", 6)
+    assert [event["init"] for event in log if event["event"] == "insert"] == ["random", init, init]
+    assert {event["phase"] for event in log if event["event"] == "epoch"} == phases
+
+
+def test_identity_leaves_the_validation_as_it_is(tmp_path, monkeypatch):
+    """Around each insertion of a run, at the moment when it is made."""
+    losses = []
+
+    def watched(graph, *arguments, **options):
+        before = evaluate(graph, run.validation_batches.epoch(0))
+        initialise.insert(graph, *arguments, **options)
+        losses.append((before, evaluate(graph, run.validation_batches.epoch(0))))
+
+    monkeypatch.setattr(run_module, "insert", watched)
+    config = Config(arch="resnet8", limit=200, epochs=6, window=2, threads=1, init="identity").resolve()
+    run = Run(config)
+    with RunFolder.create(tmp_path / "run", {"config": config.as_json()}) as folder:
+        run.train(folder)
+    assert len(losses) == 2
+    for before, after in losses:
+        assert after.loss == pytest.approx(before.loss, rel=1e-5)
+        assert after.accuracy == before.accuracy
 
 
 class EveryOther:
