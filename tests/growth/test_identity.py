@@ -212,8 +212,8 @@ def test_a_bottleneck_is_refused(layer, rng):
 # What comes in can learn.
 
 
-# Without batch norm, on images of one pixel, He's filters are silent on either all or no images, identity or not.
-@pytest.mark.parametrize(("arch", "least"), [("resnet14", 1.0), ("vgg16", 0.5), ("vgg16-bn", 0.9)])
+# Where there is no batch norm many of He's filters are silent on all images, or on none, with identity as without.
+@pytest.mark.parametrize(("arch", "least"), [("resnet14", 1.0), ("vgg16", 0.5), ("vgg16-bn", 0.7)])
 def test_everything_learns_within_three_steps(arch, least, slim_vgg, rng):
     for graph, name, put_in in grown(arch, (8, 8, 1), rng):
         put_in()
