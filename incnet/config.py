@@ -39,7 +39,16 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
 # A large image, as a bound for the memory that a config.json can ask for.
 LARGEST = 1024
 # What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
-MAY_CHANGE = ("resume", "data_dir", "cache_memory", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite")
+MAY_CHANGE = (
+    "resume",
+    "data_dir",
+    "cache_memory",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "on_nonfinite",
+    "report",
+    "tensorboard",
+)
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,12 @@ class Config:
 
     resume: Path | None = None
     """Run folder to go on in, from its newest whole checkpoint, with its own options; --epochs may grow."""
+
+    report: bool = True
+    """Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[docs])."""
+
+    tensorboard: bool = False
+    """Write TensorBoard event files to the run folder. Needs TensorBoard (incnet[tensorboard])."""
 
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints within an epoch; there is one after every epoch besides. 0 for none within."""

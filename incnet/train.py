@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from incnet import backend
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.growth.run import Run
+from incnet.report.live import LiveReport
 from incnet.threads import use_threads
 from incnet.training.checkpoint import CheckpointError
 from incnet.training.files import WriteError
@@ -22,6 +24,7 @@ from incnet.training.finite import NonFiniteError
 from incnet.training.folder import RunFolder, RunFolderError, environment
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted, StopSignals
+from incnet.training.tensorboard import TensorBoard
 
 __all__ = ["main"]
 
@@ -56,6 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def begin(config: Config) -> int:
     """Carry out a new run from a resolved configuration."""
+    _check_extras(config)
     config = _on_this_machine(config)
     if config.out is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -74,6 +78,7 @@ def resume(path: Path, arguments: list[str] | None) -> int:
         content = folder.read_config()
         begun = replace(Config.from_json(content.get("config")), out=path, resume=path)
         config = begun.resumed_as(tyro.cli(Config, args=arguments, prog=PROGRAM, default=begun))
+        _check_extras(config)
         if _on_this_machine(config) != config:
             raise ConfigError(f"--threads {config.threads}: the run was begun with as many, which this machine has not")
         run = Run(replace(config, resume=None))
@@ -115,6 +120,7 @@ def _changes(before: dict[str, Any]) -> list[str]:
 def _train(run: Run, folder: RunFolder, console: Console) -> int:
     config = run.config
     assert config.epochs is not None
+    listeners = _listeners(run, folder, console)
     console.print(
         f"{config.dataset} from {run.dataset.source}: {len(run.train_batches.split):,} training, "
         f"{len(run.validation_batches.split):,} validation, {len(run.dataset.test):,} test images\n"
@@ -127,7 +133,7 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
     try:
         with StopSignals() as signals, Display(config.epochs, len(run.train_batches), console) as display:
             display.resume(run.epochs)
-            run.train(folder, display, signals)
+            run.train(folder, display, signals, listeners)
     except Interrupted as interrupted:
         console.print(f"{interrupted}; go on with --resume {folder.path}", soft_wrap=True, markup=False)
         code = interrupted.exit_code
@@ -143,11 +149,30 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
     run.export()
     test = run.test() if code == 0 else None
     folder.write("summary.json", run.summary(test))
+    for listener in listeners:
+        listener.close()
     folder.log_session("end", exit_code=code, epochs=run.epochs)
     display.table(run.summary(test)["stages"])
     if test:
         console.print(f"test accuracy {test.accuracy:.2%} ({run.stages[-1].name}, best validation weights)")
     return code
+
+
+def _check_extras(config: Config) -> None:
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise ConfigError('--tensorboard needs TensorBoard: pip install "incnet[tensorboard]"')
+
+
+def _listeners(run: Run, folder: RunFolder, console: Console) -> list[LiveReport | TensorBoard]:
+    def say(line: str) -> None:
+        console.print(line, soft_wrap=True, markup=False)
+
+    listeners: list[LiveReport | TensorBoard] = []
+    if run.config.tensorboard:
+        listeners.append(TensorBoard(folder))
+    if run.config.report:
+        listeners.append(LiveReport(folder.path, say))
+    return listeners
 
 
 if __name__ == "__main__":

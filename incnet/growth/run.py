@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict
@@ -169,8 +170,14 @@ class Run:
 
     # The course of a run.
 
-    def train(self, folder: RunFolder, display: Display | None = None, signals: StopSignals | None = None) -> None:
-        """Train until the schedule stops, leaving events and checkpoints in ``folder``.
+    def train(
+        self,
+        folder: RunFolder,
+        display: Display | None = None,
+        signals: StopSignals | None = None,
+        listeners: Sequence[events.Listener] = (),
+    ) -> None:
+        """Train until the schedule stops, leaving events and checkpoints in ``folder``; ``listeners`` are told events.
 
         Raises
         ------
@@ -182,6 +189,7 @@ class Run:
             If a checkpoint or an event cannot be written.
         """
         self.folder, self.display, self.signals = folder, display, signals or StopSignals()
+        self.listeners = [*([display] if display else []), *listeners]
         self.checkpoints = folder.checkpoints(self.config.keep_checkpoints)
         if not self.graph.subnetworks:
             self._insert_first()
@@ -343,8 +351,8 @@ class Run:
 
     def _emit(self, event: events.Event) -> None:
         self.folder.log(event)
-        if self.display:
-            self.display.event(event)
+        for listener in self.listeners:
+            listener.event(event)
 
     # Checkpoints.
 

@@ -16,7 +16,13 @@ from incnet.report.history import History
 __all__ = ["Arm", "MeanCurve", "Network", "Spread", "mean_curve", "networks"]
 
 # How arms are called, in the order in which they are shown; others follow.
-NAMES = {"baseline": "baseline", "lookahead": "look-ahead", "random": "random", "identity": "identity"}
+NAMES = {
+    "baseline": "baseline",
+    "lookahead": "look-ahead",
+    "random": "random",
+    "identity": "identity",
+    "lookahead+identity": "look-ahead and identity",
+}
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion-mnist": "Fashion-MNIST"}
 # Options in which the seeds of one arm may differ: the seed, and what changes no step.
 NOT_COMPARED = {"seed", "out", *MAY_CHANGE}
@@ -119,6 +125,15 @@ class Network:
     def name(self) -> str:
         """For file names: resnet20-cifar10."""
         return "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{self.arch}-{self.dataset}")
+
+    @property
+    def steps_timed(self) -> bool:
+        """Whether all runs recorded the time that they spent in training steps."""
+        return all(epoch.seconds_training is not None for run in self.runs for epoch in run.epochs)
+
+    def seconds(self, run: History) -> np.ndarray:
+        """Measured time up to each epoch: in training steps where all runs have that, else of everything."""
+        return run.seconds_training if self.steps_timed else run.epoch_seconds
 
     @property
     def runs(self) -> list[History]:

@@ -12,7 +12,12 @@ from incnet.report.numbers import duration
 
 __all__ = ["Course", "Step", "course"]
 
-INITIALISATION = {"lookahead": "look-ahead begins", "random": "initialised at random"}
+INITIALISATION = {
+    "lookahead": "look-ahead begins",
+    "random": "initialised at random",
+    "identity": "initialised as the identity",
+    "lookahead+identity": "initialised as the identity; look-ahead begins",
+}
 
 
 @dataclass(frozen=True)

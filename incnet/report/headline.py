@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from incnet.cost import FLOPS_PER_MAC
 from incnet.report.arms import Arm, Network, Spread
-from incnet.report.figures.cost import FLOPS_PER_MAC
+from incnet.report.history import History
 from incnet.report.numbers import duration, engineering, listing, percent, share
 
 __all__ = ["headline"]
@@ -15,22 +16,26 @@ def headline(network: Network) -> str:
     baseline = next((arm for arm in finished if not arm.grows), None)
     growing = [arm for arm in finished if arm.grows]
     if baseline and growing:
-        return _compare(baseline, growing)
+        return _compare(network, baseline, growing)
     if finished:
         return " ".join(_tell(arm) for arm in finished)
     return " ".join(_progress(arm) for arm in network.arms)
 
 
-def _compare(baseline: Arm, growing: list[Arm]) -> str:
+def _compare(network: Network, baseline: Arm, growing: list[Arm]) -> str:
+    def seconds(run: History) -> float:
+        return float(network.seconds(run)[-1])
+
+    time = "time in training steps" if network.steps_timed else "time"
     test = baseline.spread(lambda run: run.test_accuracy)
     parts = [f"The baseline reaches {percent(test)} % test accuracy."]
     for arm in growing:
         ours = arm.spread(lambda run: run.test_accuracy)
         flops = _ratio(arm.spread(lambda run: run.macs_training), baseline.spread(lambda run: run.macs_training))
-        seconds = _ratio(arm.spread(lambda run: run.seconds), baseline.spread(lambda run: run.seconds))
+        spent = _ratio(arm.spread(seconds), baseline.spread(seconds))
         parts.append(
             f"{_capital(arm.label)} reaches {percent(ours)} %, {_difference(ours, test)}, with {flops} of its training "
-            f"FLOPs and {seconds} of its time."
+            f"FLOPs and {spent} of its {time}."
         )
     return " ".join(parts)
 

@@ -191,7 +191,7 @@ class History:
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end, and was tested."""
-        return self.test_accuracy is not None and isinstance(self.last, Stop)
+        return bool(self.epochs) and self.test_accuracy is not None and isinstance(self.last, Stop)
 
     @property
     def last(self) -> Event | None:

@@ -38,7 +38,7 @@ def render(runs: Sequence[History], problems: Sequence[str] = (), *, reload: int
     reload : int, optional
         Seconds after which a browser loads the page again: for one that is rewritten while its run goes on.
     """
-    shown = [_section(i, network) for i, network in enumerate(networks(runs))]
+    shown = [_section(i, network, live=reload is not None) for i, network in enumerate(networks(runs))]
     environment = Environment(autoescape=True)
     template = environment.from_string((files(__package__) / "page.html").read_text(encoding="utf-8"))
     return template.render(
@@ -67,11 +67,11 @@ class _Section:
     commands: list[str]
 
 
-def _section(number: int, network: Network) -> _Section:
+def _section(number: int, network: Network, *, live: bool) -> _Section:
     return _Section(
         title=network.title,
         headline=headline(network),
-        unfinished=[_progress(run) for run in network.runs if not run.finished],
+        unfinished=[_progress(run, live=live) for run in network.runs if not run.finished],
         results=tables.results(network),
         figures=[
             {
@@ -89,9 +89,10 @@ def _section(number: int, network: Network) -> _Section:
     )
 
 
-def _progress(run: History) -> dict[str, Any]:
+def _progress(run: History, *, live: bool) -> dict[str, Any]:
     done, of = len(run.epochs), run.setup.epochs
-    text = f"Not finished: {run.path.name} is after epoch {done} of at most {of}."
+    where = f"after epoch {done} of at most {of}"
+    text = f"Going on, {where}: this page renews itself." if live else f"Not finished: {run.path.name} is {where}."
     return {"text": text, "done": min(done, of), "of": of}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from incnet.cost import FLOPS_PER_MAC
 from incnet.report.arms import Arm, Network, Spread
-from incnet.report.figures.cost import FLOPS_PER_MAC
 from incnet.report.history import Epoch, History
 from incnet.report.numbers import NOTHING, duration, engineering, percent, share, whole
 from incnet.report.paper import paper_accuracy
@@ -58,9 +58,13 @@ def results(network: Network) -> Table:
             (f"FLOPs to {share(level)}", lambda arm: engineering(arm.spread(lambda run: _flops_to(run, level))))
         )
         columns.append(
-            (f"time to {share(level)}", lambda arm: duration(arm.spread(lambda run: _seconds_to(run, level))))
+            (f"time to {share(level)}", lambda arm: duration(arm.spread(lambda run: _seconds_to(network, run, level))))
         )
-        caption = f"The last two columns: until validation accuracy first was {share(level)}, which all runs reached."
+        time = " in training steps" if network.steps_timed else ""
+        caption = (
+            f"The last two columns: what it took{time} until validation accuracy first was {share(level)}, which all "
+            "runs reached."
+        )
     rows = [[cell(arm) for _, cell in columns] for arm in network.arms]
     return _known(Table(caption, [name for name, _ in columns], rows))
 
@@ -98,9 +102,9 @@ def _flops_to(run: History, accuracy: float) -> float | None:
     return FLOPS_PER_MAC * epoch.macs_training if epoch else None
 
 
-def _seconds_to(run: History, accuracy: float) -> float | None:
+def _seconds_to(network: Network, run: History, accuracy: float) -> float | None:
     epoch = cost_to_reach(run, accuracy)
-    return float(run.epoch_seconds[epoch.epoch - 1]) if epoch else None
+    return float(network.seconds(run)[epoch.epoch - 1]) if epoch else None
 
 
 # Stages.

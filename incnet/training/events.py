@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-__all__ = ["Epoch", "Event", "Insert", "Rollback", "Stop", "Verdict", "WindowFit", "record"]
+__all__ = ["Epoch", "Event", "Insert", "Listener", "Rollback", "Stop", "Verdict", "WindowFit", "record"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,13 @@ class Rollback:
 
 
 Event = Epoch | WindowFit | Verdict | Insert | Stop | Rollback
+
+
+class Listener(Protocol):
+    """Is told what happens in a run, once it is in ``metrics.jsonl``."""
+
+    def event(self, event: Event) -> None:
+        """Take note of ``event``."""
 
 
 def record(event: Event, seconds: float) -> dict[str, Any]:

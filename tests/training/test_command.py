@@ -10,7 +10,20 @@ from incnet import train as command
 from incnet.growth import run as run_module
 from incnet.training import loop
 
-SMALL = ["digits", "--arch", "resnet8", "--limit", "200", "--window", "2", "--lookahead-epochs", "1", "--lr", "1e-3"]
+SMALL = [
+    "digits",
+    "--arch",
+    "resnet8",
+    "--limit",
+    "200",
+    "--window",
+    "2",
+    "--lookahead-epochs",
+    "1",
+    "--lr",
+    "1e-3",
+    "--no-report",
+]
 
 
 def run(*arguments):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from incnet.cost import FLOPS_PER_MAC
 from incnet.report.arms import Network
 from incnet.report.history import History
 from incnet.report.style import draw_curve, look, new_figure
@@ -15,10 +16,7 @@ from incnet.report.style import draw_curve, look, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FLOPS_PER_MAC", "accuracy_by_flops", "accuracy_by_seconds", "inference_cost"]
-
-# A multiplication and an addition.
-FLOPS_PER_MAC = 2
+__all__ = ["accuracy_by_flops", "accuracy_by_seconds", "inference_cost"]
 
 
 def inference_cost(network: Network) -> Figure:
@@ -43,11 +41,10 @@ def accuracy_by_flops(network: Network) -> Figure:
 
 def accuracy_by_seconds(network: Network) -> Figure:
     """Draw validation accuracy against measured time: in training steps, or of all where a run did not record those."""
-    steps = all(epoch.seconds_training is not None for run in network.runs for epoch in run.epochs)
     figure = new_figure()
     axes = figure.subplots()
-    _draw(axes, network, lambda run: run.seconds_training if steps else run.epoch_seconds, _accuracy)
-    label = "time in training steps so far, s" if steps else "time so far, s"
+    _draw(axes, network, network.seconds, _accuracy)
+    label = "time in training steps so far, s" if network.steps_timed else "time so far, s"
     axes.set(xlabel=label, ylabel="validation accuracy, %", xlim=(0, None))
     return figure
 
