@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,10 @@ from incnet.init import Blank
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.records import from_json, parse_json
-from incnet.training.files import replace_file, writing
+from incnet.training.files import replace_file
 from incnet.training.tensors import pack, unpack
 
-__all__ = ["Description", "Model", "ModelError", "find_model", "load_model", "save_model", "stage_file"]
+__all__ = ["Description", "Model", "ModelError", "find_model", "load_model", "pack_model", "save_model"]
 
 # Bounds for the memory that a file can ask for: pixels along a side, and pixels that are in work at a time.
 LARGEST_SIDE, PIXELS_AT_A_TIME = 1024, 2**18
@@ -103,6 +104,11 @@ class Description:
     def stage(self) -> str:
         """The sub-networks that are in: S1, or S1-S3."""
         return "S1" if self.subnetworks == 1 else f"S1-S{self.subnetworks}"
+
+    @property
+    def file(self) -> str:
+        """Where a run folder keeps the model of this stage."""
+        return f"stages/{self.stage}.safetensors"
 
     def graph(self) -> Graph:
         """Return the network, without weights yet: they cannot be written, and take no memory.
@@ -250,23 +256,27 @@ def _inference_state(state: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def save_model(path: Path, description: Description, weights: Mapping[str, np.ndarray]) -> None:
-    """Write a model; its folder is made if need be. Equal models make equal files.
-
-    Parameters
-    ----------
-    weights : mapping of str to array
-        The network's state, in host memory.
+    """Write a model.
 
     Raises
     ------
     WriteError
         If the file cannot be written; an earlier file of that name is then untouched.
     """
+    replace_file(path, pack_model(description, weights))
+
+
+def pack_model(description: Description, weights: Mapping[str, np.ndarray]) -> Iterator[Any]:
+    """Yield the content of a model's file, in pieces. Equal models make equal files.
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        The network's state, in host memory.
+    """
     arrays = _inference_state(weights)
     header = {"model": asdict(description), "sha256": _digest(description, arrays)}
-    with writing(path.parent):
-        path.parent.mkdir(exist_ok=True)
-    replace_file(path, pack(arrays, json.dumps(header)))
+    return pack(arrays, json.dumps(header))
 
 
 def load_model(path: Path | str) -> Model:
@@ -308,11 +318,6 @@ def _digest(description: Description, arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def stage_file(run: Path, stage: str) -> Path:
-    """Return where a run folder keeps the model of a stage, such as S1 or S1-S3."""
-    return run / "stages" / f"{stage}.safetensors"
 
 
 def find_model(path: Path) -> Path:

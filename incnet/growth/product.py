@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from incnet import __version__
-from incnet.deploy.model import Description, save_model, stage_file
+from incnet.deploy.model import Description, pack_model
 
 if TYPE_CHECKING:
     from incnet.growth.run import Run
@@ -41,4 +41,4 @@ def save_stage(run: Run) -> None:
         macs_inference=stage.macs_inference,
         incnet=__version__,
     )
-    save_model(stage_file(run.folder.path, description.stage), description, run.best_weights)
+    run.folder.replace(description.file, pack_model(description, run.best_weights))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from incnet import __version__
 from incnet.records import parse_json
 from incnet.training.checkpoint import Checkpoints
 from incnet.training.events import Event, record
-from incnet.training.files import TEMPORARY, remove_temporary, replace_file, sync_folder
+from incnet.training.files import TEMPORARY, remove_temporary, replace_file, sync_folder, writing
 from incnet.training.lock import FolderInUseError, Lock
 from incnet.training.logs import JsonLines
 
@@ -147,7 +148,14 @@ class RunFolder:
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write ``content`` as an indented JSON file, whole or not at all."""
-        replace_file(self.path / name, [(json.dumps(content, indent=2, allow_nan=False) + "\n").encode()])
+        self.replace(name, [(json.dumps(content, indent=2, allow_nan=False) + "\n").encode()])
+
+    def replace(self, name: str, pieces: Iterable[Any]) -> None:
+        """Write ``pieces``, bytes-like, as a file, whole or not at all; its folder is made if need be."""
+        path = self.path / name
+        with writing(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        replace_file(path, pieces)
 
     def read_config(self) -> dict[str, Any]:
         """Return the content of ``config.json``: an object of objects, not looked into any further.

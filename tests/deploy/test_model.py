@@ -14,7 +14,7 @@ from incnet.backend import ops, use
 from incnet.data.dataset import Normalisation
 from incnet.deploy import Description, Model, ModelError, load_model, save_model
 from incnet.deploy import model as module
-from incnet.deploy.model import find_model, stage_file
+from incnet.deploy.model import find_model
 from incnet.training.tensors import pack
 from tests.deploy.products import pictures, stages
 
@@ -50,7 +50,8 @@ def test_every_stage_answers_as_before(arch, shape, split, up_to, tmp_path):
         save_model(path, description, weights)
         model = load_model(path)
         assert model.description == description
-        assert description.stage == ("S1" if description.subnetworks == 1 else f"S1-S{description.subnetworks}")
+        stage = "S1" if description.subnetworks == 1 else f"S1-S{description.subnetworks}"
+        assert description.file == f"stages/{stage}.safetensors"
         expected = by_the_book(description, weights, images)
         np.testing.assert_allclose(model.logits(images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -160,7 +161,7 @@ def test_normalisation_comes_back_exactly(tmp_path):
 def test_the_last_stage_of_a_run_folder(tmp_path):
     (tmp_path / "stages").mkdir()
     for stage in ("S1", "S1-S2", "S1-S9", "S1-S10"):
-        stage_file(tmp_path, stage).touch()
+        (tmp_path / "stages" / f"{stage}.safetensors").touch()
     (tmp_path / "stages" / "S1-S11.safetensors.tmp").touch()
     (tmp_path / "stages" / "mine.safetensors").touch()
     assert find_model(tmp_path) == tmp_path / "stages" / "S1-S10.safetensors"
