@@ -274,6 +274,7 @@ class FusedSequential(Sequential):
     def __init__(self, chain: Sequential) -> None:
         super().__init__(chain.children())
         self.steps = plan(flatten(chain))
+        self._all_layers = list(self.layers())
 
     def forward(self, x: Array, train: bool = False) -> Array:
         if not train:
@@ -282,7 +283,7 @@ class FusedSequential(Sequential):
                 x = step.infer(x, overwrite=made_here)
                 made_here = made_here or not isinstance(step, Plain)
             return x
-        if any(layer.frozen for layer in self.layers()):
+        if any(layer.frozen for layer in self._all_layers):
             return super().forward(x, train)
         activations, kept = [Activation(x)], []
         for step in self.steps:

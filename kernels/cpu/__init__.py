@@ -1,7 +1,7 @@
 """The fast kernels for the CPU, compiled by numba on first use and cached on disk."""
 
-from ..reference.norm import move_statistics
 from .augment import augment
+from .coefficients import gradient_coefficients, move_statistics, norm_coefficients
 from .convolution import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
 from .fused import (
     conv2d_bias_relu,
@@ -21,8 +21,6 @@ from .norm import (
     batch_norm_fixed_grad,
     batch_norm_grad,
     batch_norm_stats,
-    gradient_coefficients,
-    norm_coefficients,
 )
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
 from .pointwise import add, dropout, relu, relu_grad, subsample, subsample_grad

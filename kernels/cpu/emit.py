@@ -11,11 +11,11 @@ the file in which a compiled function stands: after an edit of *this* file, dele
 
 import functools
 import inspect
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -262,11 +262,12 @@ class Kernel:
         if self.compiled is None:
             signature = types.void(types.int64, types.int64, types.int64)
             self.compiled = numba.cfunc(signature, cache=True, error_model="numpy")(self.function)
-        packed = np.array(arguments, np.int64)
+        packed = array("q", arguments)
+        place, _ = packed.buffer_info()
         if threads == 1:
-            self.compiled.ctypes(0, 1, packed.ctypes.data)
+            self.compiled.ctypes(0, 1, place)
         else:
-            launch(self.compiled.address, threads or numba.get_num_threads(), packed.ctypes.data)
+            launch(self.compiled.address, threads or numba.get_num_threads(), place)
 
 
 kernel = Kernel

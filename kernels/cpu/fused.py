@@ -13,9 +13,10 @@ import numpy as np
 
 from ..operands import Below, Normalised, NormGradient
 from . import winograd
+from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
 from .memory import aligned_empty
-from .norm import batch_norm_stats, fast, run
+from .norm import batch_norm_stats, fast, run, table
 from .recipes import (
     BIAS_ADD_RELU,
     BIAS_RELU,
@@ -190,10 +191,8 @@ def fuses(x, weight_shape, stride, padding, whole_tiles=False):
 def winograd_moments(x, weight, prologue, out):
     """Convolve with moments; returns y, mean, var."""
     y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
-    first, second = winograd.conv2d(x, np.ascontiguousarray(weight), y, prologue, Epilogue(MOMENTS))
-    m = y.size // y.shape[3]
-    mean = first / m
-    return y, mean.astype(y.dtype), np.maximum(second / m - mean * mean, 0).astype(y.dtype)
+    sums = winograd.conv2d(x, np.ascontiguousarray(weight), y, prologue, Epilogue(MOMENTS))
+    return y, *moments(sums, y.size // y.shape[3], np.zeros(y.shape[3], y.dtype))
 
 
 def gradient_prologue(dy):
@@ -201,13 +200,3 @@ def gradient_prologue(dy):
     if isinstance(dy, NormGradient):
         return Prologue(NORM_GRADIENT, np.ascontiguousarray(dy.y), table(dy.p, dy.q, dy.r))
     return AS_IT_IS
-
-
-def table(*coefficients):
-    """Coefficients (C,) as rows of an aligned array."""
-    if not coefficients:
-        return None
-    result = aligned_empty((len(coefficients), coefficients[0].size))
-    for row, coefficient in zip(result, coefficients, strict=True):
-        row[...] = coefficient
-    return result

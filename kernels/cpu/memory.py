@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 
 PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
@@ -45,18 +46,33 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.n
 
 def address(array: np.ndarray | None) -> int:
     """Where an array's first element lies, 0 for None. The caller keeps the array alive."""
-    return 0 if array is None else array.ctypes.data
+    return 0 if array is None else _address(array)
 
 
-def carve(*sizes: int) -> tuple[np.ndarray, list[int]]:
-    """One uninitialised float32 array for several buffers of so many floats: returns it and their aligned addresses.
+@njit(cache=True)
+def _address(array):  # six times as fast as to ask for array.ctypes.data
+    return array.ctypes.data
 
-    A kernel's scratch memory is cheaper to get in one piece. The caller keeps the array alive.
-    """
-    starts = [0, *accumulate(whole(size, ALIGNMENT // 4) for size in sizes)]
-    array = aligned_empty(starts[-1])
-    first = address(array)
-    return array, [first + 4 * start for start in starts[:-1]]
+
+class Workspace(threading.local):
+    """A kernel's scratch memory: one buffer for each Python thread, which every kernel uses anew."""
+
+    def __init__(self) -> None:
+        self.array = aligned_empty(0)
+        self.address = 0
+
+    def carve(self, *sizes: int) -> list[int]:
+        """Aligned addresses of uninitialised buffers of so many floats, valid until the next call on this thread."""
+        starts = [0, *accumulate(whole(size, ALIGNMENT // 4) for size in sizes)]
+        if starts[-1] > self.array.size:
+            self.array = aligned_empty(starts[-1])
+            self.address = address(self.array)
+        return [self.address + 4 * start for start in starts[:-1]]
+
+    def doubles(self, place: int, *shape: int) -> np.ndarray:
+        """Look at a buffer, at an address that was carved, as an array of float64."""
+        start = (place - self.address) // 4
+        return self.array[start : start + 2 * math.prod(shape)].view(np.float64).reshape(shape)
 
 
 @lru_cache(16)
@@ -161,4 +177,5 @@ def size_class(size: int) -> int:
 
 
 POOL = Pool()
+WORKSPACE = Workspace()
 ZEROS: list[np.ndarray] = []  # what keeps the rows of zeros alive

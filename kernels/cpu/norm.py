@@ -10,8 +10,9 @@ Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
 
 import numpy as np
 
+from .coefficients import gradient_coefficients, moments, norm_coefficients, total
 from .emit import LANES, add_to_double, clear, emit, kernel, numbers
-from .memory import address, aligned_empty
+from .memory import WORKSPACE, address, aligned_empty
 from .parallel import threads_for
 from .recipes import (
     BIAS_ADD_RELU,
@@ -67,10 +68,10 @@ def pixels(recipe):
             value, terms = recipe.function(v, inputs, table)
             if recipe.stores:
                 v.store(value, v.at(out, here))
-            return [v.add(total, term) for total, term in zip(totals, terms, strict=True)]
+            return [v.add(old, term) for old, term in zip(totals, terms, strict=True)]
 
-        for cell, total in zip(cells, v.loop(count, [v.load(cell) for cell in cells], step), strict=True):
-            v.store(total, cell)
+        for cell, value in zip(cells, v.loop(count, [v.load(cell) for cell in cells], step), strict=True):
+            v.store(value, cell)
 
     return body
 
@@ -110,18 +111,21 @@ def run(recipe, inputs, coefficients=(), out=None):
     """Apply a recipe to arrays (..., C); returns out, made if it is None and the recipe stores, and the sums (2, C)."""
     x, threads = inputs[0], threads_for(inputs[0].size)
     C = x.shape[-1]
-    table = aligned_empty((max(1, recipe.coefficients), C))
-    for row, coefficient in zip(table, coefficients, strict=False):
-        row[...] = coefficient
     if out is None and recipe.stores:
         out = aligned_empty(x.shape)
-    part, sums = aligned_empty((threads, 2, C)), aligned_empty((threads, 2, C), np.float64)
+    coefficients = table(*coefficients)
+    part, sums = WORKSPACE.carve(2 * threads * C, 4 * threads * C)
     addresses = [address(array) for array in inputs] + [0] * (4 - len(inputs))
     run_pass(
-        x.size // C, C, PASSES.index(recipe), *addresses, address(out), address(table), address(part),
-        address(sums), threads=threads,
+        x.size // C, C, PASSES.index(recipe), *addresses, address(out), address(coefficients), part, sums,
+        threads=threads,
     )  # fmt: skip
-    return out, sums.sum(0)
+    return out, total(WORKSPACE.doubles(sums, threads, 2, C))
+
+
+def table(*coefficients):
+    """Coefficients (C,) as the rows of one array, None if there are none."""
+    return np.concatenate(coefficients, dtype=np.float32) if coefficients else None
 
 
 def batch_norm_stats(x):
@@ -129,35 +133,10 @@ def batch_norm_stats(x):
     m = x.size // x.shape[-1]
     center = x.reshape(-1, x.shape[-1])[0]
     if fast(x):
-        _, (first, second) = run(CENTRED_MOMENTS, (x,), (center,))
-    else:
-        centred = x.reshape(-1, x.shape[-1]) - center
-        first, second = centred.sum(0, dtype=np.float64), np.einsum("mc,mc->c", centred, centred, dtype=np.float64)
-    mean = first / m
-    var = np.maximum(second / m - mean * mean, 0)
-    return (mean + center).astype(x.dtype), var.astype(x.dtype)
-
-
-def norm_coefficients(mean, var, gamma, beta, eps):
-    """Batch norm as scale * x + shift: returns scale, shift (C,)."""
-    scale = gamma / np.sqrt(var + mean.dtype.type(eps))
-    return scale, beta - mean * scale
-
-
-def gradient_coefficients(sums, m, mean, var, gamma, eps):
-    """Batch norm's gradient as dx = p * dy + q * x + r, from sums of dy and of dy * (x - mean) over its m rows.
-
-    Returns p, q, r, dgamma, dbeta (C,)::
-
-        dbeta  = sum(dy)                                  p = gamma / sqrt(var + eps)
-        dgamma = sum(dy * (x - mean)) / sqrt(var + eps)   q = -p * dgamma / (m * sqrt(var + eps))
-                                                          r = -p * dbeta / m - q * mean
-    """
-    dbeta, rstd = sums[0], 1 / np.sqrt(np.asarray(var, np.float64) + eps)
-    dgamma, p = sums[1] * rstd, gamma * rstd
-    q = -p * dgamma * rstd / m
-    r = -p * dbeta / m - q * mean
-    return tuple(value.astype(mean.dtype) for value in (p, q, r, dgamma, dbeta))
+        return moments(run(CENTRED_MOMENTS, (x,), (center,))[1], m, center)
+    centred = x.reshape(-1, x.shape[-1]) - center
+    first, second = centred.sum(0, dtype=np.float64), np.einsum("mc,mc->c", centred, centred, dtype=np.float64)
+    return moments(np.stack((first, second)), m, center)
 
 
 def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=None):

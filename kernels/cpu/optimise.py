@@ -4,6 +4,7 @@ import numpy as np
 from numba import carray, njit, prange, types
 from numba.extending import intrinsic
 
+from .memory import address
 from .parallel import run, threads_for
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
@@ -113,6 +114,6 @@ def _table(tensors):
                     f"parameter, gradient and state have to be contiguous and alike: {data.dtype} {data.shape}, "
                     f"{array.dtype} {array.shape}"
                 )
-            addresses[n, i] = array.__array_interface__["data"][0]
+            addresses[n, i] = address(array)
         sizes[n], weight_decays[n] = data.size, weight_decay
     return addresses, sizes, weight_decays

@@ -29,8 +29,8 @@ from numba import get_num_threads
 from . import winograd
 from .emit import LANES, ROWS, VECTORS, clear, emit, kernel, numbers
 from .matrix import fetch_rows, multiply_rows
-from .memory import address, carve, whole, zero_row
-from .winograd import GAP, product_over_tiles
+from .memory import WORKSPACE, address, whole, zero_row
+from .winograd import GAP, product_over_tiles, rotate_block
 
 FLOAT = 4  # bytes
 DEPTH = 64
@@ -138,15 +138,6 @@ transform_tile = emit(
 inverse_tile = emit(*(tile_inverse(family) for family in FAMILIES))
 transform_kernel = emit(*(square_transform(family.weight, 3) for family in FAMILIES))
 inverse_kernel = emit(*(square_transform(family.weight_gradient, family.points) for family in FAMILIES))
-
-
-@emit
-def rotate_block(v, w, K, tap, dst):
-    """``w (3, 3, 16 of C, 16 of K) -> dst (3, 3, 16 of K, 16 of C)``, the taps in reverse order."""
-    for n in range(9):
-        block = [v.load(v.at(w, v.times(n, tap), v.times(c, K))) for c in range(LANES)]
-        for k, row in enumerate(v.transpose(block)):
-            v.store(row, v.at(dst, LANES * (LANES * (8 - n) + k)))
 
 
 @kernel
@@ -273,7 +264,7 @@ def convolve(x, weight, out, rotated):
     points, wide = transforms.points**2, int(K % (LANES * VECTORS) == 0)
     panel = LANES * VECTORS if wide else LANES
     share = points * (DEPTH * panel + GAP + plane(T, panel)) + 9 * LANES * LANES
-    _memory, (v, scratch) = carve(points * V, threads * share)
+    v, scratch = WORKSPACE.carve(points * V, threads * share)
     tiles(x, family, T, 0, v)
     multiply_panels(
         N, H, W, C, K, T, V, family, transforms.pixels_out, points, rotated, wide, v, address(weight), address(out),
@@ -298,7 +289,7 @@ def conv2d_weight_grad(x, dy, out):
     family, T = plan(N, H, W)
     points, wide, V, Z = FAMILIES[family].points ** 2, int(K % (LANES * VECTORS) == 0), plane(T, C), plane(T, K)
     share = points * (2 * ROWS * LANES * VECTORS + GAP)
-    _memory, (v, z, scratch) = carve(points * V, points * Z, threads * share)
+    v, z, scratch = WORKSPACE.carve(points * V, points * Z, threads * share)
     tiles(x, family, T, 0, v)
     tiles(dy, family, T, 1, z)
     multiply_panels_for_weights(

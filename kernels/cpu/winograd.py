@@ -35,8 +35,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add, numbers
-from .memory import address, aligned_empty, carve, whole, zero_row
+from .memory import WORKSPACE, address, whole, zero_row
 from .parallel import threads_for
 from .recipes import (
     BIAS,
@@ -53,11 +54,11 @@ from .recipes import (
     SAME,
     Recipe,
 )
-from .weights import rotate_weights
 
 TRANSFORM = 128  # operations, about, to transform 16 kernels
-GAP = 16  # floats between planes: those 4096 bytes apart would share one set of the L1 cache
+GAP = 16  # floats between planes: those a multiple of 4096 bytes apart would share one set of the L1 cache
 FLOAT, DOUBLE = 4, 8  # bytes
+BLOCK = 9 * LANES * LANES  # floats of 16x16 kernels
 
 # Tiles in a block, by channels: more tiles reuse the transformed weights more often, fewer stay in the L1 cache.
 NARROW, MEDIUM = 16, 64
@@ -296,14 +297,30 @@ def weight_gradient_transform(v, du, plane, part_size, parts, dw, tap):
             v.store(value, v.at(dw, v.times(3 * kh + kw, tap)))
 
 
+@emit
+def rotate_block(v, w, K, tap, dst):
+    """``w (3, 3, 16 of C, 16 of K) -> dst (3, 3, 16 of K, 16 of C)``, the taps in reverse order."""
+    for n in range(9):
+        block = [v.load(v.at(w, v.times(n, tap), v.times(c, K))) for c in range(LANES)]
+        for k, row in enumerate(v.transpose(block)):
+            v.store(row, v.at(dst, LANES * (LANES * (8 - n) + k)))
+
+
 @kernel
 def transform_weights(t, threads, arguments):
-    """``w (3, 3, C, K) -> u (6, 6, K / panel, C, panel)``."""
-    w, C, K, panel, u = numbers(arguments, 5)
-    for c in range(t * C // threads, (t + 1) * C // threads):
+    """``w (3, 3, C, K), or rotated (3, 3, K, C), -> u (6, 6, K / panel, C, panel)``, U floats between the 36 planes."""
+    w, C, K, panel, rotated, u, U, scratch = numbers(arguments, 8)
+    block, tap = scratch + FLOAT * t * BLOCK, C * K
+    for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
         for k in range(0, K, LANES):
-            there = (k // panel * C + c) * panel + k % panel
-            weight_transform(w + FLOAT * (c * K + k), C * K, u + FLOAT * there, C * K)
+            if rotated:
+                rotate_block(w + FLOAT * (k * C + c), C, tap, block)
+            for r in range(LANES):
+                there = u + FLOAT * ((k // panel * C + c + r) * panel + k % panel)
+                if rotated:
+                    weight_transform(block + FLOAT * LANES * r, LANES * LANES, there, U)
+                else:
+                    weight_transform(w + FLOAT * ((c + r) * K + k), tap, there, U)
 
 
 @kernel
@@ -314,9 +331,9 @@ def convolve(t, threads, arguments):
     (threads, 2, K), float64. All arrays are addresses, 0 where the prologue or the epilogue has no use for one.
     """
     (
-        N, H, W, C, K, B, T, IN, OUT, V, M, prologue, x, x2, kept, before, u, epilogue, y, y_below, a_below,
+        N, H, W, C, K, B, T, IN, OUT, V, M, prologue, x, x2, kept, before, u, U, epilogue, y, y_below, a_below,
         skip, after, sums, zeros, scratch, scratch_size,
-    ) = numbers(arguments, 27)  # fmt: skip
+    ) = numbers(arguments, 28)  # fmt: skip
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES
     # What to prefetch, of inputs and of outputs, during one of a block's six steps.
@@ -366,7 +383,7 @@ def convolve(t, threads, arguments):
                     image_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
             for j in range(6):
                 for k in range(0, K, panel):
-                    weights = u + FLOAT * ((6 * i + j) * C * K + k * C)
+                    weights = u + FLOAT * ((6 * i + j) * U + k * C)
                     for m in range(0, rows * S, ROWS):
                         here = tiles + FLOAT * (j * V + m * LANES)
                         there = products + FLOAT * (j * M + k * T + m * LANES)
@@ -392,12 +409,13 @@ def convolve(t, threads, arguments):
 def convolve_for_weights(t, threads, arguments):
     """``du (threads, 6, 6, C, K) = parts of the transformed weight gradient``, of x (N, H, W, C) and dy (N, H, W, K).
 
-    Both are read through a prologue; y is the second input of that of dy, 0 if it has none. All arrays are addresses.
+    The planes of du are U floats apart. x and dy are read through a prologue; y is the second input of that of dy, 0 if
+    it has none. All arrays are addresses.
     """
     (
-        N, H, W, C, K, B, T, IN, DY, V, Z, prologue, x, before, dy_prologue, dy, y, table, du, zeros, scratch,
+        N, H, W, C, K, B, T, IN, DY, V, Z, prologue, x, before, dy_prologue, dy, y, table, du, U, zeros, scratch,
         scratch_size,
-    ) = numbers(arguments, 22)  # fmt: skip
+    ) = numbers(arguments, 23)  # fmt: skip
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel, rows_c = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES, ROWS if wide else 2 * ROWS
     sixth_x, sixth_dy = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
@@ -406,7 +424,7 @@ def convolve_for_weights(t, threads, arguments):
     tiles_x = rows_dy + FLOAT * 6 * DY
     tiles_dy = tiles_x + FLOAT * 6 * V
     clear(rows_x, 6 * (IN + DY + V + Z))
-    clear(du + FLOAT * 36 * t * C * K, 36 * C * K)
+    clear(du + FLOAT * 36 * t * U, 36 * U)
     for block in range(t * blocks // threads, (t + 1) * blocks // threads):
         for b in range(B):
             n, h = divmod(block * B + b, (H + 3) // 4)
@@ -445,18 +463,18 @@ def convolve_for_weights(t, threads, arguments):
                 for k in range(0, K, panel):
                     for c in range(0, C, rows_c):
                         here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
-                        there = du + FLOAT * (((36 * t + 6 * i + j) * C + c) * K + k)
+                        there = du + FLOAT * ((36 * t + 6 * i + j) * U + c * K + k)
                         product_over_tiles(wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T)
 
 
 @kernel
 def transform_weight_gradient(t, threads, arguments):
-    """``du (parts, 6, 6, C, K) -> dw (3, 3, C, K)``, summed over the parts in their order."""
-    du, parts, C, K, dw = numbers(arguments, 5)
+    """``du (parts, 6, 6, C, K) -> dw (3, 3, C, K)``, summed over the parts in their order; planes U floats apart."""
+    du, U, parts, C, K, dw = numbers(arguments, 6)
     for c in range(t * C // threads, (t + 1) * C // threads):
         for k in range(0, K, LANES):
             here = FLOAT * (c * K + k)
-            weight_gradient_transform(du + here, C * K, 36 * C * K, parts, dw + here, C * K)
+            weight_gradient_transform(du + here, U, 36 * U, parts, dw + here, C * K)
 
 
 class Prologue(NamedTuple):
@@ -481,36 +499,34 @@ class Epilogue(NamedTuple):
 AS_IT_IS, JUST_STORE = Prologue(), Epilogue()
 
 
-def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
+def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE, rotated=False):
     """``x (N, H, W, C), weight (3, 3, C, K) -> out (N, H, W, K)``; returns the epilogue's sums (2, K), float64.
 
     A prologue that keeps its value, and an epilogue that sums or reads arrays, ask for an H that is a multiple of 4.
+    Rotated, the weights are (3, 3, K, C), and their taps are taken in reverse order.
     """
-    (N, H, W, C), K = x.shape, weight.shape[3]
+    (N, H, W, C), K = x.shape, out.shape[3]
     threads = threads_for(operations(N, H, W, C, K))
+    threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
     panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
     S, B, T = blocking(N, H, W, FORWARD_TILES[width(C, K)], threads)
     IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    share = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES)
-    memory, (u, sums, scratch) = carve(36 * C * K, 4 * threads * K, threads * share)
-    transform_weights(address(weight), C, K, panel, u, threads=threads_for(TRANSFORM * C * K // LANES))
+    share, U = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES), C * K + GAP
+    u, sums, block, scratch = WORKSPACE.carve(36 * U, 4 * threads * K, threads_of_weights * BLOCK, threads * share)
+    transform_weights(address(weight), C, K, panel, int(rotated), u, U, block, threads=threads_of_weights)
     convolve(
         N, H, W, C, K, B, T, IN, OUT, V, M,
         PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
-        address(prologue.table), u,
+        address(prologue.table), u, U,
         EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
         address(epilogue.skip), address(epilogue.table), sums, zero_row(W * C), scratch, share, threads=threads,
     )  # fmt: skip
-    begin = 36 * C * K  # a multiple of 16, as every size here: sums follow u at once
-    return memory[begin : begin + 4 * threads * K].view(np.float64).reshape(threads, 2, K).sum(0)
+    return total(WORKSPACE.doubles(sums, threads, 2, K))
 
 
 def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
     """``dy (N, H, W, K), weight (3, 3, C, K) -> out (N, H, W, C)``; returns the epilogue's sums (2, C), float64."""
-    C, K = weight.shape[2:]
-    rotated = aligned_empty((3, 3, K, C))
-    rotate_weights(address(weight), 9, C, K, address(rotated), threads=threads_for(weight.size))
-    return conv2d(dy, rotated, out, prologue, epilogue)
+    return conv2d(dy, weight, out, prologue, epilogue, rotated=True)
 
 
 def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
@@ -519,14 +535,14 @@ def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
     threads = threads_for(operations(N, H, W, C, K))
     S, B, T = blocking(N, H, W, GRADIENT_TILES[width(C, K)], threads)
     IN, DY, V, Z = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    share = 6 * (IN + DY + V + Z)
-    _memory, (du, scratch) = carve(36 * threads * C * K, threads * share)
+    share, U = 6 * (IN + DY + V + Z), C * K + GAP
+    du, scratch = WORKSPACE.carve(36 * threads * U, threads * share)
     convolve_for_weights(
         N, H, W, C, K, B, T, IN, DY, V, Z, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
         DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2), address(dy_prologue.table),
-        du, zero_row(W * max(C, K)), scratch, share, threads=threads,
+        du, U, zero_row(W * max(C, K)), scratch, share, threads=threads,
     )  # fmt: skip
-    transform_weight_gradient(du, threads, C, K, address(out), threads=threads_for(TRANSFORM * C * K // LANES))
+    transform_weight_gradient(du, U, threads, C, K, address(out), threads=threads_for(TRANSFORM * C * K // LANES))
     return out
 
 
