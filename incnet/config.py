@@ -12,6 +12,7 @@ import tyro
 from incnet.data.catalogue import DATASETS
 from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
+from incnet.growth.stopping import parse as parse_condition
 from incnet.models import ARCHITECTURES, DEEPEST
 from incnet.records import from_json
 from incnet.sizes import parse_size
@@ -46,6 +47,7 @@ MAY_CHANGE = (
     "checkpoint_minutes",
     "keep_checkpoints",
     "on_nonfinite",
+    "stop",
     "report",
     "tensorboard",
 )
@@ -125,6 +127,13 @@ class Config:
     end: Literal["rule", "budget"] = "rule"
     """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used, as periodic
     growth always does."""
+
+    stop: str | None = None
+    """Stop, too, after an epoch for which this holds: 'accuracy>=0.88 | seconds>=3600', with >= > <= <, & before |, and
+    parentheses. accuracy: of the validation images, a fraction; epochs: of the run; macs, flops: of all training steps;
+    parameters: of the network in use; gain: of a stage that has just ended over the one before, in percentage points
+    for each TFLOP that it took; seconds: since the run began, in all its sessions. With seconds the end depends on the
+    clock; all else is a function of options and seed."""
 
     batch_size: int | None = None
     """Images in a step. Default: 128 for ResNet, 32 for VGG and for digits."""
@@ -245,6 +254,8 @@ class Config:
         must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")
         self._check_form("lookahead_cache", Cache.parse)
         self._check_form("cache_memory", parse_size)
+        if self.stop is not None:
+            self._check_form("stop", parse_condition)
         must(
             self.frozen_bn == "eval" or self.lookahead_cache == "off",
             "lookahead_cache",
@@ -261,7 +272,10 @@ class Config:
         try:
             parse(getattr(self, option))
         except ValueError as error:
-            raise ConfigError(f"--{option.replace('_', '-')}: {error}") from error
+            wrong = ConfigError(f"--{option.replace('_', '-')}: {error}")
+            for note in getattr(error, "__notes__", ()):
+                wrong.add_note(note)
+            raise wrong from error
 
     def cache(self) -> Cache | None:
         """What a look-ahead computes once; None for nothing."""

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             return resume(config.resume, arguments)
         return begin(config.resolve())
     except (ConfigError, DataError, RunFolderError, CheckpointError, backend.DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return BAD_INPUT
     except WriteError as error:
         print(f"error: {error}; make room, then go on with --resume and the run folder", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict
@@ -31,6 +31,7 @@ from incnet.growth.product import save_stage
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
 from incnet.growth.stage import Stage
+from incnet.growth.stopping import Condition, Progress, as_condition, parse
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
@@ -68,6 +69,8 @@ class Run:
         Loaded from disk unless given.
     rule : GrowthRule, optional
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
+    stop : Condition or callable, optional
+        Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.growth.stopping`.
 
     Attributes
     ----------
@@ -83,9 +86,19 @@ class Run:
     the way that it would have gone.
     """
 
-    def __init__(self, config: Config, dataset: Dataset | None = None, *, rule: GrowthRule | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset | None = None,
+        *,
+        rule: GrowthRule | None = None,
+        stop: Condition | Callable[[Progress], bool | str | None] | None = None,
+    ) -> None:
         assert config.batch_size is not None
         self.config, self._rule = config, rule
+        if stop is None and config.stop is not None:
+            stop = parse(config.stop)
+        self._stop = None if stop is None else as_condition(stop)
         self.dataset = dataset or load_dataset(config.dataset, config.data_dir)
         self._prepare_data(config.batch_size)
         self.begin()
@@ -212,8 +225,24 @@ class Run:
         """Let the schedule see the accuracy of the last epoch, and carry out what it decides."""
         if self.accuracy is not None:
             accuracy, self.accuracy = self.accuracy, None
-            for decision in self.schedule.observe(accuracy):
+            for decision in self.schedule.observe(accuracy, partial(self._trade_off, accuracy)):
                 self._carry_out(decision)
+
+    def _trade_off(self, accuracy: float, stage_over: bool) -> str | None:
+        """Return why the run is to end after an epoch of this accuracy, or None."""
+        if self._stop is None:
+            return None
+        follows = stage_over and len(self.stages) > 1
+        return self._stop.reason(
+            Progress(
+                accuracy=accuracy,
+                epochs=self.schedule.epoch,
+                seconds=self.folder.seconds,
+                macs=self.ledger.total,
+                parameters=self.graph.num_parameters(),
+                gain=self.stages[-1].gain_over(self.stages[-2]) if follows else None,
+            )
+        )
 
     def _insert_first(self) -> None:
         for name in list(self.subnetworks)[: self.schedule.inserted]:
@@ -303,13 +332,13 @@ class Run:
 
     def _sample(self) -> Array:
         """Training images (N, H, W, C) of the coming epoch, not more than are evaluated at once."""
-        taken: list[np.ndarray] = []
+        taken, enough = list[np.ndarray](), self.validation_batches.batch_size
         with closing(self.train_batches.epoch(self.schedule.epoch)) as batches:
             for images, _ in batches:
                 taken.extend(asnumpy(images).copy())
-                if len(taken) >= EVALUATION_BATCH:
+                if len(taken) >= enough:
                     break
-        return asarray(np.stack(taken[:EVALUATION_BATCH]))
+        return asarray(np.stack(taken[:enough]))
 
     # Look-ahead on features that are computed once.
 

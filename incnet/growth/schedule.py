@@ -8,6 +8,7 @@ state is a handful of numbers, so that the method can be read, tested and restor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -126,8 +127,14 @@ class Schedule:
         self.inserted, self.phase = state.inserted, state.phase
         self.epoch, self.stage_epochs, self.stage_limit = state.epoch, state.stage_epochs, state.stage_limit
 
-    def observe(self, accuracy: float) -> list[Decision]:
-        """Take the validation accuracy, a fraction, of the epoch that has just ended; return what is to be done."""
+    def observe(self, accuracy: float, stop: Callable[[bool], str | None] | None = None) -> list[Decision]:
+        """Take the validation accuracy, a fraction, of the epoch that has just ended; return what is to be done.
+
+        Parameters
+        ----------
+        stop : callable, optional
+            Takes whether the stage is over; returns why the run is to end here and now, or None.
+        """
         self.epoch += 1
         self.stage_epochs += 1
         decisions: list[Decision] = []
@@ -138,10 +145,13 @@ class Schedule:
                 decisions.append(Unfreeze())
         elif verdict := self._ask_rule(accuracy):
             decisions.append(verdict)
-        if self.epoch >= self.budget:
+        over = self._stage_is_over(verdict)
+        if stop and (reason := stop(over is not None)):
+            decisions.append(self._stop(reason))
+        elif self.epoch >= self.budget:
             decisions.append(self._stop(f"the budget of {self.budget} epochs is used"))
-        elif reason := self._stage_is_over(verdict):
-            decisions.append(self._stop(reason) if self.last else self._grow(reason))
+        elif over:
+            decisions.append(self._stop(over) if self.last else self._grow(over))
         return decisions
 
     @property

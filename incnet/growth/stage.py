@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from incnet.cost import Ledger
+from incnet.cost import FLOPS_PER_MAC, Ledger
 
 __all__ = ["Stage"]
 
@@ -19,3 +19,8 @@ class Stage:
     val_accuracy: float = 0.0
     epochs: int = 0
     ledger: Ledger = field(default_factory=Ledger)
+
+    def gain_over(self, before: Stage) -> float:
+        """Percentage points of validation accuracy more than ``before``, for each TFLOP that this stage took."""
+        points = 100 * (self.val_accuracy - before.val_accuracy)
+        return points / (FLOPS_PER_MAC * self.ledger.total / 1e12)

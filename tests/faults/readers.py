@@ -25,6 +25,7 @@ from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.deploy.model import _digest
 from incnet.growth import run as run_module
 from incnet.growth.run import Run
+from incnet.growth.stopping import ConditionError, parse
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.records import from_json, parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
@@ -36,7 +37,7 @@ from tests.report.folders import write_run
 from .runs import dropout_network
 
 # What each reader may raise; anything else, or more memory than this, is a fault.
-DOCUMENTED = (DataError, CheckpointError, ConfigError, RunFolderError, ReportError, ModelError)
+DOCUMENTED = (DataError, CheckpointError, ConfigError, ConditionError, RunFolderError, ReportError, ModelError)
 MEMORY = 256 * 2**20  # bytes, beyond what the process had; a file here takes some thousand
 
 
@@ -349,6 +350,18 @@ def _description(folder: Path) -> Reader:
     return Reader([json.dumps(described).encode()], read)
 
 
+def _stop(folder: Path) -> Reader:
+    """Text of --stop, which is read again as it is spelt."""
+
+    def read(content: bytes) -> object:
+        condition = parse(content.decode("utf-8", "replace"))
+        assert parse(str(condition)) == condition, f"{condition} is read as {parse(str(condition))}"
+        return condition
+
+    seeds = [b"accuracy>=0.88 | seconds>=3600", b"(accuracy>0.5|epochs>=10)&flops<=1e15 & (gain<-.5 | macs >= 2)"]
+    return Reader(seeds, read)
+
+
 MAKERS = {
     "binary": _binary,
     "python": _python,
@@ -361,6 +374,7 @@ MAKERS = {
     "state": _state,
     "weights": _weights,
     "config": _config,
+    "stop": _stop,
     "reported config": _report("run/config.json"),
     "reported metrics": _report("run/metrics.jsonl"),
     "reported summary": _report("run/summary.json"),
