@@ -1,6 +1,8 @@
 """Images of every size and kind, brought to what a model takes; and files that are none."""
 
 import io
+import os
+import pickle
 from contextlib import suppress
 
 import numpy as np
@@ -149,9 +151,22 @@ def test_an_array_that_promises_more_than_there_is(tmp_path):
     refused(tmp_path / "a.npy", GREY, "cannot be read")
 
 
-def test_objects_are_never_unpickled(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
-    refused(tmp_path / "a.npy", GREY, "cannot be read")
+def test_nothing_is_ever_unpickled(tmp_path):
+    """In neither of the two ways in which NumPy could be brought to do it."""
+    exploit = Exploit(str(tmp_path / "executed"))
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(exploit))
+    np.save(tmp_path / "objects.npy", np.array([exploit], object), allow_pickle=True)
+    for name in ("pickle.npy", "objects.npy"):
+        refused(tmp_path / name, GREY, "cannot be read")
+    assert not (tmp_path / "executed").exists()
+
+
+class Exploit:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npy"])
@@ -174,10 +189,13 @@ def test_values_of_unknown_range(tmp_path):
     refused(tmp_path / "a.ppm", GREY, "has values of more than 8 bits")
 
 
-def test_programs_are_no_pictures(tmp_path):
+def test_programs_are_no_pictures(tmp_path, monkeypatch):
     """Pillow would hand a PostScript file to an interpreter."""
-    (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\nshowpage\n")
+    plugin, ran = pytest.importorskip("PIL.EpsImagePlugin"), []
+    monkeypatch.setattr(plugin, "Ghostscript", lambda *arguments: ran.append(arguments))
+    (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n")
     refused(tmp_path / "a.eps", GREY, "no whole picture as BMP, GIF, JPEG, PNG, PPM, WEBP")
+    assert ran == []
 
 
 def test_without_pillow(tmp_path, monkeypatch):
