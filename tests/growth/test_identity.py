@@ -95,7 +95,7 @@ def test_vgg_but_for_max_pooling(arch, split, shape, nearly, slim_vgg, rng):
 
 
 def test_in_training_a_residual_block_that_keeps_the_shape_is_exact(rng):
-    block = residual_block(8, 8, rng=rng)
+    block = randomise(residual_block(8, 8, rng=rng), rng)
     x = ops.relu(rng.standard_normal((16, 6, 6, 8), np.float32))
     carry(block, x)
     other = ops.relu(rng.standard_normal((3, 6, 6, 8), np.float32) - 1)
@@ -176,9 +176,11 @@ def test_a_stride_takes_means(kernel_size, padding, height, rng):
     np.testing.assert_allclose(y.mean(axis=(1, 2)), x.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_a_stride_over_a_filter_of_one_pixel_picks(rng):
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 2), (2, 3)])
+def test_a_stride_over_more_than_the_filter_picks(kernel_size, stride, rng):
     x = ops.relu(rng.standard_normal((2, 6, 6, 4), np.float32))
-    np.testing.assert_array_equal(carry(Conv2d(4, 4, 1, stride=2, rng=rng), x), x[:, ::2, ::2])
+    conv = Conv2d(4, 4, kernel_size, stride=stride, rng=rng)
+    np.testing.assert_array_equal(carry(conv, x), x[:, ::stride, ::stride])
 
 
 @pytest.mark.parametrize("options", [{"stride": 2, "shortcut": "B"}, {"stride": 1}])
