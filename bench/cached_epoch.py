@@ -91,7 +91,7 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
     backend.use(backend.resolve(options.device))
     threads = use_threads(options.threads)
     config = Config("cifar10", options.arch, batch_size=options.batch_size).resolve()
-    assert config.batch_size is not None
+    assert isinstance(config.batch_size, int)
     assert config.lr is not None
     dataset = load_dataset("cifar10", options.data_dir)
     train, validation = split_validation(dataset.train.take(slice(options.limit)), config.validation, seed=0)

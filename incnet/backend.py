@@ -30,6 +30,7 @@ __all__ = [
     "current",
     "device_count",
     "empty",
+    "free_memory",
     "ops",
     "recorded",
     "recording",
@@ -184,6 +185,14 @@ def synchronize() -> None:
     """Wait until the device has done all that was asked of it; the host's kernels are done when they return."""
     if ops.on_device:
         _cupy().cuda.get_current_stream().synchronize()
+
+
+def free_memory() -> None:
+    """Give the system, or the device, the memory that the backend keeps for arrays to come."""
+    if ops.on_device:
+        _cupy().get_default_memory_pool().free_all_blocks()
+    elif ops.backend == "cpu":
+        importlib.import_module("incnet.kernels.cpu.memory").POOL.free()
 
 
 def recorded(function: Callable[[], None]) -> Callable[[], None]:

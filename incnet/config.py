@@ -10,6 +10,7 @@ from typing import Any, Literal
 import tyro
 
 from incnet.data.catalogue import DATASETS
+from incnet.growth.batch import scaled_lr
 from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
 from incnet.growth.stopping import parse as parse_condition
@@ -135,11 +136,23 @@ class Config:
     for each TFLOP that it took; seconds: since the run began, in all its sessions. With seconds the end depends on the
     clock; all else is a function of options and seed."""
 
-    batch_size: int | None = None
-    """Images in a step. Default: 128 for ResNet, 32 for VGG and for digits."""
+    batch_size: Literal["auto"] | int | None = None
+    """Images in a step; 'auto' for the most that --memory-limit holds, at each stage anew. Default: 128 for ResNet, 32
+    for VGG and for digits."""
+
+    memory_limit: str | None = None
+    """Memory for training, such as 4GB, with --batch-size auto: network, optimizer, activations, batches loaded ahead,
+    best weights. Not the interpreter, the data set, and cached features. Reckoned for the CPU's kernels: on a GPU leave
+    some room."""
+
+    max_batch_size: int = 1024
+    """Images in a step with --batch-size auto, at most."""
 
     lr: float | None = None
     """Learning rate of RMSProp. Default: 1e-4, for digits 3e-4."""
+
+    scale_lr: Literal["off", "linear", "sqrt"] = "off"
+    """Multiply the learning rate by the ratio of the batch size to the default one, or by its square root."""
 
     rho: float = 0.9
     """Decay of RMSProp's average of squared gradients."""
@@ -213,7 +226,7 @@ class Config:
             raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}")
         if family == "resnet" and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
             raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
-        defaults = ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset]
+        defaults = self._defaults()
         filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
         filled._check()
         return filled
@@ -225,8 +238,14 @@ class Config:
                 raise ConfigError(f"--{option.replace('_', '-')} {value}: choose {remedy}")
 
         assert self.epochs is not None and self.batch_size is not None and self.lr is not None
+        auto = self.batch_size == "auto"
         must(self.epochs >= 1, "epochs", "at least 1")
-        must(self.batch_size >= 1, "batch_size", "at least 1")
+        must(self.batch_size == "auto" or self.batch_size >= 1, "batch_size", "at least 1, or auto")
+        must(auto or self.memory_limit is None, "memory_limit", "--batch-size auto with it, which keeps to it")
+        must(not auto or self.memory_limit is not None, "batch_size", "a --memory-limit with it, such as 4GB")
+        must(self.max_batch_size >= 1, "max_batch_size", "at least 1")
+        if self.memory_limit is not None:
+            self._check_form("memory_limit", parse_size)
         must(0 < self.lr < float("inf"), "lr", "a positive number")
         must(self.window >= 2, "window", "at least 2 epochs: a line needs two points")
         must(0 < self.gamma <= 1, "gamma", "a number above 0 and up to 1")
@@ -276,6 +295,15 @@ class Config:
             for note in getattr(error, "__notes__", ()):
                 wrong.add_note(note)
             raise wrong from error
+
+    def _defaults(self) -> dict[str, Any]:
+        family = next(family for family in ARCH_DEFAULTS if self.arch.startswith(family))
+        return ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset]
+
+    def lr_for(self, batch_size: int) -> float:
+        """Learning rate for batches of this size, as ``scale_lr`` says."""
+        assert self.lr is not None
+        return scaled_lr(self.lr, self.scale_lr, batch_size, self._defaults()["batch_size"])
 
     def cache(self) -> Cache | None:
         """What a look-ahead computes once; None for nothing."""
@@ -337,7 +365,8 @@ class Config:
         changes = {}
         for name in (field.name for field in fields(self)):
             ours, theirs = getattr(self, name), getattr(asked, name)
-            if theirs == ours or (name not in MAY_CHANGE and theirs in (None, "auto")):
+            left_open = theirs is None or (name == "device" and theirs == "auto")
+            if theirs == ours or (name not in MAY_CHANGE and left_open):
                 continue
             option = f"--{name.replace('_', '-')}"
             if name == "epochs" and theirs < ours:

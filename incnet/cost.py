@@ -11,7 +11,7 @@ keep there too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ __all__ = [
     "Ledger",
     "StepMemory",
     "activation_bytes",
+    "epoch_bytes",
     "evaluation_bytes",
     "rehearse",
     "step_bytes",
@@ -142,19 +143,25 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory
     RuntimeError
         Between a forward pass and its backward pass, when the graph holds activations.
     """
-    from incnet.kernels.cpu import rehearsal
-
     if batch_size < 1:
         raise ValueError(f"a batch of {batch_size}: choose at least 1 image")
-    if graph.holds_activations:
-        raise RuntimeError("the graph holds activations: rehearse before a step or after it")
-    with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
-        batch = rehearsal.Ghost((batch_size, *graph.input_shape), _dtype(graph))
-        kept = 0
+    with _rehearsal(graph) as (make_batch, books):
+        batch, kept = make_batch(batch_size), 0
         # The second step finds the gradients of the first, as all later ones do.
         for _ in range(2 if train else 1):
             kept = _go_through(graph, batch, train, books)
         return StepMemory(kept, books.live - batch.bytes.size, books.peak, books.most_held)
+
+
+@contextmanager
+def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[[int], Any], Any]]:
+    """Compute nothing in a ``with`` block; yields what makes batches without content, and the books."""
+    from incnet.kernels.cpu import rehearsal
+
+    if graph.holds_activations:
+        raise RuntimeError("the graph holds activations: rehearse before a step or after it")
+    with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
+        yield lambda images: rehearsal.Ghost((images, *graph.input_shape), _dtype(graph)), books
 
 
 def _go_through(graph: Graph, batch: Any, train: bool, books: Any) -> int:
@@ -208,6 +215,18 @@ def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int) -> int:
 def evaluation_bytes(graph: Graph, batch_size: int) -> int:
     """Bytes that evaluation takes at its peak beside the network: the batch, and what layers hand on."""
     return rehearse(graph, batch_size, train=False).held
+
+
+def epoch_bytes(graph: Graph, optimizer: Optimizer, batches: Sequence[int], evaluated: Sequence[int]) -> int:
+    """As :func:`step_bytes`, for epochs with ``batches`` of these sizes, each followed by an evaluation of others.
+
+    The pool keeps free blocks of all their sizes for a while, so this is more than the largest of them takes alone.
+    """
+    with _rehearsal(graph) as (make_batch, books):
+        for _ in range(2):
+            for images, train in [(size, True) for size in batches] + [(size, False) for size in evaluated]:
+                _go_through(graph, make_batch(images), train, books)
+        return _network_bytes(graph, optimizer) + books.most_held
 
 
 def _network_bytes(graph: Graph, optimizer: Optimizer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -37,8 +38,8 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
     Parameters
     ----------
     kind : type
-        A dataclass, list, Literal, Path, str, bool, int or float, or one of these or None; Any takes every value, for
-        somebody else to check.
+        A dataclass, list, Literal, Path, str, bool, int or float, or one of several of these, or None; Any takes every
+        value, for somebody else to check.
     value
         Made of dict, list, str, int, float, bool and None.
     name : str
@@ -57,7 +58,11 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
     if origin in (Union, UnionType):
         if value is None and NoneType in arguments:
             return None
-        return from_json(next(argument for argument in arguments if argument is not NoneType), value, name)
+        *others, last = (argument for argument in arguments if argument is not NoneType)
+        for other in others:
+            with contextlib.suppress(ValueError):
+                return from_json(other, value, name)
+        return from_json(last, value, name)
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
             raise ValueError(f"{name} is {value!r:.80}, expected one of {', '.join(map(repr, arguments))}")

@@ -131,7 +131,7 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
     )
     code = 0
     try:
-        with StopSignals() as signals, Display(config.epochs, len(run.train_batches), console) as display:
+        with StopSignals() as signals, Display(config.epochs, console) as display:
             display.resume(run.epochs)
             run.train(folder, display, signals, listeners)
     except Interrupted as interrupted:

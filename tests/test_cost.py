@@ -11,7 +11,7 @@ import pytest
 
 from incnet import train as command
 from incnet.backend import ops, use
-from incnet.cost import Ledger, activation_bytes, evaluation_bytes, rehearse, step_bytes
+from incnet.cost import Ledger, activation_bytes, epoch_bytes, evaluation_bytes, rehearse, step_bytes
 from incnet.growth import run as run_module
 from incnet.kernels import reference
 from incnet.kernels.cpu import memory, rehearsal
@@ -196,6 +196,28 @@ def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, fused, monkeypatch):
     assert sum(p.grad.nbytes for p in graph.parameters()) == expected.gradients
     assert memory.POOL.most_lent == pytest.approx(expected.peak, rel=0.1)
     assert memory.POOL.most_held == pytest.approx(expected.held, rel=0.1)
+
+
+@pytest.mark.parametrize("arch", ["resnet20", "vgg16"])
+def test_batches_of_several_sizes_leave_blocks_of_each(arch, monkeypatch):
+    monkeypatch.setattr(memory, "POOL", memory.Pool())
+    graph, optimizer = grow(arch, IMAGE, fused=True), RMSProp()
+    expected = epoch_bytes(graph, optimizer, [40, 24], [50]) - step_bytes(graph, optimizer, 40)
+    assert expected > 0
+    expected += rehearse(graph, 40).held
+    for _ in range(3):
+        for n in (40, 24, 50):
+            x = memory.aligned_empty((n, *IMAGE))
+            x[...], labels = batch(n)
+            if n == 50:
+                ops.softmax_cross_entropy(graph.forward(x), labels)
+            else:
+                step(graph, x, labels)
+            del x
+    assert memory.POOL.most_held == pytest.approx(expected, rel=0.1)
+    memory.POOL.free()
+    assert memory.POOL.waiting_bytes == 0
+    assert memory.POOL.most_held == memory.POOL.lent < 0.8 * expected  # the gradients
 
 
 def test_lookahead_takes_less():

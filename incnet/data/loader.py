@@ -44,7 +44,7 @@ class Loader:
     normalisation : Normalisation
         Fitted to the training part.
     batch_size : int
-        Images a batch; the last one of an epoch may be shorter.
+        Images a batch; the last one of an epoch may be shorter. It may be changed between two epochs.
     seed : int
         Order and augmentation of an epoch are a function of the seed and the epoch's index alone.
     augmentation : Augmentation, optional

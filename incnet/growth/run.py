@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from incnet.backend import Array, asarray, asnumpy, ops
+from incnet.backend import Array, asarray, asnumpy, free_memory, ops
 from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
 from incnet.data.augment import Augmentation
@@ -24,6 +24,7 @@ from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
 from incnet.fusion import fuse
 from incnet.graph import Graph
+from incnet.growth.batch import plan_batches, return_freed_memory
 from incnet.growth.criterion import GrowthRule, Verdict, Window
 from incnet.growth.features import LookaheadFeatures
 from incnet.growth.initialise import insert
@@ -94,16 +95,18 @@ class Run:
         rule: GrowthRule | None = None,
         stop: Condition | Callable[[Progress], bool | str | None] | None = None,
     ) -> None:
-        assert config.batch_size is not None
         self.config, self._rule = config, rule
         if stop is None and config.stop is not None:
             stop = parse(config.stop)
         self._stop = None if stop is None else as_condition(stop)
+        if config.batch_size == "auto":
+            return_freed_memory()
         self.dataset = dataset or load_dataset(config.dataset, config.data_dir)
-        self._prepare_data(config.batch_size)
+        self._prepare_data()
         self.begin()
+        self.batch_sizes = self._plan_batches()
 
-    def _prepare_data(self, batch_size: int) -> None:
+    def _prepare_data(self) -> None:
         config = self.config
         train = self.dataset.train
         if config.limit is not None and config.limit < len(train):
@@ -122,7 +125,7 @@ class Run:
             seed=config.seed,
             resize=config.resize,
         )
-        self.train_batches = make(train, batch_size=batch_size, augmentation=augmentation, shuffle=True)
+        self.train_batches = make(train, batch_size=1, augmentation=augmentation, shuffle=True)
         self.image_shape = height, width, _ = self.train_batches.image_shape
         evaluation_batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation_batches = make(validation, batch_size=evaluation_batch)
@@ -131,7 +134,7 @@ class Run:
     def begin(self) -> None:
         """Make everything that training changes, as it is before the first epoch."""
         config, shape = self.config, self.image_shape
-        assert config.epochs is not None and config.lr is not None
+        assert config.lr is not None
         try:
             rng = np.random.default_rng([config.seed, WEIGHTS])
             subnetworks = build(config.arch, shape, rng=rng, split=config.partition)
@@ -150,6 +153,44 @@ class Run:
         self.accuracy: float | None = None
         self.rollbacks = 0
         self.features: LookaheadFeatures | None = None
+
+    def _plan_batches(self) -> dict[str, int]:
+        """Images in a step for each sub-network, from when it has come in.
+
+        Raises
+        ------
+        ConfigError
+            If the memory does not even hold a step of one image.
+        """
+        config = self.config
+        if isinstance(config.batch_size, int):
+            return dict.fromkeys(self.subnetworks, config.batch_size)
+        assert config.memory_limit is not None
+        try:
+            return plan_batches(
+                Graph(self.image_shape, self._classifier),
+                self.subnetworks,
+                self.optimizer,
+                self.train_batches,
+                self.validation_batches,
+                limit=parse_size(config.memory_limit),
+                most=config.max_batch_size,
+                together=self.schedule.inserted,
+            )
+        except ValueError as error:
+            raise ConfigError(f"--memory-limit {config.memory_limit}: {error}; allow more") from error
+
+    @property
+    def largest_batch(self) -> int:
+        """Images in a step, at most."""
+        size = self.config.batch_size
+        return size if isinstance(size, int) else self.config.max_batch_size
+
+    def keep_pace(self) -> None:
+        """Set batch size and learning rate to those of the stage in progress, less what rollbacks took."""
+        size = self.stages[-1].batch_size
+        self.train_batches.batch_size = size
+        self.optimizer.lr = self.config.lr_for(size) / 2**self.rollbacks
 
     def _schedule(self, subnetworks: int) -> Schedule:
         config = self.config
@@ -279,7 +320,7 @@ class Run:
         """Train for an epoch, or what is left of it, and validate. Returns the validation accuracy."""
         schedule, graph, stage = self.schedule, self.graph, self.stages[-1]
         if self.display:
-            self.display.stage(schedule.inserted, schedule.phase)
+            self.display.stage(schedule.inserted, schedule.phase, len(self.train_batches))
         features = self.features = self.features or self._lookahead_features()
         self.step.from_features = features is not None
         with closing(
@@ -321,6 +362,7 @@ class Run:
         stage.epochs += 1
         if self.best is None or validation.accuracy > self.best.accuracy:
             self.best, stage.val_accuracy = validation, validation.accuracy
+            self.best_weights = {}  # first, since otherwise there would be three sets of weights for a moment
             self.best_weights = {name: asnumpy(array).copy() for name, array in graph.state().items()}
         self.running = Running()
         return validation.accuracy
@@ -367,16 +409,21 @@ class Run:
     def _end_lookahead(self) -> None:
         self._forget_features()
         self.graph.unfreeze()
+        free_memory()  # steps come that need arrays of other sizes
 
     def _begin_stage(self) -> None:
         name = list(self.graph.subnetworks)[-1]
         macs = self.graph.macs(self.graph.input_shape)
-        self.stages.append(Stage(name, self.graph.num_parameters(), macs))
+        self.stages.append(Stage(name, self.graph.num_parameters(), macs, self.batch_sizes[name]))
+        self.keep_pace()
+        free_memory()
         self.best, self.best_weights = None, {}
 
     def _emit_insertion(self, name: str, init: str) -> None:
         macs = self.graph.macs(self.graph.input_shape)
-        self._emit(events.Insert(self.schedule.epoch, name, init, self.graph.num_parameters(), macs))
+        size = self.batch_sizes[name]
+        lr = self.config.lr_for(size) / 2**self.rollbacks
+        self._emit(events.Insert(self.schedule.epoch, name, init, self.graph.num_parameters(), macs, size, lr))
 
     def _emit(self, event: events.Event) -> None:
         self.folder.log(event)
@@ -462,8 +509,8 @@ class Run:
         """
         if not 0 <= rollbacks <= MAX_ROLLBACKS:
             raise ValueError(f"{rollbacks} retries of at most {MAX_ROLLBACKS}")
-        assert self.config.lr is not None
-        self.rollbacks, self.optimizer.lr = rollbacks, self.config.lr / 2**rollbacks
+        self.rollbacks = rollbacks
+        self.keep_pace()
 
     # The end.
 

@@ -105,6 +105,8 @@ def restore(run: Run, checkpoint: Checkpoint, folder: RunFolder) -> None:
         raise ValueError(f"it was taken at {state.metrics_bytes} bytes of {folder.metrics.path}, which has fewer")
     if not state.stages:
         raise ValueError("it has no stages")
+    if not all(1 <= stage.batch_size <= run.largest_batch for stage in state.stages):
+        raise ValueError(f"batches of {[stage.batch_size for stage in state.stages]} images, of {run.largest_batch}")
     run.begin()
     run.schedule.restore(state.schedule)
     for name in list(run.subnetworks)[: run.schedule.inserted]:
@@ -118,6 +120,7 @@ def restore(run: Run, checkpoint: Checkpoint, folder: RunFolder) -> None:
     run.graph.load_state(network)
     run.best, run.best_weights = state.best, best if state.best is not None else {}
     run.stages, run.seconds_training, run.accuracy = state.stages, state.seconds_training, state.accuracy
+    run.keep_pace()
     run.running = _running(state, arrays.get(TOTALS), len(run.train_batches))
     run.slow_down(state.rollbacks)
     folder.metrics.cut(state.metrics_bytes)

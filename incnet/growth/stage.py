@@ -11,11 +11,15 @@ __all__ = ["Stage"]
 
 @dataclass
 class Stage:
-    """The network up to one sub-network: its size, the best that it reached, and what its training took."""
+    """The network up to one sub-network: its size, the best that it reached, and what its training took.
+
+    ``batch_size`` is that of its training steps.
+    """
 
     name: str
     params: int
     macs_inference: int
+    batch_size: int
     val_accuracy: float = 0.0
     epochs: int = 0
     ledger: Ledger = field(default_factory=Ledger)

@@ -64,7 +64,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Insert:
-    """A sub-network has come in."""
+    """A sub-network has come in; the steps that follow learn from ``batch_size`` images, at the rate ``lr``."""
 
     event: ClassVar[str] = "insert"
     epoch: int
@@ -72,6 +72,8 @@ class Insert:
     init: str
     params: int
     macs_inference: int
+    batch_size: int
+    lr: float
 
 
 @dataclass(frozen=True)

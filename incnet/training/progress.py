@@ -22,11 +22,9 @@ class Display:
     ----------
     epochs : int
         Budget of the run.
-    batches : int
-        Training batches in an epoch.
     """
 
-    def __init__(self, epochs: int, batches: int, console: Console | None = None) -> None:
+    def __init__(self, epochs: int, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -39,7 +37,7 @@ class Display:
             disable=not self.console.is_terminal,
         )
         self.epochs = self.progress.add_task("epochs ", total=epochs, note="")
-        self.batches = self.progress.add_task("batches", total=batches, note="")
+        self.batches = self.progress.add_task("batches", total=None, note="")
         self.phase = ""
 
     def __enter__(self) -> Self:
@@ -63,10 +61,10 @@ class Display:
             note=f"{self.phase}  loss {metrics.loss:.3f}  accuracy {metrics.accuracy:.1%}",
         )
 
-    def stage(self, subnetworks: int, phase: str) -> None:
-        """Say what the coming epoch is."""
+    def stage(self, subnetworks: int, phase: str, batches: int) -> None:
+        """Say what the coming epoch is, and how many batches it has."""
         self.phase = f"{extent(subnetworks)} {phase}"
-        self.progress.update(self.batches, completed=0, note=self.phase)
+        self.progress.update(self.batches, completed=0, total=batches, note=self.phase)
 
     def resume(self, epochs: int) -> None:
         """Begin after so many epochs."""
@@ -117,7 +115,8 @@ def describe(event: Event) -> str:
         case Insert():
             return (
                 f"           insert {event.subnetwork} ({event.init}): {event.params:,} parameters, "
-                f"{event.macs_inference / 1e6:.2f} M MACs an image"
+                f"{event.macs_inference / 1e6:.2f} M MACs an image; batches of {event.batch_size}, "
+                f"learning rate {event.lr:g}"
             )
         case Rollback():
             return (

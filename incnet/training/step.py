@@ -57,7 +57,7 @@ class TrainStep:
         graph = self.graph
         now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, self.optimizer.lr, self.from_features)
         if now != self._recorded_for:
-            self._recordings, self._recorded_for = {}, now
+            self._recordings, self._last, self._recorded_for = {}, None, now
         if len(images) not in self._recordings:
             self._recordings[len(images)] = Recording(self, images, labels)
         return self._recordings[len(images)]

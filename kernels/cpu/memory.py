@@ -162,6 +162,13 @@ class Pool:
             else:
                 del self.waiting[capacity]
 
+    def free(self) -> None:
+        """Give the waiting blocks back to the system, and forget how much was lent before."""
+        with self.lock:
+            self._take_back()
+            self.waiting.clear()
+            self.waiting_bytes, self.most_lent, self.most_held = 0, self.lent, self.lent
+
     def _make(self, capacity: int) -> Block:
         raw = np.empty(capacity, np.uint8)
         lines = PAGE // ALIGNMENT

@@ -10,7 +10,9 @@ from incnet.data.dataset import Normalisation, Split
 from incnet.data.features import ResidentFeatureLoader
 from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
+from incnet.fusion import fuse
 from incnet.graph import Graph
+from incnet.growth.batch import plan_batches
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
@@ -123,3 +125,15 @@ def test_reading_features_copies_the_order_and_the_labels_alone(device, tmp_path
     device.reset()
     assert len(list(loader.epoch(0))) == 3
     assert (device.counts["to_device"], device.counts["to_host"]) == (2, 0)
+
+
+def test_batches_are_planned_for_a_device_without_touching_it(device):
+    rng = np.random.default_rng(0)
+    subnetworks = {name: fuse(layer) for name, layer in build("resnet8", SHAPE, rng=rng).items()}
+    split = Split(rng.integers(0, 256, (11, *SHAPE), np.uint8), rng.integers(0, CLASSES, 11))
+    loader = ResidentLoader(split, Normalisation.fit(split), 4, seed=3)
+    graph = Graph(SHAPE, lambda s: make_classifier(s, CLASSES, rng=np.random.default_rng(1)))
+    device.reset()
+    sizes = plan_batches(graph, subnetworks, RMSProp(), loader, loader, limit=10**9, most=8)
+    assert sizes == {"S1": 8, "S2": 8, "S3": 8}
+    assert device.counts["launches"] == 0

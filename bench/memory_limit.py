@@ -1,0 +1,160 @@
+"""Measure how well --batch-size auto keeps to its limit: the memory that each stage of a run really takes.
+
+    python -m bench.memory_limit --arch resnet20 --limits 200MB 400MB 800MB --data-dir FOLDER --json -
+
+Every run has a process of its own, in which a tiny one has loaded the kernels before. Measured is the largest resident
+set of each stage's training epochs, above that of the process before the run. Linux only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import multiprocessing
+import re
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from bench.compare import report
+from incnet.config import Config
+from incnet.data.catalogue import load_dataset
+from incnet.growth.run import Run
+from incnet.kernels.cpu import memory
+from incnet.sizes import parse_size
+from incnet.threads import use_threads
+from incnet.training.events import Epoch, Event
+from incnet.training.folder import RunFolder
+from incnet.training.progress import Display
+
+__all__ = ["MemoryLimit", "measure"]
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """Measure the memory of runs with --batch-size auto."""
+
+    arch: str = "resnet20"
+    """Architecture, as for incnet.train."""
+
+    limits: tuple[str, ...] = ("200MB", "400MB", "800MB")
+    """Memory limits, one run each."""
+
+    resize: int | None = None
+    """Height and width of the images, as for incnet.train."""
+
+    images: int = 3000
+    """Training images of CIFAR-10, validation images included."""
+
+    stages: int | None = None
+    """Stages to go through. Default: all."""
+
+    data_dir: Path | None = None
+    """Folder of CIFAR-10."""
+
+    json: Path | None = None
+    """Where to write the result as JSON; - for standard output alone."""
+
+
+class Watch(Display):
+    """Reads the peak of the resident set after each epoch, and begins a new one."""
+
+    def __init__(self, epochs: int, baseline: int) -> None:
+        super().__init__(epochs, Console(quiet=True))
+        self.baseline = baseline
+        self.stages: dict[int, dict[str, Any]] = {}
+
+    def event(self, event: Event) -> None:
+        """Take the epoch down."""
+        if isinstance(event, Epoch) and event.phase == "train":
+            found = {"mb": (resident("VmHWM") - self.baseline) / 1e6, "images_per_second": event.images_per_second}
+            before = self.stages.setdefault(event.subnetworks, found)
+            self.stages[event.subnetworks] = {name: max(before[name], found[name]) for name in found}
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def resident(what: str) -> int:
+    """Bytes of this process's resident set: VmRSS now, VmHWM at its peak."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return 1024 * int(found[1])
+
+
+def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
+    """Carry out one run and return what its stages took."""
+    use_threads(None)
+    tiny = Config(
+        "cifar10",
+        options.arch,
+        batch_size=8,
+        window=2,
+        lookahead_epochs=1,
+        max_stage_epochs=2,
+        epochs=2,
+        limit=40,
+        resize=options.resize,
+        data_dir=options.data_dir,
+        checkpoint_minutes=0,
+    ).resolve()
+    dataset = load_dataset("cifar10", options.data_dir)
+    subnetworks = len(Run(tiny, dataset).subnetworks)
+    stages = options.stages or subnetworks
+    tiny = replace(tiny, epochs=2 * stages)
+    train(tiny, dataset, None)
+    memory.POOL = memory.Pool()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the tiny run took goes back to the system
+    baseline = resident("VmRSS")
+    asked = replace(tiny, batch_size="auto", memory_limit=limit, limit=options.images).resolve()
+    assert asked.epochs is not None
+    watch = Watch(asked.epochs, baseline)
+    run = train(asked, dataset, watch)
+    allowed = parse_size(limit) / 1e6
+    return {
+        "limit": limit,
+        "baseline_mb": round(baseline / 1e6),
+        "stages": [
+            {
+                "upto": stage.name,
+                "batch_size": stage.batch_size,
+                "peak_mb": round(found["mb"]),
+                "of_limit": round(found["mb"] / allowed, 3),
+                "images_per_second": round(found["images_per_second"], 1),
+            }
+            for stage, found in zip(run.stages, watch.stages.values(), strict=True)
+        ],
+    }
+
+
+def train(config: Config, dataset: Any, display: Display | None) -> Run:
+    """Carry out a run in a temporary folder."""
+    run = Run(config, dataset)
+    with (
+        tempfile.TemporaryDirectory() as path,
+        RunFolder.create(Path(path) / "run", {"config": config.as_json()}) as folder,
+    ):
+        run.train(folder, display)
+    return run
+
+
+def measure(options: MemoryLimit) -> dict[str, Any]:
+    """Result as JSON values: for each limit and stage the batch size and the memory that was taken."""
+    runs = []
+    for limit in options.limits:
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            runs.append(process.apply(one_run, (options, limit)))
+    return {**asdict(options), "data_dir": None, "json": None, "runs": runs}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = tyro.cli(MemoryLimit, prog="python -m bench.memory_limit")
+    report(measure(options), options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""How many images a step learns from, where memory decides: the largest batch that fits, for each sub-network.
+
+The paper trained every sub-network with the largest batch that its GPU could hold (Figure 5): while the network is
+small its batches are large, which allows for a larger learning rate. What a batch takes is rehearsed, not tried out;
+see :mod:`incnet.cost`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+
+from incnet.cost import epoch_bytes
+from incnet.data.loader import Loader
+from incnet.graph import Graph
+from incnet.layer import Layer
+from incnet.optim import Optimizer
+
+__all__ = ["largest_batch", "plan_batches", "return_freed_memory", "round_batch", "scaled_lr", "training_bytes"]
+
+FLOAT = 4  # bytes
+DIGITS = 4
+# Of the C library: pieces of this size and larger have pages of their own.
+MMAP_THRESHOLD, PIECE = -3, 2**18
+
+
+def round_batch(images: int) -> int:
+    """Round down to a number of at most four binary digits and zeros: 1 to 16, 18, 20, ..., 32, 36, ..., 128, 144, ...
+
+    At most an eighth is lost, and large batches are multiples of what kernels work on at once.
+    """
+    spare = max(0, images.bit_length() - DIGITS)
+    return images >> spare << spare
+
+
+def largest_batch(bytes_for: Callable[[int], int], limit: int, most: int) -> int | None:
+    """Return the largest batch of at most ``most`` images, as :func:`round_batch` has them, that takes up to ``limit``.
+
+    None if there is no room for a single image.
+    """
+    sizes = sorted({round_batch(images) for images in range(1, most + 1)})
+    fitting = bisect_right(sizes, 0, key=lambda images: int(bytes_for(images) > limit))
+    return sizes[fitting - 1] if fitting else None
+
+
+def plan_batches(
+    graph: Graph,
+    subnetworks: Mapping[str, Layer],
+    optimizer: Optimizer,
+    train: Loader,
+    validation: Loader,
+    *,
+    limit: int,
+    most: int,
+    together: int = 1,
+) -> dict[str, int]:
+    """Return the batch size for each sub-network, from when it has come in.
+
+    Parameters
+    ----------
+    graph : Graph
+        Without sub-networks; in the end it has all.
+    subnetworks : mapping of str to Layer
+        In the order in which they come.
+    limit : int
+        Bytes that training may take, as :func:`training_bytes` counts them.
+    most : int
+        Images in a batch at most.
+    together : int
+        Number of sub-networks that are there from the beginning.
+
+    Raises
+    ------
+    ValueError
+        If there is no room for a step of one image.
+    """
+    names, planned, least = list(subnetworks), {}, 0
+    most = min(most, len(train.split))
+    for number, name in enumerate(names, start=1):
+        graph.insert(name, subnetworks[name])
+        if number < together:
+            continue
+        waiting = [subnetworks[later] for later in names[number:]]
+        takes = partial(training_bytes, graph, optimizer, train, validation, waiting)
+        least = max(least, takes(1))
+        planned[name] = most = largest_batch(takes, limit, most) or 1
+    if least > limit:
+        raise ValueError(f"steps of one image take up to {least / 1e6:,.1f} MB")
+    return {name: planned.get(name, planned[names[together - 1]]) for name in names}
+
+
+def training_bytes(
+    graph: Graph, optimizer: Optimizer, train: Loader, validation: Loader, waiting: Iterable[Layer], batch_size: int
+) -> int:
+    """Bytes that a run takes while it trains the whole of ``graph`` in batches of this size.
+
+    The network with gradients and optimizer state, steps and validation at their peak, batches that are loaded ahead,
+    a copy of the best weights, sub-networks that are ``waiting`` to come in, and what it takes to look for NaN. Neither
+    the interpreter with its libraries, nor the data set, nor cached features.
+    """
+    memory = epoch_bytes(graph, optimizer, batches(train, batch_size), batches(validation, validation.batch_size))
+    ahead = train.prefetch * max(batch_size, validation.batch_size) * math.prod(train.image_shape) * FLOAT
+    state = [array.nbytes for layer in (graph, *waiting) for array in layer.state().values()]
+    best = sum(array.nbytes for array in graph.state().values())
+    later = sum(state) - best
+    return memory + ahead + best + later + max(state) // FLOAT
+
+
+def batches(loader: Loader, batch_size: int) -> list[int]:
+    """Sizes of an epoch's batches, each once."""
+    whole, rest = divmod(len(loader.split), batch_size)
+    return [size for size in (batch_size if whole else 0, rest) if size]
+
+
+def return_freed_memory() -> None:
+    """Let this process give memory back when it is freed: the GNU C library keeps some, which nobody has reckoned with.
+
+    Elsewhere nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, PIECE)
+
+
+def scaled_lr(lr: float, how: str, batch_size: int, default: int) -> float:
+    """Learning rate for batches of another size than that which ``lr`` is meant for.
+
+    ``linear`` keeps the sum of the steps over an epoch (Goyal et al., 2017, arXiv:1706.02677), as it suits plain
+    gradient descent. ``sqrt`` suits RMSProp and its kin, which divide a gradient by its own size (Malladi et al., 2022,
+    arXiv:2205.10287). ``off`` changes nothing.
+    """
+    ratio = batch_size / default
+    return lr * {"off": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[how]
