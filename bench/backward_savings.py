@@ -2,24 +2,37 @@
 
     python -m bench.backward_savings --arch resnet20 --json -
 
-For each k the network is whole, and S1 .. Sk are frozen. The predicted ratio is that of the multiply-adds of forward,
-weight gradient and input gradient; the measured one that of the median times, all boundaries taking turns.
+For each k the network is whole, and S1 .. Sk are frozen. Steps of incnet and of PyTorch take turns with steps of the
+whole network. *Predicted* is the ratio of the multiply-adds of forward, weight gradient and input gradient, *skipped*
+the part of the whole backward pass that is not computed. Memory is the peak of each process, less that of the whole
+network's step.
+
+=====================  ===============================================================================================
+incnet                 the prefix in eval mode, batch norm and ReLU folded into its convolutions
+incnet-unfused         the prefix layer by layer
+incnet-cached          the prefix's features are there already, as in a look-ahead with --lookahead-cache
+torch                  the prefix in eval mode, requires_grad_(False), under no_grad; the faster of both memory orders
+torch-requires_grad    the same without no_grad
+=====================  ===============================================================================================
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from bench.compare import report
-from bench.rivals import CIFAR, Workload
-from bench.turns import take_turns
+from bench.rivals import CIFAR, PEERS, Workload
+from bench.turns import Timing, take_turns
+from incnet.cost import Ledger
 
 __all__ = ["BackwardSavings", "measure"]
+
+ENGINES = ("incnet", "incnet-unfused", "incnet-cached", *PEERS, "torch-requires_grad")
 
 
 @dataclass(frozen=True)
@@ -32,11 +45,14 @@ class BackwardSavings:
     batch_size: int = 128
     """Images in a step."""
 
+    frozen: tuple[int, ...] = ()
+    """Numbers of frozen sub-networks. Default: all but none of them, one after the other."""
+
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads."""
 
-    rounds: int = 12
-    """Turns that each boundary takes, of three steps."""
+    rounds: int = 8
+    """Turns that each takes, of three steps."""
 
     json: Path | None = None
     """Where to write the result as JSON; - for standard output alone."""
@@ -45,28 +61,45 @@ class BackwardSavings:
 def measure(options: BackwardSavings) -> dict[str, Any]:
     """Result as JSON values: one entry for each number of frozen sub-networks."""
     whole = Workload(options.arch, options.batch_size)
-    subnetworks = len(whole.network().subnetworks)
-    works = [Workload(options.arch, options.batch_size, frozen=k) for k in range(subnetworks)]
-    rivals = {str(work.frozen): work.rival("incnet") for work in works}
-    timings = take_turns(rivals, threads=options.threads, rounds=options.rounds)
-    full_macs, full_ms = whole.network().cost(CIFAR).total, timings["0"].median_ms
-    boundaries = []
-    for work in works:
-        macs, timing = work.network().cost(CIFAR).total, timings[str(work.frozen)]
-        boundaries.append(
-            {
-                "frozen": work.frozen,
-                "macs_per_image": macs,
-                "predicted_ratio": round(macs / full_macs, 3),
-                "measured_ratio": round(timing.median_ms / full_ms, 3),
-                **timing.as_json(),
-            }
-        )
+    boundaries = options.frozen or range(1, len(whole.network().subnetworks))
     return {
         "arch": options.arch,
         "batch_size": options.batch_size,
         "threads": options.threads,
-        "boundaries": boundaries,
+        "boundaries": [boundary(replace(whole, frozen=frozen), options) for frozen in boundaries],
+    }
+
+
+def boundary(work: Workload, options: BackwardSavings) -> dict[str, Any]:
+    """Entry for one number of frozen sub-networks."""
+    whole = replace(work, frozen=0)
+    rivals = {engine: work.rival(engine) for engine in ENGINES}
+    rivals |= {f"whole {engine}": whole.rival(engine) for engine in ("incnet", *PEERS)}
+    timings = take_turns(rivals, threads=options.threads, rounds=options.rounds)
+    for kind in ("", "whole "):
+        timings[f"{kind}torch"] = min((timings.pop(kind + peer) for peer in PEERS), key=lambda timing: timing.median_ms)
+    graph = work.network()
+    ledger = Ledger.of(graph, 1)
+    return {
+        "frozen": work.frozen,
+        "skipped_of_backward": round(ledger.share_skipped, 3),
+        "predicted_ratio": round(ledger.total / whole.network().cost(CIFAR).total, 3),
+        "predicted_ratio_cached": round((ledger.total - graph.prefix_macs) / whole.network().cost(CIFAR).total, 3),
+        "engines": {
+            engine: savings(timing, timings[f"whole {engine.partition('-')[0]}"])
+            for engine, timing in timings.items()
+            if not engine.startswith("whole ")
+        },
+    }
+
+
+def savings(timing: Timing, whole: Timing) -> dict[str, float]:
+    """What one engine saves, of its own step of the whole network."""
+    return {
+        "ms": round(timing.median_ms, 2),
+        "whole_ms": round(whole.median_ms, 2),
+        "ratio": round(timing.median_ms / whole.median_ms, 3),
+        "saved_mb": round(whole.peak_rss_mb - timing.peak_rss_mb),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.rivals import ENGINES, Workload
+from bench.rivals import PEERS, Workload
 from bench.turns import take_turns
 
 __all__ = ["Comparison", "compare", "report"]
@@ -33,7 +33,7 @@ class Comparison:
 
 def compare(work: Workload, options: Comparison) -> dict[str, Any]:
     """Result of one comparison, as JSON values; ``ratio`` is incnet's median over the peer's."""
-    engines = [engine for engine in ENGINES if engine == "incnet" or options.peer == "torch"]
+    engines = ["incnet", *(PEERS if options.peer == "torch" else ())]
     timings = take_turns({e: work.rival(e) for e in engines}, threads=options.threads, rounds=options.rounds)
     ours = timings.pop("incnet")
     result = {**asdict(work), "threads": options.threads, "incnet": ours.as_json()}

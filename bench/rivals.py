@@ -23,7 +23,7 @@ from incnet.graph import Graph
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 
-__all__ = ["ENGINES", "Workload"]
+__all__ = ["ENGINES", "PEERS", "Workload"]
 
 CIFAR, CLASSES = (32, 32, 3), 10
 HYPER = {"lr": 1e-4, "rho": 0.9, "momentum": 0.9, "eps": 1e-7, "weight_decay": 1e-4}
@@ -55,13 +55,16 @@ class Workload:
         options = [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
         return ["-m", "bench.rivals", engine, *options]
 
-    def network(self) -> Graph:
-        """Build the network, with the weights that every rival starts from."""
+    def network(self, *, fused: bool = True) -> Graph:
+        """Build the network, with the weights that every rival starts from.
+
+        Unless ``fused``, what is frozen computes layer by layer; what learns is fused all the same.
+        """
         rng = np.random.default_rng(0)
         graph = Graph(CIFAR, lambda shape: make_classifier(shape, CLASSES, rng=rng))
         subnetworks = list(build(self.arch, CIFAR, rng=rng).items())
-        for name, subnetwork in subnetworks[: self.subnetworks or None]:
-            graph.insert(name, fuse(subnetwork))
+        for number, (name, subnetwork) in enumerate(subnetworks[: self.subnetworks or None]):
+            graph.insert(name, fuse(subnetwork) if fused or number >= self.frozen else subnetwork)
         graph.freeze_prefix(self.frozen)
         return graph
 
@@ -71,14 +74,15 @@ class Workload:
         return rng.standard_normal((self.batch_size, *CIFAR), np.float32), rng.integers(0, CLASSES, self.batch_size)
 
 
-def incnet_step(work: Workload) -> Step:
-    """One step of incnet."""
-    graph, optimizer = work.network(), RMSProp(**HYPER)
+def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False) -> Step:
+    """One step of incnet; with ``cached`` from the frozen prefix's features, which are there already."""
+    graph, optimizer = work.network(fused=fused), RMSProp(**HYPER)
     images, labels = work.batch()
     running = np.zeros(2)
+    forward, x = (graph.logits, graph.features(images)) if cached else (graph.forward, images)
 
     def train() -> None:
-        totals, dlogits = ops.softmax_cross_entropy(graph.forward(images, train=True), labels)
+        totals, dlogits = ops.softmax_cross_entropy(forward(x, train=True), labels)
         graph.backward(dlogits)
         optimizer.step(graph.trainable_parameters())
         running[...] += totals
@@ -89,8 +93,12 @@ def incnet_step(work: Workload) -> Step:
     return evaluate if work.kind == "evaluate" else train
 
 
-def torch_step(work: Workload, layout: str) -> Step:
-    """One step of PyTorch, its arrays in ``layout``; a frozen prefix runs in eval mode under ``no_grad``."""
+def torch_step(work: Workload, layout: str, *, no_grad: bool = True) -> Step:
+    """One step of PyTorch, its arrays in ``layout``.
+
+    A frozen prefix runs in eval mode, its parameters do not require gradients, and autograd is off, unless ``no_grad``
+    is false.
+    """
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -105,7 +113,8 @@ def torch_step(work: Workload, layout: str) -> Step:
     def modules(layers: list) -> nn.Module:
         return nn.Sequential(*map(mirror, layers)).to(memory_format=memory_format)  # type: ignore[call-overload]
 
-    prefix, suffix = modules(graph.prefix).eval(), modules([*graph.suffix, graph.classifier]).train()
+    prefix = modules(graph.prefix).eval().requires_grad_(False)
+    suffix = modules([*graph.suffix, graph.classifier]).train()
     optimizer = rmsprop(suffix, **HYPER)
     images, labels = work.batch()
     x = to_torch(images).contiguous(memory_format=memory_format)
@@ -118,7 +127,7 @@ def torch_step(work: Workload, layout: str) -> Step:
 
     def train() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
+        with torch.set_grad_enabled(not no_grad):
             features = prefix(x)
         logits = suffix(features)
         loss = F.cross_entropy(logits, t)
@@ -139,7 +148,12 @@ ENGINES: dict[str, Callable[[Workload], Step]] = {
     "incnet": incnet_step,
     "torch-channels_last": lambda work: torch_step(work, "channels_last"),
     "torch-contiguous_format": lambda work: torch_step(work, "contiguous_format"),
+    "incnet-unfused": lambda work: incnet_step(work, fused=False),
+    "incnet-cached": lambda work: incnet_step(work, cached=True),
+    "torch-requires_grad": lambda work: torch_step(work, "channels_last", no_grad=False),
 }
+# PyTorch in both memory orders: the faster one counts.
+PEERS = ("torch-channels_last", "torch-contiguous_format")
 
 
 def main() -> None:
