@@ -5,7 +5,8 @@
 Runs from a plain checkout with NumPy and CuPy; PyTorch and compute-sanitizer take part where they are found. The
 results go to ``DIR/gpu-DATE.json``, rewritten after each section, so an interrupted run keeps what it has; a table is
 printed last. ``--only contract steps`` picks sections, ``--minutes`` limits the time: sections that no longer fit are
-skipped, and listed as skipped.
+skipped, and listed as skipped. With ``--data-dir`` the time that is left goes into training on CIFAR-10; that section
+and the tests need incnet installed.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ from typing import Any
 import numpy as np
 
 import bench.checkout  # noqa: F401, finds the kernels of a checkout
-from bench import gpu_checks, gpu_kernels, gpu_steps
+from bench import gpu_checks, gpu_kernels, gpu_steps, gpu_study
 from incnet import backend
 
-SECTIONS: dict[str, Callable[[Callable[[], float]], Any]] = {
+# Each gets a function that says how many seconds are left.
+SECTIONS: dict[str, Callable[..., Any]] = {
     "contract": gpu_checks.contract,
     "shapes": gpu_checks.shapes,
+    "tf32": gpu_checks.tf32,
     "parity": gpu_checks.parity,
     "recorded": gpu_checks.recorded_equals_eager,
+    "tests": gpu_checks.tests,
     "steps": gpu_steps.steps,
     "kernels": gpu_kernels.kernels,
+    "transfers": gpu_study.transfers,
     "sanitizer": gpu_checks.sanitizer,
     "compiled": gpu_steps.compiled,
+    "study": gpu_study.study,
 }
 
 
@@ -47,6 +53,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
     parser.add_argument("--minutes", type=float, default=8, help="time limit")
+    parser.add_argument("--data-dir", type=Path, default=None, help="folder of CIFAR-10, for the study")
     parser.add_argument("--commit", default=None, help="commit that is measured, where git cannot tell")
     options = parser.parse_args()
     try:
@@ -71,7 +78,8 @@ def main() -> int:
             continue
         began = time.monotonic()
         try:
-            report[name] = SECTIONS[name](left)
+            extra = {"data_dir": options.data_dir} if name == "study" else {}
+            report[name] = SECTIONS[name](left, **extra)
         except Exception:
             report[name] = {"failed": traceback.format_exc()}
             print(report[name]["failed"], flush=True)
@@ -120,7 +128,7 @@ def commit() -> str | None:
 def table(report: dict[str, Any]) -> str:
     """Summary for the terminal."""
     lines = [f"{report['device']}, {report['date']}, commit {report['commit']}"]
-    for name in ("contract", "shapes", "parity", "recorded", "sanitizer"):
+    for name in ("contract", "shapes", "tf32", "parity", "recorded", "tests", "sanitizer", "study"):
         if name in report:
             lines.append(f"{name}: {report[name].get('summary', report[name])}")
     rows = {**report.get("steps", {}), **report.get("compiled", {})}

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from incnet.backend import asarray, asnumpy, ops
 from incnet.kernels import reference
 from tests.cuda.cases import Case, cases, error, results, truth
 
-__all__ = ["contract", "parity", "recorded_equals_eager", "sanitizer", "shapes"]
+__all__ = ["contract", "parity", "recorded_equals_eager", "sanitizer", "shapes", "tests", "tf32"]
 
+ROOT = Path(__file__).parents[1]
 TOLERANCE: dict[type[np.generic], float] = {np.float32: 1e-5, np.float64: 1e-12}
 # Those of ResNet at batch 128 and of VGG-16 at batch 32: (N, H, W, C, K, kernel, stride, padding).
 SHAPES = (
@@ -80,29 +82,63 @@ def shapes(left: Callable[[], float]) -> dict[str, Any]:
     return summarised({"float32": check(chosen, np.float32)})
 
 
-def parity(left: Callable[[], float]) -> dict[str, Any]:
-    """Fifty training steps of ResNet-20 from the same weights, on the CPU's reference kernels and on the GPU.
+def tf32(left: Callable[[], float]) -> dict[str, Any]:
+    """Errors with TF32 and without: of convolutions at the sizes of training, and of the losses of training.
 
-    The learning rate is small: a large one drives the loss of so few images to zero, where rounding alone makes two
-    float32 runs part.
+    An error is the distance from the result in double precision, over that result's root mean square.
     """
+    plain = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
+    listed = [
+        case
+        for case in cases(np.float32, np.random.default_rng(2), SHAPES, ())
+        if case.kernel in plain and case.name.count("-") == 4
+    ]
+    errors: dict[str, dict[str, dict[str, float]]] = {"float32": {}, "tf32": {}}
+    failures = []
+    for case in listed:
+        (expected,) = truth(case, reference)
+        for precision, found in errors.items():
+            backend.use("cuda", tf32=precision == "tf32")
+            (got,) = results(case, ops, asarray, asnumpy)
+            off = np.abs(got - expected) / np.sqrt(np.square(expected).mean())
+            found[f"{case.kernel} {case.name}"] = {"largest": float(off.max()), "typical": float(np.median(off))}
+            if not error(got, expected) < (1e-5 if precision == "float32" else 1e-3):
+                failures.append(f"{case.kernel} {case.name} {precision}: error {error(got, expected):.1e}")
+    plainly, rounded = _losses("cuda"), _losses("cuda", tf32=True)
+    backend.use("cuda")
+    worst = {
+        precision: {kind: max(each[kind] for each in found.values()) for kind in ("largest", "typical")}
+        for precision, found in errors.items()
+    }
+    off = np.abs(np.array(rounded) / np.array(plainly) - 1)
+    summary = ", ".join(f"{p}: largest {w['largest']:.1e}, typical {w['typical']:.1e}" for p, w in worst.items())
+    summary += f"; 50 losses part by {off.max():.1e}, the first ten by {off[:10].max():.1e}"
+    return {"summary": summary, "failed": failures, "worst": worst, **errors}
 
-    def losses(name: str) -> list[float]:
-        backend.use(name)
-        step, totals = train_step(network("resnet20", image=16), 32, image=16, lr=1e-5, recorded=False)
-        found = []
-        for _ in range(50):
-            step()
-            found.append(float(asnumpy(totals)[0]) / 32)
-            totals[...] = 0
-        return found
 
-    ours = losses("cuda")
-    theirs = losses("reference")
+def parity(left: Callable[[], float]) -> dict[str, Any]:
+    """Fifty training steps of ResNet-20 from the same weights, on the CPU's reference kernels and on the GPU."""
+    ours, theirs = _losses("cuda"), _losses("reference")
     backend.use("cuda")
     off = np.abs(np.array(ours) / np.array(theirs) - 1)
     summary = f"50 losses, largest relative difference {off.max():.1e}, in the first ten steps {off[:10].max():.1e}"
     return {"summary": summary, "failed": [summary] if not off.max() < 1e-2 else [], "gpu": ours, "cpu": theirs}
+
+
+def _losses(name: str, *, tf32: bool = False) -> list[float]:
+    """Losses of fifty steps of ResNet-20.
+
+    The learning rate is small: a large one drives the loss of so few images to zero, where rounding alone makes two
+    float32 runs part.
+    """
+    backend.use(name, tf32=tf32)
+    step, totals = train_step(network("resnet20", image=16), 32, image=16, lr=1e-5, recorded=False)
+    found = []
+    for _ in range(50):
+        step()
+        found.append(float(asnumpy(totals)[0]) / 32)
+        totals[...] = 0
+    return found
 
 
 def recorded_equals_eager(left: Callable[[], float]) -> dict[str, Any]:
@@ -120,6 +156,27 @@ def recorded_equals_eager(left: Callable[[], float]) -> dict[str, Any]:
         if differing or not all(np.isfinite(array).all() for array in states[0].values()):
             failures.append(f"{arch}: {len(differing)} of {len(states[0])} arrays differ, {differing[:2]}")
     return {"summary": f"2 networks, {len(failures)} differ", "failed": failures}
+
+
+def tests(left: Callable[[], float]) -> dict[str, Any]:
+    """The test suite's part that needs a GPU: training as on the CPU, growth, stopped and killed runs."""
+    needed = ("incnet.kernels", "pytest", "hypothesis", "tyro", "rich", "safetensors", "pooch", "sklearn", "numba")
+    command = [sys.executable, "-c", f"import {', '.join(needed)}"]
+    if missing := subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr.strip():
+        return {"summary": f"skipped, as incnet is not installed with its tests: {missing.splitlines()[-1]}"}
+    options = ("-q", "-rA", "--show-capture=no", "--tb=short", "-m", "gpu")
+    command = [sys.executable, "-m", "pytest", *options, "tests/cuda/test_gpu.py"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=max(1.0, left() - 5))
+    except subprocess.TimeoutExpired:
+        return {"summary": "skipped: out of time"}
+    lines = done.stdout.strip().splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    if done.returncode:
+        print(done.stdout[-8000:], done.stderr[-2000:], flush=True)
+    if done.returncode and not failed:
+        failed = [f"pytest ended with {done.returncode}: {lines[-1:]}"]
+    return {"summary": lines[-1] if lines else "", "failed": failed, "passed": [x for x in lines if x[:6] == "PASSED"]}
 
 
 def sanitizer(left: Callable[[], float]) -> dict[str, Any]:

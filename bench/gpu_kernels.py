@@ -12,6 +12,7 @@ import bench.checkout  # noqa: F401, finds the kernels of a checkout
 # isort: split
 from bench.gpu_checks import SHAPES
 from bench.gpu_steps import median_ms
+from incnet import backend
 from incnet.backend import Array, asarray, ops, recorded
 from incnet.kernels.operands import Below, Normalised, NormGradient
 
@@ -28,8 +29,11 @@ def kernels(left: Callable[[], float]) -> dict[str, Any]:
         ours["columns and cuBLAS"] = _microseconds(_columns(*shape), capture=False)
         found[name] = {"mflop": 2 * n * (h // stride) * (w // stride) * size**2 * c * k / 1e6, "incnet": ours}
         found[name]["incnet, fused"] = {what: _microseconds(call) for what, call in _fused(*shape).items()}
-        found[name]["cuDNN"] = _cudnn(*shape)
-        for kind in ("incnet", "incnet, fused", "cuDNN"):
+        backend.use("cuda", tf32=True)
+        found[name]["incnet TF32"] = {what: _microseconds(call) for what, call in _convolutions(*shape).items()}
+        backend.use("cuda")
+        found[name]["cuDNN"], found[name]["cuDNN TF32"] = _cudnn(*shape), _cudnn(*shape, tf32=True)
+        for kind in ("incnet", "incnet, fused", "incnet TF32", "cuDNN", "cuDNN TF32"):
             print(name, kind, {key: round(us, 1) for key, us in found[name][kind].items()}, flush=True)
     for channels, size in ((16, 32), (32, 16), (64, 8)):
         name = f"128x{size}x{size}x{channels}"
@@ -105,13 +109,15 @@ def _microseconds(call: Callable[[], Any], *, capture: bool = True, calls: int =
     return 1000 * median_ms(step, warmup=3, rounds=10, calls=2) / calls
 
 
-def _cudnn(n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int) -> dict[str, float]:
-    """Microseconds of cuDNN's convolutions, channels_last, float32 without TF32; empty without PyTorch."""
+def _cudnn(
+    n: int, h: int, w: int, c: int, k: int, size: int, stride: int, padding: int, *, tf32: bool = False
+) -> dict[str, float]:
+    """Microseconds of cuDNN's convolutions, channels_last; empty without PyTorch."""
     try:
         import torch
     except ImportError:
         return {}
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
     x = torch.randn(n, c, h, w, device="cuda").to(memory_format=torch.channels_last)
     weight = torch.randn(k, c, size, size, device="cuda").to(memory_format=torch.channels_last)

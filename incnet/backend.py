@@ -33,6 +33,7 @@ __all__ = [
     "free_memory",
     "ops",
     "recorded",
+    "recorder",
     "recording",
     "resolve",
     "substituted",
@@ -91,13 +92,18 @@ class Ops:
 ops = Ops()
 
 
-def use(name: str) -> None:
+def use(name: str, *, tf32: bool = False) -> None:
     """Make ``name`` the backend of every later call. Arrays made before stay where they are.
+
+    Parameters
+    ----------
+    tf32 : bool
+        Let the tensor cores of a CUDA device compute float32 products, from factors rounded to TF32 (10 bits).
 
     Raises
     ------
     DeviceError
-        There is no such backend, or no such device on this machine.
+        There is no such backend, no such device on this machine, or no TF32 there.
     """
     backend, _, index = name.partition(":")
     if backend not in BACKENDS or (index and not (backend == "cuda" and index.isdecimal())):
@@ -105,7 +111,14 @@ def use(name: str) -> None:
     if backend == "cuda":
         _check_device(f"backend {name}", int(index or 0))
         _cupy().cuda.Device(int(index or 0)).use()
+    elif tf32:
+        raise DeviceError(f"--tf32: the {name} backend has no tensor cores; leave it out, or choose --device gpu")
     ops.name, ops._kernels = name, None
+    if backend == "cuda":
+        try:
+            ops.kernels.use_tf32(tf32)
+        except ValueError as error:
+            raise DeviceError(f"--tf32: {error}; leave it out") from error
 
 
 def current() -> str:
@@ -195,12 +208,18 @@ def free_memory() -> None:
         importlib.import_module("incnet.kernels.cpu.memory").POOL.free()
 
 
-def recorded(function: Callable[[], None]) -> Callable[[], None]:
-    """Return ``function`` in a form that costs little to call again and again.
+def recorder() -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Return what turns functions into a form that costs little to call again and again.
 
-    On a device that is :class:`incnet.kernels.cuda.Recorded`, with its conditions; elsewhere the function itself.
+    On a device that is an :class:`incnet.kernels.cuda.Recorder`, with its conditions: its functions share their memory
+    and so must take turns. Elsewhere a function stays what it is.
     """
-    return ops.kernels.Recorded(function) if ops.on_device else function
+    return ops.kernels.Recorder() if ops.on_device else lambda function: function
+
+
+def recorded(function: Callable[[], None]) -> Callable[[], None]:
+    """``function`` from a :func:`recorder` of its own."""
+    return recorder()(function)
 
 
 @contextmanager

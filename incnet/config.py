@@ -181,6 +181,9 @@ class Config:
     device: str = "auto"
     """Where to compute: auto, cpu or gpu. auto says what it chose; gpu without one is an error."""
 
+    tf32: bool = False
+    """Let a GPU's tensor cores multiply, from factors rounded to TF32: faster, with errors of 1e-3 instead of 1e-6."""
+
     threads: int | None = None
     """Threads that the CPU's kernels may use. Default: one for each core that this process may run on."""
 

@@ -99,7 +99,7 @@ def resume(path: Path, arguments: list[str] | None) -> int:
 def _on_this_machine(config: Config) -> Config:
     """Choose device and threads, and say which: other ones would round differently."""
     device = backend.resolve(config.device)
-    backend.use(device)
+    backend.use(device, tf32=config.tf32)
     return replace(config, device=device.replace("cuda", "gpu"), threads=use_threads(config.threads))
 
 
@@ -121,10 +121,11 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
     config = run.config
     assert config.epochs is not None
     listeners = _listeners(run, folder, console)
+    device = f"{config.device} in TF32" if config.tf32 else config.device
     console.print(
         f"{config.dataset} from {run.dataset.source}: {len(run.train_batches.split):,} training, "
         f"{len(run.validation_batches.split):,} validation, {len(run.dataset.test):,} test images\n"
-        f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {config.device} "
+        f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {device} "
         f"({config.threads} threads); run folder {folder.path}\n"
         "kernels are compiled on first use (seconds, once)",
         soft_wrap=True,

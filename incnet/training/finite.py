@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from incnet.backend import Array, asnumpy
 from incnet.graph import Graph
 
-__all__ = ["NonFiniteError", "check_gradients", "check_loss", "first_nonfinite"]
+__all__ = ["NonFiniteError", "check_gradients", "check_loss", "first_nonfinite", "gradient_sum"]
 
 
 class NonFiniteError(Exception):
@@ -23,9 +23,22 @@ def check_loss(graph: Graph, loss: float, batch: int) -> None:
         raise NonFiniteError(f"the training loss is {loss} at batch {batch}{_origin(graph)}")
 
 
-def check_gradients(graph: Graph, batch: int) -> None:
-    """Raise :class:`NonFiniteError` if any gradient holds NaN or infinity, naming its parameter."""
-    if not _all_finite(parameter.grad for _, parameter in graph.trainable_parameters()):
+def gradient_sum(graph: Graph) -> Array | float:
+    """Sum of all values of all gradients: not finite if one of them is not, or if it is too large."""
+    gradients = [p.grad for _, p in graph.trainable_parameters() if p.grad is not None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return sum((gradient.sum() for gradient in gradients[1:]), start=gradients[0].sum()) if gradients else 0.0
+
+
+def check_gradients(graph: Graph, batch: int, total: float | None = None) -> None:
+    """Raise :class:`NonFiniteError` if any gradient holds NaN or infinity, naming its parameter.
+
+    ``total`` is :func:`gradient_sum` where that is known already: on a device each look waits.
+    """
+    if math.isfinite(float(gradient_sum(graph)) if total is None else total):
+        return
+    gradients = (p.grad for _, p in graph.trainable_parameters() if p.grad is not None)
+    if not all(np.isfinite(asnumpy(gradient)).all() for gradient in gradients):
         raise NonFiniteError(f"a gradient is not finite at batch {batch}{_origin(graph)}")
 
 
@@ -35,16 +48,6 @@ def first_nonfinite(arrays: Mapping[str, np.ndarray]) -> str | None:
         if not np.isfinite(array).all():
             return f"{name} ({_statistics(array)})"
     return None
-
-
-def _all_finite(arrays: Iterable[Array | None]) -> bool:
-    """Look once, at the sum of all sums: on a device each look waits. A sum too large is settled by looking closely."""
-    present = [array for array in arrays if array is not None]
-    if not present:
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = sum((array.sum() for array in present[1:]), start=present[0].sum())
-    return math.isfinite(float(total)) or all(np.isfinite(asnumpy(array)).all() for array in present)
 
 
 def _origin(graph: Graph) -> str:

@@ -15,7 +15,7 @@ from incnet.training.step import TrainStep
 __all__ = ["Metrics", "Running", "evaluate", "train_epoch"]
 
 # Batches between two looks at the gradients, which take a pass over memory, and on a device at the running loss, for
-# which it has to be waited. On the host every batch's loss is looked at.
+# which it has to be waited: one small copy for both. On the host every batch's loss is looked at.
 INTERVAL = 10
 
 
@@ -54,7 +54,10 @@ class Running:
         """Look at the sums."""
         if self.totals is None:
             raise ValueError("no batches: the data set is empty")
-        loss, correct = asnumpy(self.totals)
+        return self.mean(*asnumpy(self.totals))
+
+    def mean(self, loss: float, correct: float) -> Metrics:
+        """Metrics for sums that have been looked at."""
         return Metrics(float(loss) / self.images, float(correct) / self.images, self.images)
 
 
@@ -92,13 +95,15 @@ def train_epoch(
     for images, labels in batches:
         totals = step.gradients(asarray(images), asarray(labels))
         running.add(totals, len(images))
-        look = running.batches % INTERVAL == 1
-        if look or not ops.on_device:
-            check_loss(graph, running.metrics().loss, running.batches)
-        if look:
-            check_gradients(graph, running.batches)
+        if running.batches % INTERVAL == 1:
+            loss, correct, gradients = step.look(running.totals)
+            metrics = running.mean(loss, correct)
+            check_loss(graph, metrics.loss, running.batches)
+            check_gradients(graph, running.batches, gradients)
             if watch:
-                watch(running.batches, running.metrics())
+                watch(running.batches, metrics)
+        elif not ops.on_device:
+            check_loss(graph, running.metrics().loss, running.batches)
         step.update()
         running.seconds = time.perf_counter() - start
         if after_step:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from incnet.backend import Array, asarray, ops, recorded
+from incnet.backend import Array, asarray, asnumpy, ops, recorder
 from incnet.graph import Graph
 from incnet.optim import Optimizer
+from incnet.parameter import Parameter
+from incnet.training.finite import gradient_sum
 
 __all__ = ["TrainStep"]
 
@@ -23,12 +26,14 @@ class TrainStep:
     -----
     On a device a step is hundreds of launches, and launching costs more than computing. They are the same as long as
     the network, the frozen prefix, the learning rate and the kind and size of the batch are, so a step is recorded once
-    for each of these and then replayed. Whatever changes one of them makes new recordings.
+    for each of these and then replayed. Whatever changes one of them makes new recordings. Those for several sizes of
+    batch share their memory.
     """
 
     def __init__(self, graph: Graph, optimizer: Optimizer) -> None:
         self.graph, self.optimizer = graph, optimizer
         self.from_features = False
+        self._recorder = recorder()
         self._recordings: dict[int, Recording] = {}
         self._recorded_for: Any = None
         self._last: Recording | None = None
@@ -53,13 +58,22 @@ class TrainStep:
         else:
             self._last.update()
 
+    def look(self, totals: Array) -> tuple[float, float, float]:
+        """Bring ``totals`` (2,) and the sum of all values of all gradients to the host: on a device in one copy."""
+        if self._last is None:
+            loss, correct = totals
+            return float(loss), float(correct), float(gradient_sum(self.graph))
+        loss, correct, gradients = asnumpy(self._last.look(totals))
+        return float(loss), float(correct), float(gradients)
+
     def _recording(self, images: Array, labels: Array) -> Recording:
         graph = self.graph
         now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, self.optimizer.lr, self.from_features)
         if now != self._recorded_for:
-            self._recordings, self._last, self._recorded_for = {}, None, now
+            self._recorder, self._recordings = recorder(), {}
+            self._last, self._recorded_for = None, now
         if len(images) not in self._recordings:
-            self._recordings[len(images)] = Recording(self, images, labels)
+            self._recordings[len(images)] = Recording(self, self._recorder, images, labels)
         return self._recordings[len(images)]
 
     # The two parts, launch by launch.
@@ -79,18 +93,33 @@ class TrainStep:
 class Recording:
     """A step for one size of batch, on arrays that stay where they are."""
 
-    def __init__(self, step: TrainStep, images: Array, labels: Array) -> None:
+    def __init__(self, step: TrainStep, record: Callable, images: Array, labels: Array) -> None:
         self.images, self.labels = images.copy(), labels.copy()
         self.totals = asarray([0.0, 0.0])
+        self._looked_at = asarray([0.0, 0.0, 0.0])
+        self._gradients: list[tuple[Parameter, Array | None]] = []
 
         def backpropagate() -> None:
             self.totals[...] = step.backpropagate(self.images, self.labels)
+            self._gradients = [(parameter, parameter.grad) for _, parameter in step.graph.trainable_parameters()]
 
-        self._backpropagate, self.update = recorded(backpropagate), recorded(step.move)
+        def add_up() -> None:
+            self._looked_at[2:] = gradient_sum(step.graph)
+
+        self._backpropagate, self.update, self._add_up = record(backpropagate), record(step.move), record(add_up)
 
     def gradients(self, images: Array, labels: Array) -> Array:
         """Copy a batch in, and repeat the recorded launches on it."""
         self.images[...] = images
         self.labels[...] = labels
         self._backpropagate()
+        # A replay writes to its own gradients, and the parameters may still have those of a batch of another size.
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
         return self.totals
+
+    def look(self, totals: Array) -> Array:
+        """Return ``totals`` (2,) and the sum of all values of the gradients, (3,)."""
+        self._looked_at[:2] = totals
+        self._add_up()
+        return self._looked_at

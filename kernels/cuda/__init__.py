@@ -21,12 +21,14 @@ from .norm import batch_norm, batch_norm_fixed_grad, batch_norm_grad, batch_norm
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
 from .pointwise import add, dropout, relu, relu_grad, subsample, subsample_grad
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
-from .record import Recorded
+from .product import use_tf32
+from .record import Recorded, Recorder
 from .reduce import bias_grad
 from .resize import resize_bilinear
 
 __all__ = [
     "Recorded",
+    "Recorder",
     "add",
     "augment",
     "batch_norm",
@@ -69,4 +71,5 @@ __all__ = [
     "softmax_cross_entropy",
     "subsample",
     "subsample_grad",
+    "use_tf32",
 ]

@@ -1,6 +1,6 @@
 // What happens to a convolution's results on their way out, and the sums of a block's columns.
 #pragma once
-#include "tiles.cuh"
+#include "multiply.cuh"
 
 #define BIAS 0       // + bias, unless that is null
 #define BIAS_RELU 1  // + bias [+ skip], cut off below zero
@@ -44,13 +44,11 @@ struct Mask {
 // is shared memory, nobody else's, for 2 * (BM / TM) * BN values.
 __device__ __forceinline__ void store_sums(
     const REAL (&sums)[2][TN], REAL *scratch, REAL *row, int terms, int n_first, int N) {
-    const int lines = BM / TM, n_groups = TN / 4;
-    const int tx = threadIdx.x % (BN / TN) * 4, line = threadIdx.x / (BN / TN);
+    const int lines = BM / TM;
 #pragma unroll
     for (int k = 0; k < 2; ++k)
 #pragma unroll
-        for (int j = 0; j < TN; ++j)
-            scratch[(k * lines + line) * BN + j / 4 * (BN / n_groups) + tx + j % 4] = sums[k][j];
+        for (int j = 0; j < TN; ++j) scratch[(k * lines + Share::top() / 4) * BN + Share::column(j)] = sums[k][j];
     __syncthreads();
     for (int i = threadIdx.x; i < 2 * BN; i += THREADS) {
         const int k = i / BN, n = i % BN;

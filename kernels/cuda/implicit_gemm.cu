@@ -10,7 +10,8 @@
 // of the reduction; with several parts the results are partial sums (gridDim.z, M, N), to be added afterwards.
 //
 // The loader defines PASS, BM, BN, BK, TM, TN, how many neighbouring values are moved at once (VEC_LEFT, VEC_RIGHT, VEC_OUT),
-// what is read (LEFT_READS, RIGHT_READS; see source.cuh), and what becomes of the results (EPILOGUE; see epilogue.cuh).
+// what is read (LEFT_READS, RIGHT_READS; see source.cuh), whether tensor cores multiply (TF32; see multiply.cuh), and what
+// becomes of the results (EPILOGUE; see epilogue.cuh).
 #include "epilogue.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
@@ -32,9 +33,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
     const int r_begin = blockIdx.z * reduction_part;
     const int r_end = R - r_begin < reduction_part ? R : r_begin + reduction_part;
 
-    // A thread's results are groups of 4 x 4, spread over the tile so that a warp's reads of shared memory do not collide.
-    const int m_groups = TM / 4, n_groups = TN / 4;
-    const int tx = threadIdx.x % (BN / TN) * 4, ty = threadIdx.x / (BN / TN) * 4;
     REAL sums[TM][TN] = {};
 
     Left left(problem, left_source, m_first);
@@ -52,18 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
             left.fetch(problem, left_source, r + BK, r_end);
             right.fetch(problem, right_source, r + BK, r_end);
         }
-#pragma unroll
-        for (int k = 0; k < BK; ++k) {
-            Pack<4> a[m_groups], b[n_groups];
-#pragma unroll
-            for (int i = 0; i < m_groups; ++i) a[i] = load<4>(&left_tile[buffer][k][i * (BM / m_groups) + ty]);
-#pragma unroll
-            for (int j = 0; j < n_groups; ++j) b[j] = load<4>(&right_tile[buffer][k][j * (BN / n_groups) + tx]);
-#pragma unroll
-            for (int i = 0; i < TM; ++i)
-#pragma unroll
-                for (int j = 0; j < TN; ++j) sums[i][j] += a[i / 4].v[i % 4] * b[j / 4].v[j % 4];
-        }
+        Share::multiply(left_tile[buffer], right_tile[buffer], sums);
         if (more) {
             // Nobody reads this buffer any more: the last barrier lies behind its last use.
             left.put(left_tile[1 - buffer]);
@@ -83,19 +70,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
 #if EPILOGUE == MOMENTS
     // The pivot of a column is its first value: subtracting it keeps the squares from cancelling where the mean is large.
     REAL *pivots = scratch + 2 * (BM / TM) * BN;
-    if (ty == 0)
+    if (Share::top() == 0)
 #pragma unroll
-        for (int j = 0; j < TN; ++j) pivots[j / 4 * (BN / n_groups) + tx + j % 4] = sums[0][j];
+        for (int j = 0; j < TN; ++j) pivots[Share::column(j)] = sums[0][j];
     __syncthreads();
     REAL pivot[TN];
 #pragma unroll
-    for (int j = 0; j < TN; ++j) pivot[j] = pivots[j / 4 * (BN / n_groups) + tx + j % 4];
+    for (int j = 0; j < TN; ++j) pivot[j] = pivots[Share::column(j)];
 #endif
 #if EPILOGUE == MASK
     Mask mask;
 #pragma unroll
     for (int j = 0; j < TN; ++j) {
-        const int n = n_first + j / 4 * (BN / n_groups) + tx + j % 4;
+        const int n = n_first + Share::column(j);
         if (n < N) mask.fetch(below, j, n);
     }
 #endif
@@ -103,11 +90,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
     REAL *result = out + (long long)blockIdx.z * M * N;
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
-        const int row = problem.row(m_first + i / 4 * (BM / m_groups) + ty + i % 4);
+        const int row = problem.row(m_first + Share::row(i));
         if (row < 0) continue;
 #pragma unroll
         for (int j = 0; j < TN; j += VEC_OUT) {
-            const int n = n_first + j / 4 * (BN / n_groups) + tx + j % 4;
+            const int n = n_first + Share::column(j);
             if (n >= N) continue;
             Pack<VEC_OUT> values;
 #if EPILOGUE == BIAS_RELU
@@ -137,10 +124,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
 
 #if EPILOGUE == MOMENTS
     REAL *line = partial + (long long)blockIdx.x * 3 * N;
-    if (ty == 0)
+    if (Share::top() == 0)
 #pragma unroll
         for (int j = 0; j < TN; ++j) {
-            const int n = n_first + j / 4 * (BN / n_groups) + tx + j % 4;
+            const int n = n_first + Share::column(j);
             if (n < N) line[n] = pivot[j];
         }
     store_sums(totals, scratch, line, 3, n_first, N);

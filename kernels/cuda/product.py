@@ -26,6 +26,7 @@ __all__ = [
     "Source",
     "product",
     "product_kernel",
+    "use_tf32",
 ]
 
 # As implicit_gemm.cu and its headers number them.
@@ -34,6 +35,8 @@ ARRAY, NORMALISED, GRADIENT = range(3)
 BIAS, BIAS_RELU, MOMENTS, MASK = range(4)
 TERMS = {MOMENTS: 3, MASK: 2}  # rows of sums that a block writes
 
+FIRST_WITH_TF32 = 80  # compute capability, times ten
+
 SOURCE = np.dtype([(field, np.uintp) for field in ("values", "others", "scale", "slope", "shift")])
 BELOW = np.dtype([(field, np.uintp) for field in Below._fields])
 
@@ -41,6 +44,23 @@ BELOW = np.dtype([(field, np.uintp) for field in Below._fields])
 SIZES = ("N", "H", "W", "C", "Ho", "Wo", "K", "Kh", "Kw", "stride", "padding", "rows", "cols", "channels")
 DIVISORS = ("over_rows", "over_cols", "over_channels", "over_taps")
 GEOMETRY = np.dtype([*((field, np.int32) for field in SIZES), *((field, np.uint32, 2) for field in DIVISORS)])
+
+
+_tf32 = False
+
+
+def use_tf32(on: bool) -> None:
+    """Let tensor cores compute the float32 products of every later call, from factors rounded to TF32, or not.
+
+    Raises
+    ------
+    ValueError
+        The device has no such tensor cores.
+    """
+    global _tf32
+    if on and int(capability := cp.cuda.Device().compute_capability) < FIRST_WITH_TF32:
+        raise ValueError(f"TF32 needs compute capability 8.0, and this GPU has {capability[:-1]}.{capability[-1]}")
+    _tf32 = on
 
 
 class Geometry(NamedTuple):
@@ -132,6 +152,7 @@ def product(pass_, left, right, out, geometry, *, bias=None, epilogue=BIAS, belo
         out.dtype,
         (left.reads, right.reads),
         epilogue,
+        tf32=_tf32 and out.dtype == np.float32,
     )
     target = cp.empty((cut.parts, *out.shape), out.dtype) if split else out
     partial = cp.empty((cut.grid[0], TERMS[epilogue], columns), out.dtype) if epilogue in TERMS else None
@@ -155,13 +176,13 @@ def _sizes(pass_, g):
     return g.Kh * g.Kw * g.C, 1, g.N * g.Ho * g.Wo, FILL_REDUCTION
 
 
-def product_kernel(pass_, tile, widths, dtype, reads=(ARRAY, ARRAY), epilogue=BIAS):
+def product_kernel(pass_, tile, widths, dtype, reads=(ARRAY, ARRAY), epilogue=BIAS, *, tf32=False):
     """Kernel of a pass for a tile; ``widths`` are the values moved at once of the left, the right and the result."""
     return load(
         "implicit_gemm.cu", "implicit_gemm", dtype,
         PASS=pass_, BM=tile.bm, BN=tile.bn, BK=BK, TM=tile.tm, TN=tile.tn,
         VEC_LEFT=widths[0], VEC_RIGHT=widths[1], VEC_OUT=widths[2],
-        LEFT_READS=reads[0], RIGHT_READS=reads[1], EPILOGUE=epilogue,
+        LEFT_READS=reads[0], RIGHT_READS=reads[1], EPILOGUE=epilogue, TF32=int(tf32),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@
 #pragma once
 #include "geometry.cuh"
 #include "source.cuh"
+#include "tensor_core.cuh"
 
 const int THREADS = (BM / TM) * (BN / TN);
 // Blocks that a multiprocessor should hold: 128 registers a thread, unless a thread's results take more.
@@ -62,7 +63,7 @@ struct Left {
     __device__ void put(REAL (&shared)[BK][BM + PADDING]) const {
 #pragma unroll
         for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l)) store(&shared[tile::line(l)][tile::place()], staged.get(l, recipe));
+            if (tile::active(l)) store(&shared[tile::line(l)][tile::place()], factors(staged.get(l, recipe)));
     }
 };
 
@@ -123,7 +124,7 @@ struct Left {
 #pragma unroll
         for (int l = 0; l < tile::loads; ++l) {
             if (!tile::active(l)) continue;
-            const Pack<VEC_LEFT> values = staged.get(l, recipe);
+            const Pack<VEC_LEFT> values = factors(staged.get(l, recipe));
 #pragma unroll
             for (int e = 0; e < VEC_LEFT; ++e) shared[tile::place() + e][tile::line(l)] = values.v[e];
         }
@@ -158,10 +159,12 @@ struct Right {
 
     __device__ void put(REAL (&shared)[BK][BN + PADDING]) const {
 #pragma unroll
-        for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l))
+        for (int l = 0; l < tile::loads; ++l) {
+            if (!tile::active(l)) continue;
+            const Pack<VEC_RIGHT> values = factors(staged[l]);
 #pragma unroll
-                for (int e = 0; e < VEC_RIGHT; ++e) shared[tile::place() + e][tile::line(l)] = staged[l].v[e];
+            for (int e = 0; e < VEC_RIGHT; ++e) shared[tile::place() + e][tile::line(l)] = values.v[e];
+        }
     }
 };
 
@@ -191,7 +194,7 @@ struct Right {
     __device__ void put(REAL (&shared)[BK][BN + PADDING]) const {
 #pragma unroll
         for (int l = 0; l < tile::loads; ++l)
-            if (tile::active(l)) store(&shared[tile::line(l)][tile::place()], staged.get(l, recipe));
+            if (tile::active(l)) store(&shared[tile::line(l)][tile::place()], factors(staged.get(l, recipe)));
     }
 };
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,6 +163,16 @@ def mapped(function: Callable, value: Any) -> Any:
     if hasattr(value, "_fields"):
         return type(value)(*(mapped(function, field) for field in value))
     return value
+
+
+def products(listed: Iterable[Case]) -> Iterator[Case]:
+    """Those cases that are computed by the matrix product, which TF32 changes."""
+    return (case for case in listed if re.match("conv2d|norm_conv2d|linear|fused|masked", case.kernel))
+
+
+def in_tf32(value: np.ndarray) -> np.ndarray:
+    """A float32 array rounded to what TF32 can hold."""
+    return ((value.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def results(case: Case, kernels: Any, convert: Callable = np.copy, back: Callable = np.asarray) -> list[np.ndarray]:

@@ -60,3 +60,20 @@ def test_the_second_device_is_used(device):
     use("cuda")
     assert backend.current() == "cuda"
     assert not isinstance(asarray(np.ones(2)), np.ndarray)
+
+
+def test_tf32_where_there_is_none(device, monkeypatch):
+    monkeypatch.setattr(strict_cupy._CurrentDevice, "compute_capability", "75")
+    with pytest.raises(DeviceError, match=r"--tf32: TF32 needs compute capability 8.0, and this GPU has 7.5; leave"):
+        use("cuda", tf32=True)
+    with pytest.raises(DeviceError, match="--tf32: the cpu backend has no tensor cores"):
+        use("cpu", tf32=True)
+
+
+def test_tf32_ends_with_the_next_choice(device):
+    from incnet.kernels.cuda import product
+
+    use("cuda", tf32=True)
+    assert product._tf32
+    use("cuda")
+    assert not product._tf32

@@ -49,12 +49,20 @@ def modules():
             if "conv2d" not in case.kernel and "grad" not in case.kernel:
                 results(case, ops, asarray, asnumpy)
         every = {tile for candidates in tiles.TILES.values() for tile in candidates}
-        for (pass_, reads, epilogue), tile in itertools.product(FORMS, sorted(every)):
+        for (pass_, reads, epilogue), tile, tf32 in itertools.product(FORMS, sorted(every), (False, True)):
             if tile.bm == 256 and (reads[0] or pass_ == product.INPUT_GRAD):  # never chosen
                 continue
-            product.product_kernel(pass_, tile, (4, 4, 4), np.float32, reads, epilogue)
+            product.product_kernel(pass_, tile, (4, 4, 4), np.float32, reads, epilogue, tf32=tf32)
         backend.use("cpu")
         return sorted(device.sources)
+
+
+def architectures(index: int, options: tuple[str, ...]) -> tuple[str, ...]:
+    """The two most common ones, and one of the others in turn; TF32, which comes with sm_80, in turn altogether."""
+    if "-DTF32=1" in options:
+        return (ARCHITECTURES[1:][index % (len(ARCHITECTURES) - 1)],)
+    others = [name for name in ARCHITECTURES if name not in NO_SPILLS]
+    return (*NO_SPILLS, others[index % len(others)])
 
 
 def compiled(code: str, options: tuple[str, ...], architecture: str) -> str:
@@ -70,9 +78,7 @@ def compiled(code: str, options: tuple[str, ...], architecture: str) -> str:
 def test_cubins(record_property, subtests, part):
     count = 0
     for i, (code, options) in list(enumerate(modules()))[part::PARTS]:
-        # Each module for the two most common architectures, and for one of the others in turn.
-        others = [name for name in ARCHITECTURES if name not in NO_SPILLS]
-        for architecture in (*NO_SPILLS, others[i % len(others)]):
+        for architecture in architectures(i, options):
             with subtests.test(architecture=architecture, options=options):
                 report = compiled(code, options, architecture)
                 spills = re.findall(r"(\d+) bytes spill stores", report)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from incnet import backend
 from incnet.backend import asarray, asnumpy, ops
 from incnet.kernels import reference
 
-from .cases import CONVOLUTIONS, FUSED, cases, error, results, truth
+from .cases import CONVOLUTIONS, FUSED, cases, error, in_tf32, products, results, truth
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
 # What remains of the digits when values with a mean of 40 and a deviation of 3 are centred.
@@ -43,3 +44,36 @@ def test_values(device, case, dtype):
 def test_no_race_and_no_access_out_of_bounds(device, case, dtype):
     device.checked, device.schedule = True, 4
     compare(case, truth(case, reference), dtype)
+
+
+def listed_products(*convolutions):
+    return [
+        pytest.param(case, id=f"{case.kernel}-{case.name}")
+        for case in products(cases(np.float32, np.random.default_rng(0), *convolutions))
+    ]
+
+
+@pytest.mark.parametrize("case", listed_products(CONVOLUTIONS, FUSED[:3]))
+def test_tf32_rounds_the_factors_and_nothing_else(device, case):
+    backend.use("cuda", tf32=True)
+    device.schedule = 3
+    if case.kernel in ("conv2d", "conv2d_input_grad", "conv2d_weight_grad"):
+        x, y, *rest = case.arguments
+        rounded = case._replace(arguments=(in_tf32(x), in_tf32(y), *rest))
+        compare(case, truth(rounded, reference), np.float32)
+    found, expected = results(case, ops, asarray, asnumpy), truth(case, reference)
+    worst = max(error(got, wanted) for got, wanted in zip(found, expected, strict=True))
+    assert 1e-5 < worst < 1e-3
+
+
+@pytest.mark.parametrize("case", listed_products(CONVOLUTIONS[:3], FUSED[:2]))
+def test_tf32_without_a_race_or_an_access_out_of_bounds(device, case):
+    backend.use("cuda", tf32=True)
+    device.checked, device.schedule = True, 4
+    results(case, ops, asarray, asnumpy)
+
+
+def test_tf32_leaves_double_precision_alone(device):
+    backend.use("cuda", tf32=True)
+    case = next(products(cases(np.float64, np.random.default_rng(0))))
+    compare(case, truth(case, reference), np.float64)

@@ -38,7 +38,8 @@ def test_names_exist(path):
     "name",
     ["cuda.Device.use", "cuda.runtime.getDeviceCount", "cuda.runtime.CUDARuntimeError", "cuda.get_current_stream"]
     + [f"cuda.Stream.{method}" for method in ("begin_capture", "end_capture", "synchronize")]
-    + ["cuda.Graph.launch", "cuda.MemoryPool.malloc", "cuda.MemoryPool.total_bytes", "ndarray.get"],
+    + ["cuda.Graph.launch", "cuda.Graph.debug_dot_str", "cuda.Device.compute_capability", "ndarray.get", "ndarray.sum"]
+    + [f"cuda.MemoryPool.{method}" for method in ("free_all_blocks", "malloc", "total_bytes")],
 )
 def test_methods_exist(name):
     value = cupy

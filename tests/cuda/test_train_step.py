@@ -16,7 +16,8 @@ from incnet.growth.batch import plan_batches
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
-from incnet.training.loop import evaluate
+from incnet.training.finite import NonFiniteError, check_gradients
+from incnet.training.loop import INTERVAL, evaluate, train_epoch
 from incnet.training.room import Room
 from incnet.training.step import TrainStep
 
@@ -55,6 +56,67 @@ def test_recorded_steps_follow_growth_and_batch_size(device):
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-8)
     for name, array in expected_state.items():
         np.testing.assert_allclose(state[name], array, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def make_step(lr=1e-3):
+    rng = np.random.default_rng(0)
+    graph = Graph(SHAPE, lambda s: make_classifier(s, CLASSES, rng=rng, dtype=np.float64))
+    graph.insert("S1", build("resnet8", SHAPE, rng=rng, dtype=np.float64)["S1"])
+    return TrainStep(graph, RMSProp(lr))
+
+
+def batches(*sizes):
+    rng = np.random.default_rng(1)
+    return [(asarray(rng.standard_normal((n, *SHAPE))), asarray(rng.integers(0, CLASSES, n))) for n in sizes]
+
+
+def test_the_gradients_are_those_of_the_last_batch(device):
+    step = make_step()
+    for batch in batches(4, 4, 3, 4, 3, 4):  # the last one a replay, after a recording for another size
+        step.gradients(*batch)
+        found = [asnumpy(parameter.grad).tobytes() for _, parameter in step.graph.trainable_parameters()]
+        step.backpropagate(*batch)
+        expected = [asnumpy(parameter.grad).tobytes() for _, parameter in step.graph.trainable_parameters()]
+        assert found == expected
+
+
+def test_one_copy_to_the_host_in_ten_batches(device):
+    step, data, counts = make_step(), batches(*[4] * (2 * INTERVAL + 1)), []
+    watched = []
+    device.reset()
+    metrics = train_epoch(
+        step, data, watch=lambda *seen: watched.append(seen), after_step=lambda: counts.append(device.counts["to_host"])
+    )
+    assert counts == [1] * INTERVAL + [2] * INTERVAL + [3]
+    assert device.counts["to_host"] == 4
+    assert [number for number, _ in watched] == [1, INTERVAL + 1, 2 * INTERVAL + 1]
+    assert watched[-1][1] == metrics
+
+
+def test_a_look_is_at_the_gradients_of_the_last_batch(device):
+    step, totals = make_step(), asarray([3.0, 2.0])
+    for batch in batches(4, 4, 3, 4, 3, 4):
+        step.gradients(*batch)
+        gradients = [parameter.grad for _, parameter in step.graph.trainable_parameters()]
+        loss, correct, total = step.look(totals)
+        assert (loss, correct) == (3, 2)
+        np.testing.assert_allclose(total, sum(asnumpy(gradient).sum() for gradient in gradients), rtol=1e-9)
+    gradients[1][...] = np.nan
+    with pytest.raises(NonFiniteError, match="a gradient is not finite at batch 7"):
+        check_gradients(step.graph, 7, step.look(totals)[2])
+
+
+def test_the_data_set_is_copied_once(device):
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 256, (11, 6, 5, 3), dtype=np.uint8), rng.integers(0, 4, 11))
+    loader = ResidentLoader(split, Normalisation.fit(split), 4, seed=3, shuffle=True)
+    copies = []
+    for epoch in range(3):
+        device.reset()
+        for _ in loader.epoch(epoch):
+            assert device.counts["to_host"] == 0
+        copies.append(device.counts["to_device"])
+    assert copies == [7, 4, 4]
 
 
 @pytest.mark.parametrize("start", [0, 2])

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -29,6 +30,7 @@ const dim3 *cpu_index(int which);
 void cpu_syncthreads();
 int cpu_lane();
 void cpu_exchange(unsigned mask, void *value, size_t size, int lane);
+void cpu_gather(const void *value, size_t size, void *all);
 int cpu_launch(const unsigned *grid, const unsigned *block, int schedule, void (*body)(void **), void **arguments);
 }
 
@@ -41,6 +43,31 @@ int cpu_launch(const unsigned *grid, const unsigned *block, int schedule, void (
 template <class T> UNCHECKED T __shfl_xor_sync(unsigned mask, T value, int bits) {
     cpu_exchange(mask, &value, sizeof(T), cpu_lane() ^ bits);
     return value;
+}
+
+// The instructions of tensor_core.cuh, which says where the values lie. As the hardware does, the product ignores the bits
+// of its factors that TF32 has not.
+UNCHECKED inline float tf32_bits(float value, uint32_t half) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (std::isfinite(value)) bits += half;
+    bits &= ~0x1fffu;
+    memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+UNCHECKED inline float rounded_to_tf32(float value) { return tf32_bits(value, 0x1000); }
+
+UNCHECKED inline void multiply_add_16x8x8(
+    float &c0, float &c1, float &c2, float &c3, float a0, float a1, float a2, float a3, float b0, float b1) {
+    const float mine[6] = {a0, a1, a2, a3, b0, b1};
+    float all[32][6];
+    cpu_gather(mine, sizeof mine, all);
+    const int g = cpu_lane() / 4, t = cpu_lane() % 4;
+    float *const sums[2][2] = {{&c0, &c1}, {&c2, &c3}};
+    for (int i = 0; i < 2; ++i)
+        for (int j = 0; j < 2; ++j)
+            for (int k = 0; k < 8; ++k)
+                *sums[i][j] += tf32_bits(all[4 * g + k % 4][k / 4 * 2 + i], 0) * tf32_bits(all[4 * (2 * t + j) + k % 4][4 + k / 4], 0);
 }
 
 // A kernel's arguments arrive as CUDA takes them: an array of pointers to the values.

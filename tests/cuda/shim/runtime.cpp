@@ -51,7 +51,8 @@ jmp_buf scheduler;
 long block = -1;
 Barrier block_barrier;
 std::vector<Barrier> warp_barriers;
-std::vector<unsigned char> exchanged;  // 8 bytes a thread
+const size_t EXCHANGED = 24;  // bytes a thread
+std::vector<unsigned char> exchanged;
 void (*body)(void **);
 void **arguments;
 std::string error;
@@ -178,10 +179,20 @@ void cpu_syncthreads() { wait_at(block_barrier, alive(-1, 0)); }
 void cpu_exchange(unsigned mask, void *value, size_t size, int lane) {
     const int warp = running->thread / WARP;
     Barrier &barrier = warp_barriers[warp];
-    memcpy(&exchanged[8 * running->thread], value, size);
+    memcpy(&exchanged[EXCHANGED * running->thread], value, size);
     wait_at(barrier, alive(warp, mask));
-    memcpy(value, &exchanged[8 * (warp * WARP + lane % WARP)], size);
+    memcpy(value, &exchanged[EXCHANGED * (warp * WARP + lane % WARP)], size);
     wait_at(barrier, alive(warp, mask));
+}
+
+// The values of all lanes of a whole warp.
+void cpu_gather(const void *value, size_t size, void *all) {
+    const int warp = running->thread / WARP;
+    memcpy(&exchanged[EXCHANGED * running->thread], value, size);
+    wait_at(warp_barriers[warp], WARP);
+    for (int lane = 0; lane < WARP; ++lane)
+        memcpy(static_cast<char *>(all) + size * lane, &exchanged[EXCHANGED * (warp * WARP + lane)], size);
+    wait_at(warp_barriers[warp], WARP);
 }
 
 const char *cpu_error() { return error.c_str(); }
@@ -228,7 +239,7 @@ int cpu_launch(const unsigned *grid, const unsigned *block_size, int schedule, v
         if (__start_shared_memory) memset(__start_shared_memory, 0xFF, __stop_shared_memory - __start_shared_memory);
         block_barrier = Barrier();
         warp_barriers.assign(warps, Barrier());
-        exchanged.assign(8 * warps * WARP, 0);
+        exchanged.assign(EXCHANGED * warps * WARP, 0);
         for (int i = 0; i < threads; ++i) {
             Fiber &fiber = fibers[i];
             fiber.thread = i;
