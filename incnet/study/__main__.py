@@ -1,0 +1,216 @@
+"""The command ``python -m incnet.study``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from incnet import backend
+from incnet.config import ConfigError
+from incnet.data.catalogue import load_dataset
+from incnet.data.dataset import DataError, Dataset
+from incnet.models import build
+from incnet.report import ReportError, write_figures, write_report
+from incnet.report.history import History
+from incnet.study.display import Display, plan_table, results_table
+from incnet.study.estimate import Estimator
+from incnet.study.executor import Executor, Job, Processes
+from incnet.study.folder import Run, StudyFolder
+from incnet.study.options import Study, StudyError, as_arguments
+from incnet.study.tables import as_markdown, summarise
+from incnet.threads import use_threads
+from incnet.training.files import WriteError
+from incnet.training.signals import StopSignals
+
+__all__ = ["main"]
+
+PROGRAM = "python -m incnet.study"
+FAILED, BAD_INPUT, UNWRITABLE, INTERRUPTED = 1, 2, 4, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Study what the command line says.
+
+    Returns
+    -------
+    int
+        0; 1 if a run failed; 2 for bad input; 4 for a disk that takes no more; 130 or 143 for a study that was stopped
+        by SIGINT or SIGTERM.
+    """
+    study = tyro.cli(Study, args=arguments, prog=PROGRAM, config=(tyro.conf.SuppressFixed,))
+    console = Console(highlight=False)
+    command = f"{PROGRAM} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    try:
+        folder = StudyFolder(study)
+        if study.dry_run:
+            return show_plan(folder, console)
+        return carry_out(folder, Processes(study.jobs), command, console)
+    except (ConfigError, DataError, StudyError, backend.DeviceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except WriteError as error:
+        print(f"error: {error}; make room, then give the same command again", file=sys.stderr)
+        return UNWRITABLE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+# A dry run.
+
+
+def show_plan(folder: StudyFolder, console: Console) -> int:
+    """Show what would run and about how long it would take; change nothing."""
+    study = folder.study
+    backend.use(backend.resolve(study.device))
+    use_threads(study.threads)
+    dataset = load_dataset(study.dataset, study.data_dir, download=False)
+    estimates: dict[tuple[str, str], tuple[str, float, float]] = {}
+    pace: dict[str, float] = {}
+    for run in folder.runs:
+        arch, arm = run.planned.arch, run.planned.arm
+        if run.status == "finished" or (arch, arm) in estimates:
+            continue
+        estimator = Estimator(run.planned.config, dataset)
+        if measured := _measured_seconds(folder, arch, arm):
+            estimates[arch, arm] = "finished runs", estimator.ledger.total, measured
+        else:
+            macs = estimator.ledger.total
+            pace.setdefault(arch, estimator.seconds_per_mac())
+            estimates[arch, arm] = "measured steps", macs, macs * pace[arch]
+    console.print(plan_table(folder.runs, estimates))
+    console.print(
+        "MACs are those of a learning curve that rises steadily: the slope-angle rule does not fire, and stages share "
+        "the epochs. Seconds are those of training steps, one run at a time; validation comes on top.",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _measured_seconds(folder: StudyFolder, arch: str, arm: str) -> float | None:
+    """Return the mean of the finished runs of an arm, if there are any."""
+    finished = _groups(folder)[arch, arm]
+    seconds = [run.epochs[-1].seconds_training for run in finished]
+    known = [value for value in seconds if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+# The study itself.
+
+
+def carry_out(folder: StudyFolder, executor: Executor, command: str, console: Console) -> int:
+    """Train what is not finished, then write tables, figures and report. Returns the exit code."""
+    study = folder.study
+    device = backend.resolve(study.device)
+    check_networks(folder, load_dataset(study.dataset, study.data_dir))  # errors and downloads come once, and now
+    with folder, StopSignals() as signals:
+        folder.record(command)
+        todo = [run for run in folder.runs if run.status != "finished"]
+        console.print(
+            f"{study.name} on {study.dataset}: {len(folder.runs)} runs, {len(folder.runs) - len(todo)} of them "
+            f"finished; {study.jobs} at a time on {device}; in {folder.path}",
+            soft_wrap=True,
+            markup=False,
+        )
+        threads = max(1, _cores() // study.jobs) if device == "cpu" and study.jobs > 1 else None
+        jobs = [Job(run.planned.name, arguments(run, threads), _log(folder, run)) for run in todo]
+        with Display(console) as display:
+
+            def watch() -> bool:
+                for run in todo:
+                    display.follow(run)
+                return signals.received is None
+
+            for job, code in executor.execute(jobs, watch):
+                run = folder.of(job.name)
+                look_again(run, code, job, stopped=signals.received is not None)
+                display.end(run)
+                folder.record(command)
+        write_results(folder, console)
+        if signals.received is not None:
+            console.print("stopped; the same command goes on", markup=False)
+            return 128 + signals.received
+    return FAILED if any(run.status == "failed" for run in folder.runs) else 0
+
+
+def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
+    """Raise ConfigError if there is no such network, or it cannot be cut so."""
+    *size, channels = dataset.image_shape
+    networks = [(run.planned.arch, run.planned.config.partition, run.planned.config.resize) for run in folder.runs]
+    for arch, split, resize in dict.fromkeys(networks):
+        shape = (*([resize, resize] if resize else size), channels)
+        try:
+            build(arch, shape, rng=np.random.default_rng(0), split=split)
+        except ValueError as error:
+            raise ConfigError(f"{arch}: {error}") from error
+
+
+def arguments(run: Run, threads: int | None) -> list[str]:
+    """Return the arguments of ``python -m incnet.train`` that begin a run, or go on with it."""
+    config = run.planned.config
+    if run.status == "new":
+        return [*as_arguments(replace(config, out=run.path, threads=config.threads or threads))]
+    where = [] if config.data_dir is None else ["--data-dir", str(config.data_dir)]
+    return ["--resume", str(run.path), *where]
+
+
+def look_again(run: Run, code: int, job: Job, *, stopped: bool) -> None:
+    """Find out how a run ended."""
+    try:
+        run.look()
+    except StudyError as error:
+        run.status, run.reason = "failed", str(error)
+        return
+    if run.status != "finished" and not stopped:
+        lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
+        run.status, run.reason = "failed", f"exit code {code}: {said.removeprefix('error: '):.300} ({job.log})"
+
+
+def write_results(folder: StudyFolder, console: Console) -> None:
+    """Write tables, figures and report of what is finished, and show the results."""
+    study = folder.study
+    if not folder.histories:
+        return
+    rows = summarise(_groups(folder), study.dataset, study.levels)
+    folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
+    folder.write("table2.md", as_markdown(f"{study.name} on {study.dataset}", rows))
+    console.print(results_table(rows))
+    try:
+        write_figures([folder.path], folder.path / "figures")
+        for problem in write_report([folder.path], folder.path / "report.html"):
+            console.print(f"warning: left out of the report: {problem}", soft_wrap=True, markup=False)
+        console.print(f"more in table2.md, figures and report.html in {folder.path}", soft_wrap=True, markup=False)
+    except ReportError as error:
+        console.print(f"warning: no figures and no report: {error}", soft_wrap=True, markup=False)
+
+
+def _groups(folder: StudyFolder) -> dict[tuple[str, str], Sequence[History]]:
+    """Return the finished runs of each network and arm."""
+    groups: dict[tuple[str, str], list[History]] = {}
+    archs = dict.fromkeys(run.planned.arch for run in folder.runs)
+    for run in folder.runs:
+        group = groups.setdefault((run.planned.arch, run.planned.arm), [])
+        if run.status == "finished" and run.history is not None:
+            group.append(run.history)
+    return {key: groups[key] for arch in archs for key in groups if key[0] == arch}
+
+
+def _log(folder: StudyFolder, run: Run) -> Path:
+    return folder.path / "logs" / f"{run.planned.name}.log"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

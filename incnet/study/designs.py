@@ -1,0 +1,70 @@
+"""What each study compares: networks, and arms.
+
+An arm is a dict of options of a run; see :class:`incnet.config.Config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+__all__ = ["DESIGNS", "Design"]
+
+Arms = dict[str, dict[str, Any]]
+
+BASELINE: Arms = {"baseline": {"method": "baseline"}}
+LOOKAHEAD: Arms = {"lookahead": {"init": "lookahead"}}
+RANDOM: Arms = {"random": {"init": "random"}}
+IDENTITY: Arms = {"identity": {"init": "identity"}, "lookahead-identity": {"init": "lookahead+identity"}}
+PERIODIC: Arms = {"periodic": {"init": "lookahead", "growth": "periodic"}}
+
+# The readings of the paper's "momentum 0.9": a heavy ball on RMSProp's step, or the decay of its squared gradients.
+READINGS = {"": {"rho": 0.9, "momentum": 0.9}, "-rho-alone": {"rho": 0.9, "momentum": 0.0}}
+WINDOWS, GAMMAS = (3, 5, 10), (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a study compares.
+
+    Attributes
+    ----------
+    archs : tuple of str
+        Networks, unless others are asked for.
+    arms : dict of str to dict
+        Options of each arm.
+    more_arms : dict of str to dict
+        Of arms that are part of it only when asked for.
+    """
+
+    archs: tuple[str, ...]
+    arms: Arms
+    more_arms: Arms = field(default_factory=dict)
+
+
+DESIGNS = {
+    "table2": Design(
+        ("vgg16", "resnet20", "resnet32", "resnet44", "resnet56"),
+        BASELINE | LOOKAHEAD | RANDOM,
+        more_arms=IDENTITY | PERIODIC,
+    ),
+    "figure3": Design(("vgg16", "resnet56"), BASELINE | LOOKAHEAD, more_arms=RANDOM | IDENTITY | PERIODIC),
+    "figure4": Design(("vgg16",), BASELINE | LOOKAHEAD, more_arms=RANDOM | IDENTITY | PERIODIC),
+    "momentum": Design(
+        ("resnet20",),
+        {
+            arm + reading: options | READINGS[reading]
+            for arm, options in (BASELINE | LOOKAHEAD).items()
+            for reading in READINGS
+        },
+    ),
+    "gamma": Design(
+        ("resnet20",),
+        BASELINE
+        | {
+            f"window{window}-gamma{gamma:g}": {"init": "lookahead", "window": window, "gamma": gamma}
+            for window, gamma in product(WINDOWS, GAMMAS)
+        },
+    ),
+}

@@ -1,0 +1,90 @@
+"""What runs would take, before they are made.
+
+The multiply-adds follow from the run's own schedule if the learning curve rises steadily all the way: then the
+slope-angle rule never fires, and every stage has its share of the epochs. Seconds come from finished runs of the same
+network and arm; where there is none, from measured steps of the whole network, in proportion to the multiply-adds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+
+from incnet import backend
+from incnet.config import Config
+from incnet.cost import Ledger
+from incnet.data.dataset import Dataset
+from incnet.growth.initialise import insert
+from incnet.growth.run import Run
+from incnet.growth.schedule import Grow, Unfreeze
+
+__all__ = ["Estimate", "Estimator"]
+
+WARM_UP, MEASURED = 2, 5  # steps
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        Its multiply-adds.
+    seconds : float
+        Of training steps.
+    """
+
+    ledger: Ledger
+    seconds: float
+
+
+class Estimator:
+    """Estimate what a run would take, in training steps.
+
+    Parameters
+    ----------
+    config : Config
+        Of the run.
+    dataset : Dataset
+        That it is about.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.run = Run(config, dataset)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Multiply-adds, if the learning curve rises steadily."""
+        run, images, ledger = self.run, len(self.run.train_batches.split), Ledger()
+        schedule, names = run.schedule, list(run.subnetworks)
+        for name in names[: schedule.inserted]:
+            run.graph.insert(name, run.subnetworks[name])
+        while not schedule.finished:
+            ledger += Ledger.of(run.graph, images)
+            for decision in schedule.observe(schedule.epoch / schedule.budget):
+                match decision:
+                    case Grow():
+                        name, ahead = names[schedule.inserted - 1], schedule.phase == "lookahead"
+                        insert(run.graph, name, run.subnetworks[name], run.optimizer, lookahead=ahead)
+                    case Unfreeze():
+                        run.graph.unfreeze()
+        run.graph.unfreeze()
+        return ledger
+
+    def seconds_per_mac(self) -> float:
+        """Measure a training step of the network, which is whole if the run has epochs enough for that."""
+        assert self.ledger
+        run, seconds = self.run, []
+        cost = run.graph.cost(run.graph.input_shape).total
+        for images, labels in islice(run.train_batches.epoch(0), WARM_UP + MEASURED):
+            backend.synchronize()
+            start = time.perf_counter()
+            run.step.gradients(backend.asarray(images), backend.asarray(labels))
+            run.step.update()
+            backend.synchronize()
+            seconds.append((time.perf_counter() - start) / (len(images) * cost))
+        return statistics.median(seconds[WARM_UP:] or seconds)

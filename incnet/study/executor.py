@@ -1,0 +1,97 @@
+"""Carrying out runs, some at a time. Another way to do that is another :class:`Executor`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["Executor", "Job", "Processes"]
+
+INTERVAL = 0.25  # seconds between two looks
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be carried out.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    arguments : list of str
+        Of ``python -m incnet.train``.
+    log : Path
+        Takes what it prints.
+    """
+
+    name: str
+    arguments: list[str]
+    log: Path
+
+
+class Executor(Protocol):
+    """Carries out jobs."""
+
+    def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
+        """Yield each job as it ends, with its exit code.
+
+        ``watch`` is called several times a second. When it returns False no other job is begun, and those at work are
+        asked to save and stop, as by SIGINT; they are yielded too. However this ends, no job is left at work.
+        """
+
+
+class Processes:
+    """An :class:`Executor` on this machine, one process a job.
+
+    Parameters
+    ----------
+    count : int
+        Jobs at a time.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
+        """See :class:`Executor`."""
+        waiting, running = deque(jobs), dict[subprocess.Popen, Job]()
+        asked = False
+        try:
+            while waiting or running:
+                if not asked and not watch():
+                    asked = True
+                    waiting.clear()
+                    for process in running:
+                        process.send_signal(signal.SIGINT)
+                while waiting and len(running) < self.count:
+                    job = waiting.popleft()
+                    running[start(job)] = job
+                for process in [process for process in running if process.poll() is not None]:
+                    yield running.pop(process), process.returncode
+                time.sleep(INTERVAL)
+        finally:  # a second signal, or an error: runs end at once, and can be resumed from their checkpoints
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+
+
+def start(job: Job) -> subprocess.Popen:
+    """Begin a job. Its process gets no signal from the terminal, only from this one."""
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with open(job.log, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "incnet.study.worker", *job.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=os.name == "posix",
+        )

@@ -1,0 +1,24 @@
+"""A run of a study: ``python -m incnet.train`` in a process that saves and stops when the study's is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+
+from incnet import train
+
+__all__ = ["main"]
+
+PR_SET_PDEATHSIG = 1  # of Linux, see prctl(2)
+
+
+def main() -> int:
+    """Train as the command line says. Returns the exit code of :func:`incnet.train.main`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    return train.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
