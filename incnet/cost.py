@@ -150,7 +150,7 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory
         # The second step finds the gradients of the first, as all later ones do.
         for _ in range(2 if train else 1):
             kept = _go_through(graph, batch, train, books)
-        return StepMemory(kept, books.live - batch.bytes.size, books.peak, books.most_held)
+        return StepMemory(kept, books.of_arrays - batch.bytes.size, books.peak, books.most_held)
 
 
 @contextmanager
@@ -166,9 +166,9 @@ def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[[int], Any], Any]]:
 
 def _go_through(graph: Graph, batch: Any, train: bool, books: Any) -> int:
     """Go forward and, in training, backward; return the bytes that were kept in between."""
-    before = books.live
+    before = books.of_arrays
     logits = graph.forward(batch, train)
-    kept = books.live - before - logits.bytes.size
+    kept = books.of_arrays - before - logits.bytes.size
     if train:
         _, dlogits = ops.softmax_cross_entropy(logits, None)
         del logits

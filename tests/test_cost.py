@@ -187,6 +187,8 @@ def test_activations_are_the_bytes_really_held(arch, fused, monkeypatch):
 )  # fmt: skip
 def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, fused, monkeypatch):
     monkeypatch.setattr(memory, "POOL", memory.Pool())
+    for name, value in vars(memory.Workspace()).items():
+        monkeypatch.setattr(memory.WORKSPACE, name, value)
     graph = grow(arch, IMAGE, fused=fused)
     expected = rehearse(graph, n)
     x = memory.aligned_empty((n, *IMAGE))
@@ -325,7 +327,7 @@ print(resident("VmHWM") - before, step_bytes(graph, optimizer, n) - x.nbytes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the resident set is read from /proc")
-@pytest.mark.parametrize(("arch", "n"), [("resnet20", 256), ("resnet56", 64), ("vgg16", 64)])
+@pytest.mark.parametrize(("arch", "n"), [("resnet20", 256), ("resnet56", 64)])
 def test_the_resident_set_of_a_step(arch, n):
     arguments = [sys.executable, "-c", PEAK, arch, str(n)]
     found = subprocess.run(arguments, capture_output=True, text=True, check=True, cwd=os.getcwd())

@@ -34,11 +34,19 @@ class Books(Pool):
         Bytes of the ghosts that are alive, and the most that ever were; of each, what its shape and type take.
     most_lent, most_held : int
         As the real pool counts them: rounded up to its sizes, for arrays that are large enough for it.
+    workspace : Bytes or None
+        The buffer that kernels carve up for scratch memory: as large as any of them has needed so far.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
+        self.workspace: Bytes | None = None
+
+    @property
+    def of_arrays(self) -> int:
+        """Bytes of the ghosts that are alive, less the workspace."""
+        return self.live - (self.workspace.size if self.workspace else 0)
 
     def _make(self, capacity: int) -> Block:
         return Block(SimpleNamespace(size=capacity), 0)  # type: ignore[arg-type]
@@ -116,8 +124,15 @@ def channels(x, count):
 
 
 def borrow(*floats):
-    """Borrow scratch memory of so many floats for a moment."""
+    """Borrow memory of so many floats for a moment."""
     _loans = [Bytes(FLOAT * count) for count in floats]
+
+
+def carve(*floats):
+    """Take scratch memory of so many floats from the workspace, which grows if need be."""
+    size = FLOAT * sum(floats)
+    if size > (BOOKS.workspace.size if BOOKS.workspace else 0):
+        BOOKS.workspace = Bytes(size)
 
 
 # Convolutions.
@@ -126,60 +141,57 @@ def borrow(*floats):
 def conv2d(x, weight, bias, stride, padding):
     (N, H, W, _), (Kh, Kw, _, K) = x.shape, weight.shape
     y = Ghost((N, output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding), K), x.dtype)
-    borrow(*forward_scratch(x.shape, weight.shape, stride, padding, x.dtype))
+    forward_scratch(x.shape, weight.shape, stride, padding, x.dtype)
     return y
 
 
 def conv2d_input_grad(dy, weight, x_shape, stride, padding):
     dx = Ghost(x_shape, dy.dtype)
-    borrow(*input_scratch(x_shape, weight.shape, stride, padding, dy.dtype))
+    input_scratch(x_shape, weight.shape, stride, padding, dy.dtype)
     return dx
 
 
 def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
     dw = Ghost((*kernel_size, x.shape[3], dy.shape[3]), x.dtype)
-    borrow(*weight_scratch(x.shape, dw.shape, stride, padding, x.dtype))
+    weight_scratch(x.shape, dw.shape, stride, padding, x.dtype)
     return dw
 
 
 def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
-    """Sizes, in floats, of what a forward pass borrows."""
+    """Take what a forward pass takes besides its result."""
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
         case "winograd":
-            return [36 * C * K]
+            carve(36 * C * K)
         case "panels":
-            return [panel_scratch(N, H, W, C, K)]
+            carve(panel_scratch(N, H, W, C, K))
         case "direct":
-            return [Kh * Kw * C * K]
-    return []
+            borrow(Kh * Kw * C * K)
 
 
 def input_scratch(x_shape, weight_shape, stride, padding, dtype):
-    """Sizes, in floats, of what an input gradient borrows."""
+    """Take what an input gradient takes besides its result."""
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     chosen = convolution.algorithm(x_shape, weight_shape, stride, padding, dtype)
     if chosen == "winograd":
-        return [Kh * Kw * C * K, 36 * C * K]
-    if chosen == "panels":
-        return [panel_scratch(N, H, W, K, C)]
-    if chosen == "direct" and C % LANES == 0:
-        return [Kh * Kw * C * K, Kh * Kw * C * K]
-    return []
+        carve(36 * C * K)
+    elif chosen == "panels":
+        carve(panel_scratch(N, H, W, K, C))
+    elif chosen == "direct" and C % LANES == 0:
+        borrow(Kh * Kw * C * K, Kh * Kw * C * K)
 
 
 def weight_scratch(x_shape, weight_shape, stride, padding, dtype):
-    """Sizes, in floats, of what a weight gradient borrows."""
+    """Take what a weight gradient takes besides its result."""
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
         case "winograd":
-            return [36 * get_num_threads() * C * K]
+            carve(36 * get_num_threads() * C * K)
         case "panels":
             family, T = panels.plan(N, H, W)
-            return [panels.FAMILIES[family].points ** 2 * (panels.plane(T, C) + panels.plane(T, K))]
+            carve(panels.FAMILIES[family].points ** 2 * (panels.plane(T, C) + panels.plane(T, K)))
         case "direct":
-            return [Kh * Kw * C * K]
-    return []
+            borrow(Kh * Kw * C * K)
 
 
 def panel_scratch(N, H, W, C, K):
@@ -207,7 +219,7 @@ def relu_mask(da, below: Below):
 def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
     in_place = overwrite and residual is not None
     if in_place and fused.fuses(x, weight.shape, stride, padding, whole_tiles=True):
-        borrow(*forward_scratch(x.shape, weight.shape, stride, padding, x.dtype))
+        forward_scratch(x.shape, weight.shape, stride, padding, x.dtype)
         return residual
     y = conv2d(x, weight, bias, stride, padding)
     return residual if in_place else y
