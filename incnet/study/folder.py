@@ -23,6 +23,8 @@ __all__ = ["Run", "StudyFolder"]
 
 Status = Literal["new", "unfinished", "failed", "finished"]
 
+# Options that make no other run.
+FREE = {*MAY_CHANGE, "out"} - {"stop"}
 PATIENCE = 60.0  # seconds in which a run that was told to stop has surely done so
 _MAX_STUDY = 2**22  # bytes
 _OURS = {"runs", "logs", "figures", "study.json", "table2.json", "table2.md", "report.html", "lock"}
@@ -90,7 +92,7 @@ def _differences(made: Config, asked: Config) -> list[str]:
     for name in (field.name for field in fields(Config)):
         ours, theirs = getattr(made, name), getattr(asked, name)
         left_open = (name == "device" and theirs == "auto") or (name == "threads" and theirs is None)
-        if ours != theirs and not left_open and name not in (*MAY_CHANGE, "out"):
+        if ours != theirs and not left_open and name not in FREE:
             found.append(f"--{name.replace('_', '-')} {ours} (asked for: {theirs})")
     return found
 
