@@ -174,9 +174,9 @@ def _label(groups: list[list[History]]) -> list[Arm]:
         kind = _kind(group[0])
         rivals = [_compared(other[0]) for other in groups if _kind(other[0]) == kind]
         differing = [
-            f"{name.replace('_', ' ')} {_short(value)}"
+            _differing(name, value)
             for name, value in _compared(group[0]).items()
-            if any(rival.get(name) != value for rival in rivals)
+            if any(rival.get(name, value) != value for rival in rivals)  # one that another version lacks tells nothing
         ]
         runs = sorted(group, key=lambda run: (run.setup.seed, run.path))
         name = ", ".join(NAMES.get(part, part) for part in kind.split(", "))
@@ -184,6 +184,7 @@ def _label(groups: list[list[History]]) -> list[Arm]:
     return sorted(arms, key=lambda arm: (order.index(arm.kind) if arm.kind in order else len(order), arm.label))
 
 
-def _short(value: Any) -> str:
+def _differing(name: str, value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return "".join(character for character in text if character.isprintable())[:24]
+    words = f"no {name}" if value is None else f"{name} {text[:24]}"
+    return "".join(character for character in words.replace("_", " ") if character.isprintable())[:60]

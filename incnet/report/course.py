@@ -70,7 +70,7 @@ def _steps(run: History) -> Iterator[Step]:
                 kind = "rollback"
                 text = f"back to here from epoch {event.failed_epoch}, learning rate {event.lr:g}: {event.reason}"
             case Stop():
-                kind, text = "stop", f"end: {event.reason}"
+                kind, text = "stop", "end: all sub-networks are in" if fired else f"end: {event.reason}"
         yield Step(f"epoch {event.epoch}" if event.epoch else "start", kind, text)
 
 

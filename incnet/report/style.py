@@ -54,7 +54,7 @@ RC: Any = {  # matplotlib names each setting in its types
     "axes.titlelocation": "left",
     "figure.facecolor": LIGHT["paper"],
     "font.family": FONT,
-    "font.size": 9,
+    "font.size": 9.5,
     "grid.color": LIGHT["rule"],
     "grid.linewidth": 0.8,
     "hatch.linewidth": 0.8,
@@ -102,7 +102,7 @@ def style() -> Iterator[None]:
 
 def new_figure(height: float = 3.3) -> Figure:
     """Make a figure of the common width; ``height`` in inches. To be called within :func:`style`."""
-    return Figure(figsize=(5.4, height), layout="constrained")
+    return Figure(figsize=(5.2, height), layout="constrained")
 
 
 def draw_curve(axes: Axes, curve: MeanCurve, look: Look, label: str, **options: Any) -> None:

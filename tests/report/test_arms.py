@@ -29,11 +29,13 @@ def test_arms_are_told_apart_by_what_differs(tmp_path):
     write_run(tmp_path / "b", gamma=0.25, seed=1)
     write_run(tmp_path / "c", gamma=0.25, seed=2, checkpoint_minutes=1)
     write_run(tmp_path / "d", method="baseline", gamma=0.1)
+    write_run(tmp_path / "e", gamma=0.5, limit=500)
     (network,) = read(tmp_path)
     assert [(arm.label, len(arm.runs)) for arm in network.arms] == [
         ("baseline", 1),
-        ("look-ahead, gamma 0.25", 2),
-        ("look-ahead, gamma 0.5", 1),
+        ("look-ahead, gamma 0.25, no limit", 2),
+        ("look-ahead, gamma 0.5, limit 500", 1),
+        ("look-ahead, gamma 0.5, no limit", 1),
     ]
 
 

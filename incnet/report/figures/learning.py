@@ -56,7 +56,7 @@ def _draw_stages(strip: Axes, rows: list[tuple[History, Look]]) -> None:
     for row, (run, ours) in enumerate(rows):
         for k, stage in enumerate(run.stages):
             start, lookahead, whole = stage.insert.epoch, stage.lookahead, len(stage.epochs)
-            shade = 0.25 + 0.65 * k / max(1, len(run.stages) - 1)
+            shade = 0.2 + 0.55 * k / max(1, len(run.stages) - 1)
             strip.barh(row, whole, left=start, height=0.8, color=ours.colour, alpha=shade, linewidth=0)
             if lookahead:
                 paper = LIGHT["paper"]

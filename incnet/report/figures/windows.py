@@ -56,7 +56,7 @@ def _draw_fit(axes: Axes, run: History, window: WindowFit, *, label: bool) -> No
     if label:
         weight = "bold" if window.grow else "normal"
         axes.annotate(
-            f"{window.angle:.0f}°",
+            f"{round(window.angle)}°",
             (middle, max(y)),
             (0, 6),
             textcoords="offset points",
