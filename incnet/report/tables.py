@@ -75,8 +75,10 @@ def _seeds(arm: Arm) -> str:
 
 
 def _paper(network: Network, arm: Arm) -> str:
+    """Return the paper's figure, once there is one to put beside it."""
     accuracy = paper_accuracy(network.dataset, network.arch, arm.kind)
-    return NOTHING if accuracy is None else f"{accuracy:.2f}"
+    tested = any(run.finished for other in network.arms for run in other.runs)
+    return f"{accuracy:.2f}" if accuracy is not None and tested else NOTHING
 
 
 def _seconds_training(run: History) -> float | None:
