@@ -13,6 +13,7 @@ from incnet.config import Config, ConfigError
 from incnet.data import Augmentation, Loader, Normalisation, Split
 from incnet.growth import run as run_module
 from incnet.growth.features import Cache, LookaheadFeatures
+from incnet.training import loop
 from incnet.training.room import Room
 from tests.faults.runs import ARGUMENTS, dropout_network, history, outcome
 from tests.metering import metering
@@ -230,6 +231,29 @@ def test_a_stopped_run_leaves_no_file(tmp_path, monkeypatch):
         assert not list(tmp_path.rglob("*.tmp"))
         code = command.main(["--resume", str(tmp_path), "--cache-memory", "0B"])
     assert code == 0
+
+
+def test_a_rollback_within_a_lookahead_begins_with_a_new_cache(tmp_path, monkeypatch):
+    def poisoned(step, batches, *, running, **options):
+        def spoilt():
+            for x, labels in batches:
+                bad = step.from_features and step.optimizer.lr == 3e-4 and running.batches == 1 and len(epochs) > 4
+                yield x + np.float32(np.inf) if bad else x, labels
+
+        epochs.append(step.from_features)
+        return loop.train_epoch(step, spoilt(), running=running, **options)
+
+    monkeypatch.setattr(run_module, "train_epoch", poisoned)
+    found = []
+    for memory in ("0B", "1GB"):
+        epochs: list[bool] = []
+        folder = tmp_path / memory
+        train("--out", folder, "--lookahead-cache", "fixed", "--cache-memory", memory, "--on-nonfinite", "rollback")
+        assert [event["retry"] for event in history(folder) if event["event"] == "rollback"] == [1]
+        assert epochs.count(True) == 2 * 3 + 1  # two look-aheads, and the epoch that failed
+        found.append(outcome(folder))
+    assert found[0] == found[1]
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 # The ledger.
