@@ -105,6 +105,7 @@ class Run:
         self._prepare_data()
         self.begin()
         self.batch_sizes = self._plan_batches()
+        self.train_batches.batch_size = next(iter(self.batch_sizes.values()))
 
     def _prepare_data(self) -> None:
         config = self.config

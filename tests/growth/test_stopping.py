@@ -71,8 +71,8 @@ def test_a_gain_that_is_known():
 
 
 def test_a_gain_is_in_points_for_each_tflop():
-    before = Stage("S1", params=10, macs_inference=1, val_accuracy=0.60)
-    after = Stage("S2", 20, 2, val_accuracy=0.65, ledger=Ledger(forward=10**12, weight_grad=10**12, input_grad=0))
+    before = Stage("S1", params=10, macs_inference=1, batch_size=8, val_accuracy=0.60)
+    after = Stage("S2", 20, 2, 8, val_accuracy=0.65, ledger=Ledger(forward=10**12, weight_grad=10**12, input_grad=0))
     assert after.gain_over(before) == pytest.approx(5 / 4)
 
 
