@@ -17,6 +17,7 @@ __all__ = ["DEFINITIONS", "Table", "cost_to_reach", "results", "shared_accuracy"
 DEFINITIONS = (
     f"MACs are multiply-adds, of which each is {FLOPS_PER_MAC} FLOP. Training FLOPs count forward, weight gradient and "
     "input gradient of all steps, as far as each was computed; validation is not counted. "
+    "The best validation accuracy of a run is that of its last stage, whose weights are then tested. "
     "± is the sample's standard deviation over seeds."
 )
 
