@@ -51,6 +51,14 @@ DESIGNS = {
     ),
     "figure3": Design(("vgg16", "resnet56"), BASELINE | LOOKAHEAD, more_arms=RANDOM | IDENTITY | PERIODIC),
     "figure4": Design(("vgg16",), BASELINE | LOOKAHEAD, more_arms=RANDOM | IDENTITY | PERIODIC),
+    "figure5": Design(
+        ("vgg16",),
+        {
+            "baseline": {"method": "baseline", "resize": 224},
+            "lookahead": {"init": "lookahead", "resize": 224},
+            "lookahead-batches": {"init": "lookahead", "resize": 224, "batch_size": "auto", "scale_lr": "linear"},
+        },
+    ),
     "momentum": Design(
         ("resnet20",),
         {

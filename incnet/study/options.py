@@ -15,6 +15,10 @@ from incnet.study.designs import DESIGNS
 __all__ = ["Planned", "Study", "StudyError"]
 
 
+# Options that hold only for runs with another one.
+GO_WITH = {"memory_limit": ("batch_size", "auto"), "period": ("growth", "periodic")}
+
+
 class StudyError(Exception):
     """A study cannot be made as it is asked for."""
 
@@ -38,7 +42,8 @@ class Planned:
 class Study(Config):
     """Train networks in several arms, with several seeds, and compare what comes out.
 
-    table2: accuracies. figure3: accuracy and cost over epochs. figure4: accuracy against parameters. momentum: the two
+    table2: accuracies. figure3: accuracy and cost over epochs. figure4: accuracy against parameters.
+    figure5: images of 224 x 224, batches as large as --memory-limit. momentum: the two
     readings of the paper's "momentum 0.9". gamma: how much window and gamma matter. Options that
     python -m incnet.train has as well hold for every run.
 
@@ -47,7 +52,7 @@ class Study(Config):
     no more; 130 or 143 when SIGINT or SIGTERM stops it.
     """
 
-    name: tyro.conf.Positional[Literal["table2", "figure3", "figure4", "momentum", "gamma"]]
+    name: tyro.conf.Positional[Literal["table2", "figure3", "figure4", "figure5", "momentum", "gamma"]]
     """What to find out."""
 
     archs: tuple[str, ...] = ()
@@ -98,12 +103,18 @@ class Study(Config):
         """
         self._check_study()
         archs, arms = self.archs or DESIGNS[self.name].archs, self._arms()
-        return [
+        runs = [
             Planned(arch, arm, seed, self._config(arch, arm, seed))
             for seed in range(self.seeds)
             for arch in archs
             for arm in arms
         ]
+        for option, (other, value) in GO_WITH.items():
+            asked = getattr(self, option)
+            if asked is not None and not any(getattr(run.config, option) == asked for run in runs):
+                names = [name.replace("_", "-") for name in (option, other)]
+                raise StudyError(f"--{names[0]} {asked}: no arm has --{names[1]} {value}, which it goes with")
+        return runs
 
     def _check_study(self) -> None:
         known = self._known_arms()
@@ -135,7 +146,11 @@ class Study(Config):
         """Options of one run, resolved."""
         common = {field.name: getattr(self, field.name) for field in fields(Config)}
         own = {"arch": arch, "seed": seed, "out": None, "resume": None}
-        return Config(**(common | self._known_arms()[arm] | own)).resolve()
+        asked = common | self._known_arms()[arm] | own
+        for option, (other, value) in GO_WITH.items():
+            if asked[other] != value:
+                asked[option] = None
+        return Config(**asked).resolve()
 
 
 def as_arguments(config: Config) -> Iterator[str]:

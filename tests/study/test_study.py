@@ -283,6 +283,9 @@ def test_other_options_are_named(arguments, message, finished, capsys):
         (["table2", "--jobs", "0"], "--jobs 0: choose at least 1"),
         (["table2", "--levels", "60"], "--levels 60.0: choose fractions"),
         (["table2", "--lr", "-1"], "--lr -1.0: choose a positive number"),
+        (["table2", "--memory-limit", "1GB"], "no arm has --batch-size auto, which it goes with"),
+        (["table2", "--period", "4"], "no arm has --growth periodic, which it goes with"),
+        (["figure5"], "choose a --memory-limit with it"),
         (["gamma", "--window", "7"], "--window 7: the arms of gamma set this option themselves"),
         (["momentum", "--momentum", "0.5"], "--momentum 0.5: the arms of momentum"),
         (["table2", "--data-dir", "nowhere"], "nowhere"),
@@ -341,7 +344,8 @@ def test_a_study_that_is_at_work(copy, capsys):
 def test_every_arm_is_a_run(name):
     design = DESIGNS[name]
     arms = (*design.arms, *design.more_arms)
-    planned = Study(name=name, arms=arms, seeds=2).runs()
+    limit = "4GB" if name == "figure5" else None
+    planned = Study(name=name, arms=arms, seeds=2, memory_limit=limit).runs()
     assert len({run.name for run in planned}) == len(planned) == 2 * len(design.archs) * len(arms)
     for run in planned:
         assert all(
@@ -352,7 +356,7 @@ def test_every_arm_is_a_run(name):
 
 def test_arms_are_distinct():
     for name in DESIGNS:
-        runs = Study(name=name, seeds=1).runs()
+        runs = Study(name=name, seeds=1, memory_limit="4GB" if name == "figure5" else None).runs()
         configs = [tuple(run.config.as_json().items()) for run in runs]
         assert len(set(configs)) == len(configs)
 
