@@ -80,6 +80,7 @@ class Estimator:
         assert self.ledger
         run, seconds = self.run, []
         cost = run.graph.cost(run.graph.input_shape).total
+        run.train_batches.batch_size = run.batch_sizes[list(run.graph.subnetworks)[-1]]
         for images, labels in islice(run.train_batches.epoch(0), WARM_UP + MEASURED):
             backend.synchronize()
             start = time.perf_counter()
