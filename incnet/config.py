@@ -166,6 +166,9 @@ class Config:
     frozen_bn: Literal["eval", "batch"] = "eval"
     """Batch norm of the frozen sub-networks: running statistics (a fixed function), or the batch's."""
 
+    sync_bn: bool = False
+    """With several ranks: batch norm by the statistics of the whole batch, rather than of each rank's part of it."""
+
     validation: float = 0.1
     """Fraction of the training images that is held out to decide when to grow."""
 
@@ -185,7 +188,8 @@ class Config:
     """Let a GPU's tensor cores multiply, from factors rounded to TF32: faster, with errors of 1e-3 instead of 1e-6."""
 
     threads: int | None = None
-    """Threads that the CPU's kernels may use. Default: one for each core that this process may run on."""
+    """Threads that the CPU's kernels may use. Default: one for each core that this process may run on; ranks of one
+    machine share its cores."""
 
     seed: int = 0
     """Of everything random: weights, split, order, augmentation, dropout."""
@@ -370,6 +374,9 @@ class Config:
             ours, theirs = getattr(self, name), getattr(asked, name)
             left_open = theirs is None or (name == "device" and theirs == "auto")
             if theirs == ours or (name not in MAY_CHANGE and left_open):
+                continue
+            if name == "threads" and ours is None:
+                changes[name] = theirs
                 continue
             option = f"--{name.replace('_', '-')}"
             if name == "epochs" and theirs < ours:

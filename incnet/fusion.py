@@ -104,7 +104,8 @@ class ConvNorm:
         return a, self._normalised(*rest)
 
     def _normalised(self, y: Array, mean: Array, var: Array) -> tuple[Array, Array, Array]:
-        self.norm.move_statistics(mean, var, m=y.size // y.shape[-1])
+        mean, var, m = self.norm.statistics.moments(mean, var, y.size // y.shape[-1])
+        self.norm.move_statistics(mean, var, m)
         return y, mean, var
 
     def activation(self, y: Array, mean: Array, var: Array, residual: Array | None = None) -> Activation:
@@ -115,9 +116,12 @@ class ConvNorm:
 
     def gradient(self, gradient: Masked, y: Array, mean: Array, var: Array) -> NormGradient:
         """Assign the gradients of gamma and beta; return dy, not computed yet."""
-        norm, m = self.norm, y.size // y.shape[-1]
-        p, q, r, dgamma, dbeta = ops.gradient_coefficients(gradient.sums, m, mean, var, norm.gamma.data, norm.eps)
+        norm, own = self.norm, (gradient.sums, y.size // y.shape[-1])
+        p, q, r, dgamma, dbeta = ops.gradient_coefficients(*own, mean, var, norm.gamma.data, norm.eps)
         norm.gamma.grad, norm.beta.grad = dgamma, dbeta
+        whole = norm.statistics.sums(*own)
+        if whole[0] is not gradient.sums:
+            p, q, r, _, _ = ops.gradient_coefficients(*whole, mean, var, norm.gamma.data, norm.eps)
         return NormGradient(gradient.dz, y, p, q, r)
 
     def weight_grad(self, x: Array | Normalised, dy: Array | NormGradient) -> None:

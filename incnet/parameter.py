@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from incnet.backend import Array
 
 __all__ = ["Parameter"]
@@ -21,16 +23,29 @@ class Parameter:
     Attributes
     ----------
     grad : array or None
-        Gradient of the loss with respect to ``data``, of the same shape; *assigned* by each backward pass, never
+        Gradient of the loss with respect to ``data``, of the same shape; *assigned* by each backward pass, once, never
         accumulated. None before the first one.
+    on_grad : callable or None
+        Called with the parameter when its gradient has been assigned, while backward still goes on below.
     """
 
-    __slots__ = ("data", "decay", "grad")
+    __slots__ = ("_grad", "data", "decay", "on_grad")
 
     def __init__(self, data: Array, decay: bool = False) -> None:
         self.data = data
-        self.grad: Array | None = None
         self.decay = decay
+        self.on_grad: Callable[[Parameter], None] | None = None
+        self._grad: Array | None = None
+
+    @property
+    def grad(self) -> Array | None:
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: Array | None) -> None:
+        self._grad = gradient
+        if self.on_grad is not None:
+            self.on_grad(self)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype}, decay={self.decay})"

@@ -7,7 +7,7 @@ import os
 __all__ = ["use_threads"]
 
 
-def use_threads(count: int | None) -> int:
+def use_threads(count: int | None, processes: int = 1) -> int:
     """Let kernels and BLAS use ``count`` threads each; they take turns, so cores are not oversubscribed.
 
     Parameters
@@ -15,6 +15,8 @@ def use_threads(count: int | None) -> int:
     count : int or None
         At least 1; None for the cores that this process may run on. More than numba has prepared at import
         (``NUMBA_NUM_THREADS``, by default the number of cores) cannot be used.
+    processes : int
+        How many share these cores, and divide them where ``count`` is None.
 
     Returns
     -------
@@ -25,7 +27,7 @@ def use_threads(count: int | None) -> int:
     import threadpoolctl
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(count or cores, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    count = min(count or max(1, cores // processes), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     numba.set_num_threads(count)
     threadpoolctl.threadpool_limits(count)
     return count

@@ -1,6 +1,6 @@
 """Batches of features that were computed before, in the order in which the loader serves their images."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,12 +53,12 @@ class FeatureLoader(Loader):
 class ResidentFeatureLoader(FeatureLoader):
     """A :class:`FeatureLoader` whose features lie in the memory of a device, where its batches are gathered."""
 
-    def _serve(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
+    def _serve(self, plan: _Plan, numbers: Sequence[int]) -> Generator[Batch, None, None]:
         rows, labels = asarray(plan.rows), asarray(self.split.labels[plan.rows])
         for number in numbers:
             part = self.part(number)
             x: Any = self.features.take(rows[part], axis=0)
             yield Batch(x.astype(np.float32, copy=False), labels[part])
 
-    def _serve_ahead(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
+    def _serve_ahead(self, plan: _Plan, numbers: Sequence[int]) -> Generator[Batch, None, None]:
         return self._serve(plan, numbers)  # launches return at once

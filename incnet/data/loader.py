@@ -1,7 +1,7 @@
 """Batches of normalised, augmented images, prepared ahead on a background thread."""
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -15,6 +15,7 @@ from incnet.kernels.cpu.resize import resize_bilinear
 
 from .augment import Augmentation
 from .dataset import DataError, Normalisation, Split
+from .shard import Shard
 
 _ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
@@ -55,6 +56,9 @@ class Loader:
         Height and width to which the images, augmented, are interpolated.
     drop_last : bool
         Leave out the shorter batch at the end.
+    shard : Shard
+        Which part of every batch to serve, where several processes share it. A batch too small for all of them to have
+        one is served to some of them only.
     prefetch : int
         Batches prepared ahead. 0 prepares each in the calling thread, when it is asked for.
 
@@ -80,6 +84,7 @@ class Loader:
         shuffle: bool = False,
         resize: int | None = None,
         drop_last: bool = False,
+        shard: Shard = Shard(),  # noqa: B008 - a tuple
         prefetch: int = 2,
     ) -> None:
         for name, value, least in (
@@ -101,6 +106,7 @@ class Loader:
         self.shuffle = shuffle
         self.resize = resize
         self.drop_last = drop_last
+        self.shard = shard
         self.prefetch = prefetch
 
     def __len__(self) -> int:
@@ -130,7 +136,8 @@ class Loader:
         if not 0 <= start <= len(self):
             raise DataError(f"batch {start} to start from, but an epoch has {len(self)} batches")
         plan = self._plan(index)
-        numbers = range(start, len(self))
+        parts = ((number, self.part(number)) for number in range(start, len(self)))
+        numbers = [number for number, part in parts if part.start < part.stop]
         return self._serve_ahead(plan, numbers) if self.prefetch else self._serve(plan, numbers)
 
     def order(self, index: int) -> NDArray[np.int64]:
@@ -138,14 +145,22 @@ class Loader:
         return self._plan(index).rows
 
     def part(self, number: int) -> slice:
-        """Return where batch `number` lies in that order."""
-        return slice(number * self.batch_size, (number + 1) * self.batch_size)
+        """Return where batch `number`, or what is served of it, lies in that order."""
+        start = number * self.batch_size
+        shard = self.shard.of(min(self.batch_size, len(self.split) - start))
+        return slice(start + shard.start, start + shard.stop)
 
     def unaugmented(self) -> Self:
         """Return a loader of the same batches of images as they are."""
         plain = copy(self)
         plain.augmentation = Augmentation(shift=0, flip=False)
         return plain
+
+    def unsharded(self) -> Self:
+        """Return a loader of the whole batches of which this one serves a part."""
+        whole = copy(self)
+        whole.shard = Shard()
+        return whole
 
     def _plan(self, index: int) -> "_Plan":
         """Draw the order and the augmentation of a whole epoch, so that no batch depends on those before it."""
@@ -155,7 +170,8 @@ class Loader:
         return _Plan(rows, *self.augmentation.draw(n, rng))
 
     def _buffer(self) -> NDArray[np.float32]:
-        return _aligned_empty((min(self.batch_size, len(self.split)), *self.image_shape))
+        most = -(-min(self.batch_size, len(self.split)) // self.shard.size)
+        return _aligned_empty((most, *self.image_shape))
 
     def _prepare(self, plan: "_Plan", number: int, buffer: NDArray[np.float32]) -> Batch:
         """Write batch `number` into `buffer`."""
@@ -175,12 +191,12 @@ class Loader:
             resize_bilinear(augmented, (self.resize, self.resize), out=x)
         return Batch(x, self.split.labels[rows])
 
-    def _serve(self, plan: "_Plan", numbers: range) -> Generator[Batch, None, None]:
+    def _serve(self, plan: "_Plan", numbers: Sequence[int]) -> Generator[Batch, None, None]:
         buffer = self._buffer()
         for number in numbers:
             yield self._prepare(plan, number, buffer)
 
-    def _serve_ahead(self, plan: "_Plan", numbers: range) -> Generator[Batch, None, None]:
+    def _serve_ahead(self, plan: "_Plan", numbers: Sequence[int]) -> Generator[Batch, None, None]:
         # Buffers go round: free -> the thread fills one -> ready -> the consumer uses it -> free. Their number bounds
         # how far ahead the thread runs, so that it only ever waits for a free buffer.
         free: SimpleQueue[NDArray[np.float32] | None] = SimpleQueue()

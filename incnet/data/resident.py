@@ -1,6 +1,6 @@
 """Batches of a data set that lies in the memory of a device, augmented there."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import cached_property
 
 from incnet.backend import Array, asarray, ops
@@ -22,7 +22,7 @@ class ResidentLoader(Loader):
         """Images, mean and std; copied when the first batch is asked for."""
         return asarray(self.split.images), asarray(self.normalisation.mean), asarray(self.normalisation.std)
 
-    def _serve(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
+    def _serve(self, plan: _Plan, numbers: Sequence[int]) -> Generator[Batch, None, None]:
         images, mean, std = self._resident
         rows, shifts, flips = map(asarray, (plan.rows, plan.shifts, plan.flips))
         labels = asarray(self.split.labels[plan.rows])
@@ -31,6 +31,6 @@ class ResidentLoader(Loader):
             x = ops.augment(images, rows[part], shifts[part], flips[part], mean, std)
             yield Batch(x if self.resize is None else ops.resize_bilinear(x, self.image_shape[:2]), labels[part])
 
-    def _serve_ahead(self, plan: _Plan, numbers: range) -> Generator[Batch, None, None]:
+    def _serve_ahead(self, plan: _Plan, numbers: Sequence[int]) -> Generator[Batch, None, None]:
         # Launches return at once, so the host is ahead of the device as it is.
         return self._serve(plan, numbers)

@@ -22,6 +22,7 @@ from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import Dataset, Normalisation, split_validation
 from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
+from incnet.data.shard import Shard
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.batch import plan_batches, return_freed_memory
@@ -36,6 +37,8 @@ from incnet.growth.stopping import Condition, Progress, as_condition, parse
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.parallel.communicator import Communicator
+from incnet.parallel.step import ParallelStep
 from incnet.sizes import parse_size
 from incnet.training import events
 from incnet.training.checkpoint import CheckpointError, save_weights
@@ -67,11 +70,14 @@ class Run:
     config : Config
         Resolved.
     dataset : Dataset, optional
-        Loaded from disk unless given.
+        Loaded from disk unless given, by rank 0 for all.
     rule : GrowthRule, optional
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
     stop : Condition or callable, optional
         Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.growth.stopping`.
+    communicator : Communicator, optional
+        Of the ranks, if there are several that train the network together. They go through the same course: each has
+        the whole network and a part of every batch, and what is decided is decided from sums over all of them.
 
     Attributes
     ----------
@@ -94,6 +100,7 @@ class Run:
         *,
         rule: GrowthRule | None = None,
         stop: Condition | Callable[[Progress], bool | str | None] | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         self.config, self._rule = config, rule
         if stop is None and config.stop is not None:
@@ -101,7 +108,8 @@ class Run:
         self._stop = None if stop is None else as_condition(stop)
         if config.batch_size == "auto":
             return_freed_memory()
-        self.dataset = dataset or load_dataset(config.dataset, config.data_dir)
+        self.communicator = communicator or Communicator()
+        self.dataset = dataset or self.communicator.from_first(lambda: load_dataset(config.dataset, config.data_dir))
         self._prepare_data()
         self.begin()
         self.batch_sizes = self._plan_batches()
@@ -120,17 +128,41 @@ class Run:
             raise ConfigError(
                 f"--resize {config.resize}: the images of {config.dataset} have {height} x {width} pixels; choose more"
             )
+        ranks = self.communicator.size
+        if ranks > 1:
+            self._check_ranks(len(train))
         make = partial(
             ResidentLoader if ops.on_device else Loader,
             normalisation=normalisation,
             seed=config.seed,
             resize=config.resize,
+            shard=Shard(self.communicator.rank, ranks),
         )
         self.train_batches = make(train, batch_size=1, augmentation=augmentation, shuffle=True)
         self.image_shape = height, width, _ = self.train_batches.image_shape
-        evaluation_batch = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        evaluation_batch = ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation_batches = make(validation, batch_size=evaluation_batch)
         self.test_batches = make(self.dataset.test, batch_size=evaluation_batch)
+
+    def _check_ranks(self, images: int) -> None:
+        """Refuse what several ranks cannot do."""
+        config, ranks = self.config, self.communicator.size
+        if not isinstance(config.batch_size, int):
+            raise ConfigError(
+                f"--batch-size {config.batch_size}: that looks at the memory of one process; choose a number for "
+                f"{ranks} ranks, or start one"
+            )
+        if config.cache() is not None:
+            raise ConfigError(
+                f"--lookahead-cache {config.lookahead_cache}: each of {ranks} ranks sees other images in every epoch, "
+                "and has not computed their features before; choose off, or start one process"
+            )
+        smallest = images % config.batch_size or min(config.batch_size, images)
+        if smallest < ranks:
+            raise ConfigError(
+                f"--batch-size {config.batch_size}: {images:,} training images end with a batch of {smallest}, too few "
+                f"for {ranks} ranks; choose another size, or fewer ranks"
+            )
 
     def begin(self) -> None:
         """Make everything that training changes, as it is before the first epoch."""
@@ -144,10 +176,11 @@ class Run:
         self.subnetworks = {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
         self.graph = Graph(shape, self._classifier, frozen_bn=config.frozen_bn)
         self.optimizer = RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
-        self.step = TrainStep(self.graph, self.optimizer)
+        self.step = self._make_step()
         self.schedule = self._schedule(len(self.subnetworks))
         self.stages: list[Stage] = []
         self.seconds_training = 0.0
+        self.bytes_communicated = 0
         self.best: Metrics | None = None
         self.best_weights: dict[str, np.ndarray] = {}
         self.running = Running()
@@ -208,6 +241,11 @@ class Run:
             inserted=subnetworks if baseline else 1,
         )
 
+    def _make_step(self) -> TrainStep:
+        if self.communicator.size == 1:
+            return TrainStep(self.graph, self.optimizer)
+        return ParallelStep(self.graph, self.optimizer, self.communicator, sync_bn=self.config.sync_bn)
+
     def _classifier(self, shape: Shape) -> Layer:
         # A function of the seed and the shape alone, however often the classifier has been rebuilt before.
         rng = np.random.default_rng([self.config.seed, CLASSIFIER, *shape])
@@ -243,7 +281,7 @@ class Run:
         WriteError
             If a checkpoint or an event cannot be written.
         """
-        self.folder, self.display, self.signals = folder, display, signals or StopSignals()
+        self.folder, self.display, self.signals = folder, display, signals or StopSignals(self.communicator)
         self.listeners = [*([display] if display else []), *listeners]
         self.checkpoints = folder.checkpoints(self.config.keep_checkpoints)
         if not self.graph.subnetworks:
@@ -272,25 +310,26 @@ class Run:
 
     def _trade_off(self, accuracy: float, stage_over: bool) -> str | None:
         """Return why the run is to end after an epoch of this accuracy, or None."""
-        if self._stop is None:
+        stop = self._stop
+        if stop is None:
             return None
         follows = stage_over and len(self.stages) > 1
-        return self._stop.reason(
-            Progress(
-                accuracy=accuracy,
-                epochs=self.schedule.epoch,
-                seconds=self.folder.seconds,
-                macs=self.ledger.total,
-                parameters=self.graph.num_parameters(),
-                gain=self.stages[-1].gain_over(self.stages[-2]) if follows else None,
-            )
+        progress = Progress(
+            accuracy=accuracy,
+            epochs=self.schedule.epoch,
+            seconds=self.folder.seconds,
+            macs=self.ledger.total,
+            parameters=self.graph.num_parameters(),
+            gain=self.stages[-1].gain_over(self.stages[-2]) if follows else None,
         )
+        return self.communicator.from_first(lambda: stop.reason(progress))  # whose clock counts
 
     def _insert_first(self) -> None:
         for name in list(self.subnetworks)[: self.schedule.inserted]:
             self.graph.insert(name, self.subnetworks[name])
             self._emit_insertion(name, "random")
         self._begin_stage()
+        self.communicator.broadcast(self.graph.state())
 
     def _carry_out(self, decision: Decision) -> None:
         match decision:
@@ -301,7 +340,8 @@ class Run:
             case Unfreeze():
                 self._end_lookahead()
             case Grow():
-                save_stage(self)
+                if self.communicator.first:
+                    save_stage(self)
                 name = list(self.subnetworks)[self.schedule.inserted - 1]
                 insert(
                     self.graph,
@@ -313,6 +353,7 @@ class Run:
                 )
                 self._emit_insertion(name, self.config.init)
                 self._begin_stage()
+                self.communicator.broadcast(self.graph.state())
             case Stop(reason):
                 self._end_lookahead()
                 self._emit(events.Stop(self.schedule.epoch, reason))
@@ -335,6 +376,7 @@ class Run:
                 after_step=self._after_step,
             )
         self.seconds_training += self.running.seconds
+        self.communicator.check_equal(graph.state(), "weights")
         validation = self._validate()
         read = features is not None and not features.computes(schedule.epoch)
         stage.ledger += Ledger.of(graph, train.images, from_features=read)
@@ -357,6 +399,7 @@ class Run:
                 macs_input_grad=ledger.input_grad,
                 macs_skipped=ledger.skipped,
                 macs_cached=ledger.cached,
+                bytes_communicated=self.bytes_communicated,
                 params=stage.params,
             )
         )
@@ -371,12 +414,12 @@ class Run:
     def _validate(self) -> Metrics:
         if self.features:
             return evaluate(self.graph, self.features.validation(), from_features=True)
-        return evaluate(self.graph, self.validation_batches.epoch(0))
+        return evaluate(self.graph, self.validation_batches.epoch(0), communicator=self.communicator)
 
     def _sample(self) -> Array:
         """Training images (N, H, W, C) of the coming epoch, not more than are evaluated at once."""
-        taken, enough = list[np.ndarray](), self.validation_batches.batch_size
-        with closing(self.train_batches.epoch(self.schedule.epoch)) as batches:
+        taken, enough = list[np.ndarray](), self.validation_batches.batch_size // self.communicator.size
+        with closing(self.train_batches.unsharded().epoch(self.schedule.epoch)) as batches:
             for images, _ in batches:
                 taken.extend(asnumpy(images).copy())
                 if len(taken) >= enough:
@@ -434,6 +477,7 @@ class Run:
     # Checkpoints.
 
     def _after_step(self) -> None:
+        self.bytes_communicated += self.step.bytes
         minutes = self.config.checkpoint_minutes
         if self.signals.received or (minutes and time.monotonic() - self._saved > 60 * minutes):
             self._save()
@@ -472,7 +516,8 @@ class Run:
             If all are damaged, or the one that is not belongs to another run.
         """
         assert folder.metrics is not None
-        newest = folder.checkpoints(self.config.keep_checkpoints).newest(between_epochs=between_epochs)
+        checkpoints = folder.checkpoints(self.config.keep_checkpoints)
+        newest = self.communicator.from_first(lambda: checkpoints.newest(between_epochs=between_epochs))
         if newest is None:
             self.begin()
             folder.metrics.cut(0)
@@ -529,7 +574,7 @@ class Run:
     def test(self) -> Metrics:
         """Accuracy on the test set of the last stage's best weights, which the graph then holds. To be called once."""
         self.graph.load_state(self.best_weights)
-        return evaluate(self.graph, self.test_batches.epoch(0))
+        return evaluate(self.graph, self.test_batches.epoch(0), communicator=self.communicator)
 
     def summary(self, test: Metrics | None) -> dict[str, Any]:
         """Content of ``summary.json``; ``test`` is None for a run that was interrupted."""

@@ -37,6 +37,8 @@ class RunState:
         Number of frozen sub-networks.
     stages : list of Stage
         One for each sub-network that has come in; a baseline has one.
+    bytes_communicated : int
+        What each rank has given to sums over the ranks, in all training steps.
     best : Metrics or None
         Of the stage's best epoch, on the validation images; None before its first.
     accuracy : float or None
@@ -54,6 +56,7 @@ class RunState:
     schedule: ScheduleState
     boundary: int
     stages: list[Stage]
+    bytes_communicated: int
     best: Metrics | None
     accuracy: float | None
     batches: int
@@ -72,6 +75,7 @@ def snapshot(run: Run) -> Checkpoint:
         schedule=run.schedule.state(),
         boundary=run.graph.boundary,
         stages=run.stages,
+        bytes_communicated=run.bytes_communicated,
         best=run.best,
         accuracy=run.accuracy,
         batches=run.running.batches,
@@ -120,6 +124,7 @@ def restore(run: Run, checkpoint: Checkpoint, folder: RunFolder) -> None:
     run.graph.load_state(network)
     run.best, run.best_weights = state.best, best if state.best is not None else {}
     run.stages, run.seconds_training, run.accuracy = state.stages, state.seconds_training, state.accuracy
+    run.bytes_communicated = state.bytes_communicated
     run.keep_pace()
     run.running = _running(state, arrays.get(TOTALS), len(run.train_batches))
     run.slow_down(state.rollbacks)

@@ -9,6 +9,9 @@ from incnet.layer import Layer
 
 __all__ = ["Dropout"]
 
+# SplitMix64's state moves by this much from one number to the next.
+GAMMA = 0x9E3779B97F4A7C15
+
 
 class Dropout(Layer):
     """In training, set each value to zero with probability ``rate`` and divide the others by ``1 - rate``.
@@ -19,6 +22,12 @@ class Dropout(Layer):
         Probability in [0, 1).
     rng : numpy.random.Generator
         Draws the seed of the layer's masks.
+
+    Attributes
+    ----------
+    first_row : int
+        Where in the batch the images that the layer is given begin. 0, except where several processes share a batch:
+        each then has its part of the mask that one process would draw.
 
     Notes
     -----
@@ -36,6 +45,7 @@ class Dropout(Layer):
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout rate {rate}: choose one in [0, 1)")
         self.rate = rate
+        self.first_row = 0
         self.seed = asarray(rng.integers(2**63, size=1, dtype=np.uint64))
 
     def forward(self, x: Array, train: bool = False) -> Array:
@@ -43,7 +53,8 @@ class Dropout(Layer):
             return x
         # SplitMix64 spreads neighbouring seeds only after a first scrambling: an odd factor keeps the sequences apart.
         # An array's product wraps at 2^64, and the seed stays where the backend's arrays are: nothing waits for it.
-        seed = (self.seed * np.uint64(0xD1342543DE82EF95))[0]
+        skipped = self.first_row * (x.size // len(x)) * GAMMA % 2**64
+        seed = (self.seed * np.uint64(0xD1342543DE82EF95) + np.uint64(skipped))[0]
         self.seed += np.uint64(1)
         self.keep(seed)
         return ops.dropout(x, self.rate, seed)

@@ -15,7 +15,8 @@ class Epoch:
     ``macs_inference`` is for one image, ``macs_training`` for all training steps of the run so far: the sum of
     ``macs_forward``, ``macs_weight_grad`` and ``macs_input_grad``, as far as each was computed; validation is not
     counted. ``macs_skipped`` is what freezing spared the backward passes of those steps, ``macs_cached`` what was read
-    and not computed of their forward passes. ``seconds_training`` is the time that they took, data loading included,
+    and not computed of their forward passes. ``bytes_communicated`` is what each rank gave to sums over the ranks in
+    those steps; 0 for a process by itself. ``seconds_training`` is the time that they took, data loading included,
     validation not. ``params`` counts the whole network in use.
     """
 
@@ -36,6 +37,7 @@ class Epoch:
     macs_input_grad: int
     macs_skipped: int
     macs_cached: int
+    bytes_communicated: int
     params: int
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.graph import Graph
+from incnet.parallel.communicator import ALONE, Communicator
 from incnet.training.finite import NonFiniteError, check_gradients, check_loss
 from incnet.training.step import TrainStep
 
@@ -50,9 +51,17 @@ class Running:
         self.batches += 1
         self.images += images
 
+    def over_all_ranks(self, communicator: Communicator) -> Running:
+        """Sums over the ranks; one of them may have had no batches."""
+        sums = asarray([0.0, 0.0, self.images])
+        if self.totals is not None:
+            sums[:2] = self.totals
+        communicator.sum(sums)
+        return Running(sums[:2], self.batches, int(sums[2]))
+
     def metrics(self) -> Metrics:
         """Look at the sums."""
-        if self.totals is None:
+        if self.totals is None or not self.images:
             raise ValueError("no batches: the data set is empty")
         return self.mean(*asnumpy(self.totals))
 
@@ -94,7 +103,7 @@ def train_epoch(
     start = time.perf_counter() - running.seconds
     for images, labels in batches:
         totals = step.gradients(asarray(images), asarray(labels))
-        running.add(totals, len(images))
+        running.add(totals, step.images)
         if running.batches % INTERVAL == 1:
             loss, correct, gradients = step.look(running.totals)
             metrics = running.mean(loss, correct)
@@ -114,8 +123,16 @@ def train_epoch(
     return metrics
 
 
-def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]], *, from_features: bool = False) -> Metrics:
-    """Loss and accuracy of the network as it is, over all batches: of images, or of what its prefix made of them.
+def evaluate(
+    graph: Graph,
+    batches: Iterable[tuple[Array, Array]],
+    *,
+    from_features: bool = False,
+    communicator: Communicator = ALONE,
+) -> Metrics:
+    """Loss and accuracy of the network as it is, over the batches of all ranks: the same on every rank.
+
+    Batches are of images, or of what the network's prefix made of them.
 
     Raises
     ------
@@ -127,7 +144,7 @@ def evaluate(graph: Graph, batches: Iterable[tuple[Array, Array]], *, from_featu
         images, labels = asarray(images), asarray(labels)
         totals, _ = ops.softmax_cross_entropy(forward(images), labels)
         running.add(totals, len(images))
-    metrics = running.metrics()
+    metrics = running.over_all_ranks(communicator).metrics()
     if not math.isfinite(metrics.loss):
         raise NonFiniteError(f"the loss in evaluation is {metrics.loss}")
     return metrics

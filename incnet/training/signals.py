@@ -8,6 +8,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Self
 
+from incnet.parallel.communicator import Communicator
+
 __all__ = ["Interrupted", "StopSignals"]
 
 
@@ -26,10 +28,16 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """Take SIGINT and SIGTERM in a ``with`` block; outside the main thread, where Python gives none away, take none."""
+    """Take SIGINT and SIGTERM in a ``with`` block; outside the main thread, where Python gives none away, take none.
 
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+    Parameters
+    ----------
+    communicator : Communicator, optional
+        Of the ranks, which all stop after the same step if one of them receives a signal.
+    """
+
+    def __init__(self, communicator: Communicator | None = None) -> None:
+        self.communicator = communicator or Communicator()
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -44,13 +52,20 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal that has come, to whichever rank; None if there is none, or not all ranks know of it yet."""
+        return min(self.communicator.heard, default=None)
+
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.communicator.raised:
             raise SystemExit(128 + number)
-        self.received = signal.Signals(number)
-        # Not print(): the signal may have come in the middle of one.
-        text = f"\n{self.received.name}: finishing the step, then saving; a second signal ends the run at once\n"
-        os.write(2, text.encode())
+        self.communicator.raised.add(signal.Signals(number))
+        if self.communicator.first:
+            # Not print(): the signal may have come in the middle of one.
+            name = signal.Signals(number).name
+            text = f"\n{name}: finishing the step, then saving; a second signal ends the run at once\n"
+            os.write(2, text.encode())
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal has come."""

@@ -21,6 +21,8 @@ class TrainStep:
     ----------
     from_features : bool
         Whether batches are of features, the output of the frozen prefix, in place of images.
+    images : int
+        Of the last batch, on all ranks; :class:`incnet.parallel.step.ParallelStep` has several.
 
     Notes
     -----
@@ -34,7 +36,8 @@ class TrainStep:
         self.graph, self.optimizer = graph, optimizer
         self.from_features = False
         self._recorder = recorder()
-        self._recordings: dict[int, Recording] = {}
+        self.images = 0
+        self._recordings: dict[tuple[int, int], Recording] = {}
         self._recorded_for: Any = None
         self._last: Recording | None = None
 
@@ -46,7 +49,8 @@ class TrainStep:
         totals : (2,) float64
             Sum of the losses, and number of correct answers; on a device, valid until the next call.
         """
-        if not ops.on_device:
+        self.images = self.begin(len(images))
+        if not ops.on_device or not self.recordable:
             return self.backpropagate(images, labels)
         self._last = self._recording(images, labels)
         return self._last.gradients(images, labels)
@@ -61,7 +65,7 @@ class TrainStep:
     def look(self, totals: Array) -> tuple[float, float, float]:
         """Bring ``totals`` (2,) and the sum of all values of all gradients to the host: on a device in one copy."""
         if self._last is None:
-            loss, correct = totals
+            loss, correct = asnumpy(totals)
             return float(loss), float(correct), float(gradient_sum(self.graph))
         loss, correct, gradients = asnumpy(self._last.look(totals))
         return float(loss), float(correct), float(gradients)
@@ -72,9 +76,24 @@ class TrainStep:
         if now != self._recorded_for:
             self._recorder, self._recordings = recorder(), {}
             self._last, self._recorded_for = None, now
-        if len(images) not in self._recordings:
-            self._recordings[len(images)] = Recording(self, self._recorder, images, labels)
-        return self._recordings[len(images)]
+        sizes = (len(images), self.images)
+        if sizes not in self._recordings:
+            self._recordings[sizes] = Recording(self, self._recorder, images, labels)
+        return self._recordings[sizes]
+
+    @property
+    def bytes(self) -> int:
+        """What a step like the last one gives to sums over the ranks."""
+        return 0
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a step on a device can be recorded."""
+        return True
+
+    def begin(self, own: int) -> int:
+        """Prepare for a batch of ``own`` images here; return how many it has on all ranks."""
+        return own
 
     # The two parts, launch by launch.
 

@@ -6,6 +6,7 @@ import pytest
 
 from incnet.data import Augmentation, DataError, Loader, Normalisation, Split
 from incnet.data import loader as loader_module
+from incnet.data.shard import Shard
 from incnet.kernels.reference import resize_bilinear
 
 N = 23
@@ -69,6 +70,24 @@ def test_resized_images_are_the_augmented_ones_interpolated(split, prefetch):
 @pytest.mark.parametrize("prefetch", [1, 2, 5, 100])
 def test_prefetch_changes_nothing(split, prefetch):
     assert_same(collect(make(split, prefetch=prefetch).epoch(1)), collect(make(split, prefetch=0).epoch(1)))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("start", [0, 1, 3, 5])
+def test_parts_make_up_every_batch(split, start, prefetch):
+    whole = collect(make(split).epoch(2, start))
+    for ranks in (1, 2, 3, 5, 7):
+        parts = [
+            collect(make(split, shard=Shard(rank, ranks), prefetch=prefetch).epoch(2, start)) for rank in range(ranks)
+        ]
+        joined = []
+        for number in range(len(whole)):
+            some = [part[number] for part in parts if number < len(part)]
+            joined.append(tuple(np.concatenate(arrays) for arrays in zip(*some, strict=True)))
+        assert_same(joined, whole)
+        assert_same(collect(make(split, shard=Shard(ranks - 1, ranks)).unsharded().epoch(2, start)), whole)
+        sizes = [len(labels) for part in parts for _, labels in part[:1]]
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])

@@ -1,0 +1,1 @@
+"""Several processes that train one network together; one process needs nothing of it."""

@@ -1,0 +1,224 @@
+"""Whole runs of several ranks: one history, one folder, one end."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.faults.runs import ARGUMENTS, EVERY_STEP, history, outcome
+
+from .mpiexec import Ranks, needs_mpi, run, wait_until
+
+pytestmark = needs_mpi
+
+COMMAND = "incnet.train"
+LONG = (*ARGUMENTS, "--epochs", 500, "--end", "budget", "--max-stage-epochs", 200)
+
+
+def alone(module, *arguments):
+    """Run a module in one process."""
+    return subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=True, capture_output=True)
+
+
+def decisions(folder):
+    """What the growth rule saw and did."""
+    kept = ("event", "epoch", "phase", "subnetworks", "grow", "subnetwork", "reason", "val_accuracy")
+    return [{key: event[key] for key in kept if key in event} for event in history(folder)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two ranks; what it has printed."""
+    folder = tmp_path_factory.mktemp("ranks") / "run"
+    code, out, err = run(2, COMMAND, *ARGUMENTS, "--out", folder)
+    assert (code, err) == (0, "")
+    return folder, out
+
+
+def test_only_rank_0_speaks_and_writes(finished):
+    folder, out = finished
+    assert len(re.findall("^epoch", out, re.M)) == 6
+    assert len(re.findall("test accuracy", out)) == 1
+    assert "2 ranks, 1 threads each" in out
+    assert {path.name for path in folder.iterdir()} - {"report.html"} == {
+        *(
+            "config.json",
+            "metrics.jsonl",
+            "sessions.jsonl",
+            "summary.json",
+            "checkpoints",
+            "stages",
+            "report.html",
+            "lock",
+        ),
+        *("best.safetensors", "last.safetensors"),
+    }
+    session = json.loads((folder / "sessions.jsonl").read_text().splitlines()[0])
+    assert len(session["processes"]) == 2
+    assert json.loads((folder / "config.json").read_text())["environment"]["ranks"] == "2"
+
+
+def test_only_what_is_trained_travels(finished):
+    folder, _ = finished
+    epochs = [event for event in history(folder) if event["event"] == "epoch"]
+    sent = np.diff([0] + [epoch["bytes_communicated"] for epoch in epochs])
+    phases = [(epoch["phase"], epoch["subnetworks"]) for epoch in epochs]
+    at = {phase: int(sent[phases.index(phase)]) // 6 for phase in phases}  # of six steps
+    state = load_file(folder / "last.safetensors")
+
+    def size(*names, running):
+        found = [a for n, a in state.items() if n.startswith(names) and (".running_" in n) == running]
+        return sum(-(-array.nbytes // (1 if running else 64)) * (1 if running else 64) for array in found)
+
+    def step(*names):
+        return size(*names, running=False) + size(*names, running=True) + 16  # and the loss, and the hits
+
+    assert at["train", 3] == step("S1", "S2", "S3", "classifier")
+    assert at["lookahead", 3] == step("S3", "classifier")
+    assert at["lookahead", 3] < at["train", 3]
+
+
+def test_a_process_alone_sends_nothing(tmp_path):
+    alone(COMMAND, *ARGUMENTS, "--epochs", 1, "--out", tmp_path / "run")
+    assert history(tmp_path / "run")[1]["bytes_communicated"] == 0
+
+
+def test_one_seed_gives_one_history(finished, tmp_path):
+    assert run(2, COMMAND, *ARGUMENTS, "--out", tmp_path / "again")[0] == 0
+    assert outcome(tmp_path / "again") == outcome(finished[0])
+
+
+@pytest.mark.parametrize(("ranks", "init"), [(2, "lookahead"), (3, "lookahead"), (2, "identity")])
+def test_ranks_decide_like_a_single_process(ranks, init, tmp_path):
+    # The rule lets two stages end early, and then the run.
+    arguments = (*ARGUMENTS, "--limit", 400, "--epochs", 24, "--max-stage-epochs", 9, "--lr", "1e-3", "--init", init)
+    program = "tests.parallel.programs.float64_run"
+    alone(program, *arguments, "--out", tmp_path / "one")
+    code, _, err = run(ranks, program, *arguments, "--sync-bn", "--out", tmp_path / "several")
+    assert code == 0, err
+    assert sum(event["event"] == "window" and event["grow"] for event in history(tmp_path / "one")) >= 2
+    assert decisions(tmp_path / "several") == decisions(tmp_path / "one")
+    ours, theirs = (load_file(tmp_path / name / "last.safetensors") for name in ("several", "one"))
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
+# The end, from outside.
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_any_rank_stops_all(number, code, rank, tmp_path):
+    folder = tmp_path / "run"
+    with Ranks(2, COMMAND, *LONG, "--out", folder) as ranks:
+        wait_until(lambda: list(folder.glob("checkpoints/*-epoch2-*")))
+        ranks.send(number, rank)
+        assert ranks.finish(20)[0] == code
+        assert not ranks.processes()
+    sessions = [json.loads(line) for line in (folder / "sessions.jsonl").read_text().splitlines()]
+    assert [session.get("exit_code") for session in sessions] == [None, code]
+    assert json.loads((folder / "summary.json").read_text())["test_accuracy"] is None
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_all_and_the_run_goes_on(rank, finished, tmp_path):
+    folder = tmp_path / "run"
+    with Ranks(2, COMMAND, *ARGUMENTS, *EVERY_STEP, "--keep-checkpoints", 50, "--out", folder) as ranks:
+        wait_until(lambda: list(folder.glob("checkpoints/*-epoch2-batch3*")))
+        ranks.send(signal.SIGKILL, rank)
+        start = time.monotonic()
+        code, out, err = ranks.finish(20)
+        assert time.monotonic() - start < 5
+        assert code != 0
+        assert "Killed (signal 9)" in out + err
+        wait_until(lambda: not ranks.processes(), 5)
+    code, _, err = run(2, COMMAND, "--resume", folder)
+    assert code == 0, err
+    assert outcome(folder) == outcome(finished[0])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_fails_is_named_and_ends_all(rank, tmp_path):
+    program = "tests.parallel.programs.failing_rank"
+    start = time.monotonic()
+    code, _, err = run(2, program, *LONG, "--out", tmp_path / "run", environment={"FAILING_RANK": str(rank)})
+    assert time.monotonic() - start < 30
+    assert code == 1
+    assert re.search(rf"error: rank {rank}, process \d+ on .*, failed with ZeroDivisionError: a bug", err)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_another_number_of_ranks_goes_on(ranks, tmp_path):
+    folder = tmp_path / "run"
+    with Ranks(2, COMMAND, *LONG, "--out", folder) as first:
+        wait_until(lambda: list(folder.glob("checkpoints/*-epoch2-*")))
+        first.send(signal.SIGTERM, 1)
+        first.finish()
+    done = len([event for event in history(folder) if event["event"] == "epoch"])
+    shutil.copytree(folder, tmp_path / "other")
+    for copy in (folder, tmp_path / "other"):
+        with Ranks(ranks, COMMAND, "--resume", copy) as second:
+            wait_until(lambda copy=copy: list(copy.glob(f"checkpoints/*-epoch{done + 2}-*")))
+            second.send(signal.SIGTERM, 0)
+            out = second.finish()[1]
+        assert re.search(r"'ranks' was '2' and is '\d' now: results may differ", out)
+        assert f"going on after {done} epochs" in out
+    ours, theirs = history(folder), history(tmp_path / "other")
+    common = min(len(ours), len(theirs))
+    assert ours[:common] == theirs[:common]
+
+
+def test_one_rank_is_a_process_by_itself(tmp_path):
+    with Ranks(1, COMMAND, *LONG, "--out", tmp_path / "run") as rank:
+        wait_until(lambda: list((tmp_path / "run").glob("checkpoints/*-epoch2-*")))
+        rank.send(signal.SIGTERM, 0)
+        code, out, _ = rank.finish(20)
+    assert code == 143
+    assert "ranks" not in out
+
+
+# What is refused, once.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--arch", "alexnet"), "--arch alexnet: choose one of resnet20"),
+        (("--lookahead-cache", "fixed"), "--lookahead-cache fixed: each of 3 ranks sees other images in every epoch"),
+        (("--batch-size", "auto"), "--batch-size auto: that looks at the memory of one process; choose a number for 3"),
+        (("--batch-size", 178), "--batch-size 178: 180 training images end with a batch of 2, too few for 3 ranks"),
+    ],
+)
+def test_bad_input_is_one_line_of_all_ranks(arguments, message, tmp_path):
+    code, _, err = run(3, COMMAND, *ARGUMENTS, *arguments, "--out", tmp_path / "run")
+    assert code == 2
+    assert message in err.replace("\n", " ")
+    assert err.count("error:") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data_is_one_line_of_all_ranks(tmp_path):
+    code, _, err = run(2, COMMAND, "cifar10", "--data-dir", tmp_path)
+    assert code == 2
+    assert err.startswith(f"error: {tmp_path} holds no cifar10")
+    assert err.count("\n") == 1
+
+
+def test_a_used_folder_is_one_line_of_all_ranks(finished):
+    code, _, err = run(2, COMMAND, *ARGUMENTS, "--out", finished[0])
+    assert code == 2
+    assert err.count("error:") == 1
+    assert "the folder is not empty" in err
+
+
+def test_unknown_options_are_explained_once(tmp_path):
+    code, out, err = run(2, COMMAND, "digits", "--no-such-option", 1)
+    assert code == 2
+    assert (out + err).count("Unrecognized options: --no-such-option") == 1

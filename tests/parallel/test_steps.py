@@ -1,0 +1,32 @@
+"""Ranks that share a batch take the step of one process that has all of it."""
+
+import json
+
+import pytest
+
+from .mpiexec import needs_mpi, run
+
+pytestmark = needs_mpi
+
+
+@pytest.mark.parametrize(
+    ("ranks", "network", "fused", "statistics", "frozen", "frozen_bn"),
+    [
+        (2, "residual", "fused", "global", 0, "eval"),
+        (2, "residual", "plain", "global", 0, "eval"),
+        (2, "residual", "fused", "local", 0, "eval"),
+        (2, "dropout", "fused", "global", 0, "eval"),
+        (2, "residual", "fused", "global", 2, "batch"),
+        (2, "residual", "fused", "local", 2, "eval"),
+        (3, "residual", "fused", "global", 1, "eval"),
+        (3, "dropout", "plain", "global", 0, "eval"),
+    ],
+)
+def test_twenty_steps(ranks, network, fused, statistics, frozen, frozen_bn):
+    code, out, err = run(ranks, "tests.parallel.programs.same_steps", network, fused, statistics, frozen, frozen_bn)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["losses"] < 1e-10
+    assert found["weights"] < 1e-10
+    assert found["moved"] > 1e-2
+    assert found["given"] == found["claimed"] > 0
