@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -19,6 +20,9 @@ from incnet.parallel.communicator import STOP_SIGNALS, Communicator, Pending, pr
 __all__ = ["MpiCommunicator"]
 
 T = TypeVar("T")
+
+# Seconds in which a launcher reads what a rank has printed: when it ends all ranks, whatever it has not read is lost.
+LAST_WORDS = 0.5
 
 
 class MpiCommunicator(Communicator):
@@ -109,6 +113,7 @@ class MpiCommunicator(Communicator):
     def abort(self, code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(LAST_WORDS)
         self.comm.Abort(code)
 
 
