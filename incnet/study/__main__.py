@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = StudyFolder(study)
         if study.dry_run:
             return show_plan(folder, console)
-        return carry_out(folder, Processes(study.jobs), command, console)
+        return carry_out(folder, make_executor(study), command, console)
     except (ConfigError, DataError, StudyError, backend.DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -62,6 +62,17 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def make_executor(study: Study) -> Executor:
+    """Return what carries the study's runs out."""
+    if study.dask is None:
+        return Processes(study.jobs)
+    try:
+        from incnet.study.dask import DaskCluster
+    except ImportError as error:
+        raise StudyError(f"--dask {study.dask} needs Dask ({error}): pip install 'incnet[dask]'") from error
+    return DaskCluster(study.dask)
 
 
 # A dry run.

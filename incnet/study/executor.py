@@ -84,8 +84,8 @@ class Processes:
                 process.wait()
 
 
-def start(job: Job) -> subprocess.Popen:
-    """Begin a job. Its process gets no signal from the terminal, only from this one."""
+def start(job: Job, folder: Path | None = None) -> subprocess.Popen:
+    """Begin a job, in ``folder`` or here. Its process gets no signal from the terminal, only from this one."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         return subprocess.Popen(
@@ -93,5 +93,6 @@ def start(job: Job) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            cwd=folder,
             start_new_session=os.name == "posix",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -70,6 +71,10 @@ class Study(Config):
     jobs: int = 1
     """Runs at a time, each in a process of its own. On the CPU they share the cores unless --threads says otherwise."""
 
+    dask: str | None = None
+    """Where to run instead: the address of a Dask scheduler, as tcp://host:8786, whose workers see the study's folder
+    under the same path; or local:N for N workers on this machine. A lost worker's run goes on elsewhere."""
+
     dry_run: bool = False
     """Show what would run and about how long it would take, and change nothing."""
 
@@ -127,6 +132,10 @@ class Study(Config):
         for option in ("seeds", "jobs"):
             if getattr(self, option) < 1:
                 raise StudyError(f"--{option} {getattr(self, option)}: choose at least 1")
+        if self.dask is not None and not re.fullmatch(r"local:[1-9]\d{0,2}|\w+://.+|[^:]+:\d+", self.dask):
+            raise StudyError(
+                f"--dask {self.dask}: choose local:2, for example, or a scheduler's address, tcp://host:8786"
+            )
         if wrong := [level for level in self.levels if not 0 < level <= 1]:
             raise StudyError(f"--levels {wrong[0]}: choose fractions above 0 and up to 1")
         for field in fields(Config):
