@@ -39,18 +39,18 @@ class Scaling:
 def measure(options: Scaling) -> dict[str, Any]:
     """Result as JSON values: milliseconds for each batch size and depth, and the speed-up by threads."""
 
-    def run(works: dict[Any, Workload], threads: int) -> dict[Any, Timing]:
+    def run(works: dict[Any, Workload], threads: int | dict[Any, int] = options.threads) -> dict[Any, Timing]:
         return take_turns({k: w.rival("incnet") for k, w in works.items()}, threads=threads, rounds=options.rounds)
 
-    batches = run({n: Workload("resnet20", n) for n in BATCHES}, options.threads)
-    depths = run({d: Workload(f"resnet{d}", 128) for d in DEPTHS}, options.threads)
+    batches = run({n: Workload("resnet20", n) for n in BATCHES})
+    depths = run({d: Workload(f"resnet{d}", 128) for d in DEPTHS})
     counts = sorted({1, options.threads})
-    single = {t: run({t: Workload("resnet20", 128)}, t)[t] for t in counts}
+    by_threads = run(dict.fromkeys(counts, Workload("resnet20", 128)), {t: t for t in counts})
     return {
         "us_per_image": {n: round(timing.median_ms / n * 1e3, 1) for n, timing in batches.items()},
         "ms_by_depth": {d: round(timing.median_ms, 2) for d, timing in depths.items()},
-        "ms_by_threads": {t: round(timing.median_ms, 2) for t, timing in single.items()},
-        "speed_up": round(single[1].median_ms / single[options.threads].median_ms, 2),
+        "ms_by_threads": {t: round(timing.median_ms, 2) for t, timing in by_threads.items()},
+        "speed_up": round(by_threads[1].median_ms / by_threads[options.threads].median_ms, 2),
     }
 
 

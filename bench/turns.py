@@ -51,7 +51,7 @@ def serve(step: Callable[[], Any]) -> None:
 
 
 def take_turns(
-    rivals: Mapping[str, Sequence[str]], *, threads: int, rounds: int = 12, steps: int = 3
+    rivals: Mapping[str, Sequence[str]], *, threads: int | Mapping[str, int], rounds: int = 12, steps: int = 3
 ) -> dict[str, Timing]:
     """Run ``steps`` steps of each rival in turn, ``rounds`` times.
 
@@ -59,8 +59,8 @@ def take_turns(
     ----------
     rivals : mapping of str to sequence of str
         Arguments for ``python`` that start each rival.
-    threads : int
-        Threads that every library in every process may use.
+    threads : int, or mapping of str to int
+        Threads that every library may use: in every process, or in that of each rival.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def take_turns(
         If a rival's process ends early.
     """
     limits = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    environment = os.environ | {name: str(threads) for name in limits}
+    counts = {name: threads if isinstance(threads, int) else threads[name] for name in rivals}
     processes = {
         name: subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=os.environ | {limit: str(counts[name]) for limit in limits},
         )
         for name, arguments in rivals.items()
     }
