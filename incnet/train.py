@@ -149,6 +149,8 @@ def _on_this_machine(config: Config, communicator: Communicator) -> Config:
 
     def choose() -> Config:
         device = backend.resolve(config.device)
+        if communicator.size > 1 and device != "cpu":
+            raise ConfigError(f"--device {config.device}: several ranks compute on CPUs only; choose --device cpu")
         backend.use(device, tf32=config.tf32)
         threads = use_threads(config.threads, communicator.core_sharing)
         if config.resume is not None and config.threads not in (None, threads):

@@ -47,8 +47,6 @@ class Communicator:
         Of this process, from 0, among those on this machine.
     core_sharing : int
         How many of the ranks may run on the same cores as this one, itself included.
-    recordable : bool
-        Whether sums of device arrays can be part of a CUDA graph.
     raised, heard : set of Signals
         What this rank has received, and what any rank had received at the last :meth:`count`, the same on all ranks. A
         process by itself hears at once.
@@ -56,7 +54,6 @@ class Communicator:
 
     rank = local_rank = 0
     size = core_sharing = 1
-    recordable = True
 
     def __init__(self) -> None:
         self.names = [process_name()]

@@ -6,7 +6,7 @@ import os
 
 from incnet.parallel.communicator import Communicator
 
-__all__ = ["LaunchError", "connect", "device_communicator", "started_by_mpi"]
+__all__ = ["LaunchError", "connect", "started_by_mpi"]
 
 # What launchers tell each process about itself: its rank, and the number of processes where they say it. MPICH's Hydra,
 # Intel MPI and Slurm's PMI-1 and PMI-2; Open MPI; Slurm's PMIx, and others that speak it.
@@ -52,8 +52,3 @@ def connect() -> Communicator:
             f"{communicator.size}: use the mpiexec that belongs to it"
         )
     return communicator if communicator.size > 1 else Communicator()
-
-
-def device_communicator(communicator: Communicator) -> Communicator:
-    """Return a communicator of the same ranks for arrays of the backend in use."""
-    return communicator

@@ -32,8 +32,6 @@ class MpiCommunicator(Communicator):
     it forever.
     """
 
-    recordable = False
-
     def __init__(self) -> None:
         super().__init__()
         self.heard = set()

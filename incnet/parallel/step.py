@@ -59,10 +59,6 @@ class ParallelStep(TrainStep):
                 total += (1 if layer.frozen else 2) * 2 * layer.gamma.data.size * np.dtype(np.float64).itemsize
         return total
 
-    @property
-    def recordable(self) -> bool:
-        return self.communicator.recordable
-
     def begin(self, own: int) -> int:
         whole = self.communicator.count(own)
         now = (tuple(self.graph.subnetworks), self.graph.classifier, self.graph.boundary, own, whole)

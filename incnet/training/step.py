@@ -50,7 +50,7 @@ class TrainStep:
             Sum of the losses, and number of correct answers; on a device, valid until the next call.
         """
         self.images = self.begin(len(images))
-        if not ops.on_device or not self.recordable:
+        if not ops.on_device:
             return self.backpropagate(images, labels)
         self._last = self._recording(images, labels)
         return self._last.gradients(images, labels)
@@ -85,11 +85,6 @@ class TrainStep:
     def bytes(self) -> int:
         """What a step like the last one gives to sums over the ranks."""
         return 0
-
-    @property
-    def recordable(self) -> bool:
-        """Whether a step on a device can be recorded."""
-        return True
 
     def begin(self, own: int) -> int:
         """Prepare for a batch of ``own`` images here; return how many it has on all ranks."""

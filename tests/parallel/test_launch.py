@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from incnet import train as command
+from incnet.config import Config, ConfigError
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LAUNCHERS, LaunchError, connect
 from incnet.threads import use_threads
@@ -58,6 +59,14 @@ def test_ranks_divide_the_cores_that_they_share():
         assert use_threads(1, 1) == 1
     finally:
         use_threads(1)
+
+
+def test_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(command.backend, "resolve", lambda device: "cuda")
+    ranks = Communicator()
+    ranks.size = 2
+    with pytest.raises(ConfigError, match="--device auto: several ranks compute on CPUs only; choose --device cpu"):
+        command._on_this_machine(Config().resolve(), ranks)
 
 
 def test_the_core_needs_no_extra():
