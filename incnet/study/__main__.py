@@ -125,13 +125,14 @@ def carry_out(folder: StudyFolder, executor: Executor, command: str, console: Co
     with folder, StopSignals() as signals:
         folder.record(command)
         todo = [run for run in folder.runs if run.status != "finished"]
+        place = f"{study.jobs} at a time on {device}" if study.dask is None else f"on Dask, {study.dask}"
         console.print(
             f"{study.name} on {study.dataset}: {len(folder.runs)} runs, {len(folder.runs) - len(todo)} of them "
-            f"finished; {study.jobs} at a time on {device}; in {folder.path}",
+            f"finished; {place}; in {folder.path}",
             soft_wrap=True,
             markup=False,
         )
-        threads = max(1, _cores() // study.jobs) if device == "cpu" and study.jobs > 1 else None
+        threads = max(1, _cores() // study.runs_here) if device == "cpu" and study.runs_here > 1 else None
         jobs = [Job(run.planned.name, arguments(run, threads), _log(folder, run)) for run in todo]
         with Display(console) as display:
 

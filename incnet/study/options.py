@@ -96,6 +96,12 @@ class Study(Config):
         """Of the study."""
         return self.out or Path("studies") / self.name
 
+    @property
+    def runs_here(self) -> int:
+        """Runs at a time on this machine, which share its cores."""
+        kind, _, count = (self.dask or "").partition(":")
+        return int(count) if kind == "local" else self.jobs
+
     def runs(self) -> list[Planned]:
         """Return the runs that the study takes, seed by seed, so that all arms soon have one.
 
