@@ -130,7 +130,7 @@ def _resumed(
 
 def _check_data(run: Run, content: dict[str, Any]) -> None:
     if content.get("data") != _description(run)["data"]:
-        raise DataError(f"{run.dataset.source} holds other images than those that the run was begun with")
+        raise DataError(f"{run.images.dataset.source} holds other images than those that the run was begun with")
 
 
 def _open(communicator: Communicator, path: Path, opener: Callable[[], RunFolder]) -> RunFolder:
@@ -164,7 +164,7 @@ def _description(run: Run) -> dict[str, Any]:
     """Content of ``config.json``."""
     return {
         "config": run.config.as_json(),
-        "data": {"sha256": run.data_digest()},
+        "data": {"sha256": run.images.digest()},
         "environment": _environment(run.communicator),
     }
 
@@ -189,8 +189,8 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
     device = f"{config.device} in TF32" if config.tf32 else config.device
     ranks = f"{communicator.size} ranks, " if communicator.size > 1 else ""
     console.print(
-        f"{config.dataset} from {run.dataset.source}: {len(run.train_batches.split):,} training, "
-        f"{len(run.validation_batches.split):,} validation, {len(run.dataset.test):,} test images\n"
+        f"{config.dataset} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
+        f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {device} "
         f"({ranks}{config.threads} threads{' each' if ranks else ''}); run folder {folder.path}\n"
         "kernels are compiled on first use (seconds, once)",

@@ -25,7 +25,7 @@ def save_stage(run: Run) -> None:
     """
     if run.best is None:
         return
-    stage, dataset, normalisation = run.stages[-1], run.dataset, run.train_batches.normalisation
+    stage, dataset, normalisation = run.stages[-1], run.images.dataset, run.images.train.normalisation
     description = Description(
         arch=run.config.arch,
         partition=run.config.partition,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -14,20 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from incnet.backend import Array, asarray, asnumpy, free_memory, ops
+from incnet.backend import asnumpy, free_memory
 from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
-from incnet.data.augment import Augmentation
-from incnet.data.catalogue import load_dataset
-from incnet.data.dataset import Dataset, Normalisation, split_validation
-from incnet.data.loader import Loader
-from incnet.data.resident import ResidentLoader
-from incnet.data.shard import Shard
+from incnet.data.dataset import Dataset
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.batch import plan_batches, return_freed_memory
 from incnet.growth.criterion import GrowthRule, Verdict, Window
 from incnet.growth.features import LookaheadFeatures
+from incnet.growth.images import RunImages
 from incnet.growth.initialise import insert
 from incnet.growth.product import save_stage
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
@@ -53,9 +48,6 @@ from incnet.training.step import TrainStep
 
 __all__ = ["MAX_ROLLBACKS", "Run"]
 
-# Images at once where nothing is learnt: at most so many, with no more pixels in all than as many of CIFAR's have.
-EVALUATION_BATCH = 500
-EVALUATION_PIXELS = EVALUATION_BATCH * 32 * 32
 # Streams of random numbers that one seed gives: each use draws from its own, so that one never shifts another.
 WEIGHTS, CLASSIFIER = 1, 2
 # Halvings of the learning rate in a run: the last one leaves a 32nd of it, below which training would only look alive.
@@ -81,6 +73,8 @@ class Run:
 
     Attributes
     ----------
+    images : RunImages
+        What the network learns from, and is judged by.
     graph, optimizer, schedule
         The network in use, what trains it, and what decides about it.
     stages : list of Stage
@@ -109,64 +103,14 @@ class Run:
         if config.batch_size == "auto":
             return_freed_memory()
         self.communicator = communicator or Communicator()
-        self.dataset = dataset or self.communicator.from_first(lambda: load_dataset(config.dataset, config.data_dir))
-        self._prepare_data()
+        self.images = RunImages(config, dataset, self.communicator)
         self.begin()
         self.batch_sizes = self._plan_batches()
-        self.train_batches.batch_size = next(iter(self.batch_sizes.values()))
-
-    def _prepare_data(self) -> None:
-        config = self.config
-        train = self.dataset.train
-        if config.limit is not None and config.limit < len(train):
-            train = train.take(np.arange(config.limit))
-        train, validation = split_validation(train, config.validation, config.seed)
-        normalisation = Normalisation.fit(train)
-        augmentation = Augmentation.default_for(config.dataset) if config.augment else None
-        if config.resize is not None and config.resize < max(self.dataset.image_shape[:2]):
-            height, width, _ = self.dataset.image_shape
-            raise ConfigError(
-                f"--resize {config.resize}: the images of {config.dataset} have {height} x {width} pixels; choose more"
-            )
-        ranks = self.communicator.size
-        if ranks > 1:
-            self._check_ranks(len(train))
-        make = partial(
-            ResidentLoader if ops.on_device else Loader,
-            normalisation=normalisation,
-            seed=config.seed,
-            resize=config.resize,
-            shard=Shard(self.communicator.rank, ranks),
-        )
-        self.train_batches = make(train, batch_size=1, augmentation=augmentation, shuffle=True)
-        self.image_shape = height, width, _ = self.train_batches.image_shape
-        evaluation_batch = ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
-        self.validation_batches = make(validation, batch_size=evaluation_batch)
-        self.test_batches = make(self.dataset.test, batch_size=evaluation_batch)
-
-    def _check_ranks(self, images: int) -> None:
-        """Refuse what several ranks cannot do."""
-        config, ranks = self.config, self.communicator.size
-        if not isinstance(config.batch_size, int):
-            raise ConfigError(
-                f"--batch-size {config.batch_size}: that looks at the memory of one process; choose a number for "
-                f"{ranks} ranks, or start one"
-            )
-        if config.cache() is not None:
-            raise ConfigError(
-                f"--lookahead-cache {config.lookahead_cache}: each of {ranks} ranks sees other images in every epoch, "
-                "and has not computed their features before; choose off, or start one process"
-            )
-        smallest = images % config.batch_size or min(config.batch_size, images)
-        if smallest < ranks:
-            raise ConfigError(
-                f"--batch-size {config.batch_size}: {images:,} training images end with a batch of {smallest}, too few "
-                f"for {ranks} ranks; choose another size, or fewer ranks"
-            )
+        self.images.train.batch_size = next(iter(self.batch_sizes.values()))
 
     def begin(self) -> None:
         """Make everything that training changes, as it is before the first epoch."""
-        config, shape = self.config, self.image_shape
+        config, shape = self.config, self.images.shape
         assert config.lr is not None
         try:
             rng = np.random.default_rng([config.seed, WEIGHTS])
@@ -202,11 +146,11 @@ class Run:
         assert config.memory_limit is not None
         try:
             return plan_batches(
-                Graph(self.image_shape, self._classifier),
+                Graph(self.images.shape, self._classifier),
                 self.subnetworks,
                 self.optimizer,
-                self.train_batches,
-                self.validation_batches,
+                self.images.train,
+                self.images.validation,
                 limit=parse_size(config.memory_limit),
                 most=config.max_batch_size,
                 together=self.schedule.inserted,
@@ -223,7 +167,7 @@ class Run:
     def keep_pace(self) -> None:
         """Set batch size and learning rate to those of the stage in progress, less what rollbacks took."""
         size = self.stages[-1].batch_size
-        self.train_batches.batch_size = size
+        self.images.train.batch_size = size
         self.optimizer.lr = self.config.lr_for(size) / 2**self.rollbacks
 
     def _schedule(self, subnetworks: int) -> Schedule:
@@ -249,7 +193,7 @@ class Run:
     def _classifier(self, shape: Shape) -> Layer:
         # A function of the seed and the shape alone, however often the classifier has been rebuilt before.
         rng = np.random.default_rng([self.config.seed, CLASSIFIER, *shape])
-        return make_classifier(shape, self.dataset.num_classes, rng=rng)
+        return make_classifier(shape, self.images.dataset.num_classes, rng=rng)
 
     @property
     def epochs(self) -> int:
@@ -349,7 +293,7 @@ class Run:
                     self.subnetworks[name],
                     self.optimizer,
                     lookahead=self.schedule.phase == "lookahead",
-                    preserve_on=self._sample() if self.config.preserves_output else None,
+                    preserve_on=self.images.sample(self.schedule.epoch) if self.config.preserves_output else None,
                 )
                 self._emit_insertion(name, self.config.init)
                 self._begin_stage()
@@ -362,11 +306,11 @@ class Run:
         """Train for an epoch, or what is left of it, and validate. Returns the validation accuracy."""
         schedule, graph, stage = self.schedule, self.graph, self.stages[-1]
         if self.display:
-            self.display.stage(schedule.inserted, schedule.phase, len(self.train_batches))
+            self.display.stage(schedule.inserted, schedule.phase, len(self.images.train))
         features = self.features = self.features or self._lookahead_features()
         self.step.from_features = features is not None
         with closing(
-            (features.train if features else self.train_batches.epoch)(schedule.epoch, self.running.batches)
+            (features.train if features else self.images.train.epoch)(schedule.epoch, self.running.batches)
         ) as batches:
             train = train_epoch(
                 self.step,
@@ -414,17 +358,7 @@ class Run:
     def _validate(self) -> Metrics:
         if self.features:
             return evaluate(self.graph, self.features.validation(), from_features=True)
-        return evaluate(self.graph, self.validation_batches.epoch(0), communicator=self.communicator)
-
-    def _sample(self) -> Array:
-        """Training images (N, H, W, C) of the coming epoch, not more than are evaluated at once."""
-        taken, enough = list[np.ndarray](), self.validation_batches.batch_size // self.communicator.size
-        with closing(self.train_batches.unsharded().epoch(self.schedule.epoch)) as batches:
-            for images, _ in batches:
-                taken.extend(asnumpy(images).copy())
-                if len(taken) >= enough:
-                    break
-        return asarray(np.stack(taken[:enough]))
+        return evaluate(self.graph, self.images.validation.epoch(0), communicator=self.communicator)
 
     # Look-ahead on features that are computed once.
 
@@ -435,8 +369,8 @@ class Run:
             return None
         return LookaheadFeatures(
             self.graph,
-            self.train_batches,
-            self.validation_batches,
+            self.images.train,
+            self.images.validation,
             cache,
             dtype=config.cache_dtype,
             first=schedule.epoch - schedule.stage_epochs,
@@ -574,7 +508,7 @@ class Run:
     def test(self) -> Metrics:
         """Accuracy on the test set of the last stage's best weights, which the graph then holds. To be called once."""
         self.graph.load_state(self.best_weights)
-        return evaluate(self.graph, self.test_batches.epoch(0), communicator=self.communicator)
+        return evaluate(self.graph, self.images.test.epoch(0), communicator=self.communicator)
 
     def summary(self, test: Metrics | None) -> dict[str, Any]:
         """Content of ``summary.json``; ``test`` is None for a run that was interrupted."""
@@ -588,12 +522,3 @@ class Run:
             "params": self.graph.num_parameters(),
             "stages": [asdict(stage) for stage in self.stages],
         }
-
-    def data_digest(self) -> str:
-        """SHA-256 sum of the data set's images and labels."""
-        digest = hashlib.sha256()
-        for split in (self.dataset.train, self.dataset.test):
-            digest.update(str(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.images).data)
-            digest.update(np.ascontiguousarray(split.labels).data)
-        return digest.hexdigest()

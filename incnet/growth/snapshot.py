@@ -126,7 +126,7 @@ def restore(run: Run, checkpoint: Checkpoint, folder: RunFolder) -> None:
     run.stages, run.seconds_training, run.accuracy = state.stages, state.seconds_training, state.accuracy
     run.bytes_communicated = state.bytes_communicated
     run.keep_pace()
-    run.running = _running(state, arrays.get(TOTALS), len(run.train_batches))
+    run.running = _running(state, arrays.get(TOTALS), len(run.images.train))
     run.slow_down(state.rollbacks)
     folder.metrics.cut(state.metrics_bytes)
     folder.seconds = state.seconds

@@ -59,7 +59,7 @@ class Estimator:
     @cached_property
     def ledger(self) -> Ledger:
         """Multiply-adds, if the learning curve rises steadily."""
-        run, images, ledger = self.run, len(self.run.train_batches.split), Ledger()
+        run, images, ledger = self.run, len(self.run.images.train.split), Ledger()
         schedule, names = run.schedule, list(run.subnetworks)
         for name in names[: schedule.inserted]:
             run.graph.insert(name, run.subnetworks[name])
@@ -80,8 +80,8 @@ class Estimator:
         assert self.ledger
         run, seconds = self.run, []
         cost = run.graph.cost(run.graph.input_shape).total
-        run.train_batches.batch_size = run.batch_sizes[list(run.graph.subnetworks)[-1]]
-        for images, labels in islice(run.train_batches.epoch(0), WARM_UP + MEASURED):
+        run.images.train.batch_size = run.batch_sizes[list(run.graph.subnetworks)[-1]]
+        for images, labels in islice(run.images.train.epoch(0), WARM_UP + MEASURED):
             backend.synchronize()
             start = time.perf_counter()
             run.step.gradients(backend.asarray(images), backend.asarray(labels))

@@ -43,11 +43,11 @@ def test_each_stage_is_saved_at_its_best(place):
     for count, (name, stage) in enumerate(zip(STAGES, summary["stages"], strict=True), start=1):
         model = load_model(place / "runs" / "digits" / "stages" / f"{name}.safetensors")
         described = model.description
-        assert evaluate(model.graph, run.validation_batches.epoch(0)).accuracy == stage["val_accuracy"]
+        assert evaluate(model.graph, run.images.validation.epoch(0)).accuracy == stage["val_accuracy"]
         assert (described.val_accuracy, described.params, described.macs_inference) == (
             stage["val_accuracy"], stage["params"], stage["macs_inference"],
         )  # fmt: skip
-        validation = run.validation_batches.split
+        validation = run.images.validation.split
         answers = model.predict(validation.images).argmax(axis=1)
         assert np.mean(answers == validation.labels) == pytest.approx(described.val_accuracy)
         assert (described.arch, described.subnetworks, described.classes) == ("resnet8", count, list("0123456789"))
@@ -75,7 +75,7 @@ def test_models_of_interpolated_images_take_them_as_they_were(tmp_path):
     arguments = ("--epochs", "1", "--resize", "12", "--out", str(tmp_path))
     assert train.main(["digits", *SMALL, *arguments]) == 0
     run = Run(Config.from_json(json.loads((tmp_path / "config.json").read_text())["config"]))
-    validation, model = run.validation_batches.split, load_model(tmp_path)
+    validation, model = run.images.validation.split, load_model(tmp_path)
     answers = model.predict(validation.images).argmax(axis=1)
     assert np.mean(answers == validation.labels) == pytest.approx(model.description.val_accuracy)
     assert (model.image_shape, model.graph.input_shape) == ((8, 8, 1), (12, 12, 1))

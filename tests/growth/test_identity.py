@@ -283,12 +283,19 @@ def test_the_nearest_form_agrees_on_real_digits():
     run = Run(config)
     run.graph.insert("S1", run.subnetworks["S1"])
     for epoch in range(3):
-        for x, labels in run.train_batches.epoch(epoch):
+        for x, labels in run.images.train.epoch(epoch):
             run.step.gradients(x, labels)
             run.step.update()
-    images = next(run.validation_batches.epoch(0)).x
+    images = next(run.images.validation.epoch(0)).x
     before = run.graph.forward(images)
-    insert(run.graph, "S2", run.subnetworks["S2"], run.optimizer, lookahead=False, preserve_on=run._sample())
+    insert(
+        run.graph,
+        "S2",
+        run.subnetworks["S2"],
+        run.optimizer,
+        lookahead=False,
+        preserve_on=run.images.sample(run.schedule.epoch),
+    )
     after = run.graph.forward(images)
     assert isinstance(list(run.subnetworks["S2"].layers())[-1], MaxPool2d)
     assert np.mean(before.argmax(axis=1) == after.argmax(axis=1)) > 0.9

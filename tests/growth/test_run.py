@@ -64,9 +64,9 @@ def test_identity_leaves_the_validation_as_it_is(tmp_path, monkeypatch):
     losses = []
 
     def watched(graph, *arguments, **options):
-        before = evaluate(graph, run.validation_batches.epoch(0))
+        before = evaluate(graph, run.images.validation.epoch(0))
         initialise.insert(graph, *arguments, **options)
-        losses.append((before, evaluate(graph, run.validation_batches.epoch(0))))
+        losses.append((before, evaluate(graph, run.images.validation.epoch(0))))
 
     monkeypatch.setattr(run_module, "insert", watched)
     config = Config(arch="resnet8", limit=200, epochs=6, window=2, threads=1, init="identity").resolve()

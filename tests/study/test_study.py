@@ -227,7 +227,7 @@ def test_estimated_macs_are_those_of_a_run_that_the_rule_does_not_end(arguments,
     assert [code for _, code in Processes(1).execute([job], lambda: True)] == [0]
     assert estimator.ledger.total == events(tmp_path / "run")[-1]["macs_training"]
     assert 0 < estimator.seconds_per_mac() < 1e-6
-    assert estimator.run.train_batches.batch_size == config.batch_size
+    assert estimator.run.images.train.batch_size == config.batch_size
 
 
 # What goes wrong.

@@ -1,0 +1,123 @@
+"""What a run sees: its images, split for training, validation and the test, and served in batches."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import closing
+from functools import partial
+
+import numpy as np
+
+from incnet.backend import Array, asarray, asnumpy, ops
+from incnet.config import Config, ConfigError
+from incnet.data.augment import Augmentation
+from incnet.data.catalogue import load_dataset
+from incnet.data.dataset import Dataset, Normalisation, split_validation
+from incnet.data.loader import Loader
+from incnet.data.resident import ResidentLoader
+from incnet.data.shard import Shard
+from incnet.parallel.communicator import Communicator
+
+__all__ = ["RunImages"]
+
+# Images at once where nothing is learnt: at most so many, with no more pixels in all than as many of CIFAR's have.
+EVALUATION_BATCH = 500
+EVALUATION_PIXELS = EVALUATION_BATCH * 32 * 32
+
+
+class RunImages:
+    """The images of a run, as its :class:`Config` says.
+
+    Parameters
+    ----------
+    config : Config
+        Resolved.
+    dataset : Dataset or None
+        Loaded from disk unless given, by rank 0 for all.
+    communicator : Communicator
+        Of the ranks, each of which is served a part of every batch.
+
+    Attributes
+    ----------
+    train, validation, test : Loader
+        Of batches. Those to train on are shuffled, augmented, and of a size that is still to be set.
+    shape : (H, W, C)
+        Of an image as the network sees it.
+
+    Raises
+    ------
+    DataError
+        If the data set cannot be had.
+    ConfigError
+        If an option does not go with it, or with the number of ranks.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset | None, communicator: Communicator) -> None:
+        self.dataset = dataset or communicator.from_first(lambda: load_dataset(config.dataset, config.data_dir))
+        self._ranks = communicator.size
+        train = self.dataset.train
+        if config.limit is not None and config.limit < len(train):
+            train = train.take(np.arange(config.limit))
+        train, validation = split_validation(train, config.validation, config.seed)
+        self._check(config, len(train))
+        make = partial(
+            ResidentLoader if ops.on_device else Loader,
+            normalisation=Normalisation.fit(train),
+            seed=config.seed,
+            resize=config.resize,
+            shard=Shard(communicator.rank, communicator.size),
+        )
+        augmentation = Augmentation.default_for(config.dataset) if config.augment else None
+        self.train: Loader = make(train, batch_size=1, augmentation=augmentation, shuffle=True)
+        self.shape = height, width, _ = self.train.image_shape
+        at_once = self._ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        self.validation: Loader = make(validation, batch_size=at_once)
+        self.test: Loader = make(self.dataset.test, batch_size=at_once)
+
+    def _check(self, config: Config, images: int) -> None:
+        height, width, _ = self.dataset.image_shape
+        if config.resize is not None and config.resize < max(height, width):
+            raise ConfigError(
+                f"--resize {config.resize}: the images of {config.dataset} have {height} x {width} pixels; choose more"
+            )
+        if self._ranks > 1:
+            self._check_ranks(config, images)
+
+    def _check_ranks(self, config: Config, images: int) -> None:
+        """Refuse what several ranks cannot do."""
+        ranks = self._ranks
+        if not isinstance(config.batch_size, int):
+            raise ConfigError(
+                f"--batch-size {config.batch_size}: that looks at the memory of one process; choose a number for "
+                f"{ranks} ranks, or start one"
+            )
+        if config.cache() is not None:
+            raise ConfigError(
+                f"--lookahead-cache {config.lookahead_cache}: each of {ranks} ranks sees other images in every epoch, "
+                "and has not computed their features before; choose off, or start one process"
+            )
+        smallest = images % config.batch_size or min(config.batch_size, images)
+        if smallest < ranks:
+            raise ConfigError(
+                f"--batch-size {config.batch_size}: {images:,} training images end with a batch of {smallest}, too few "
+                f"for {ranks} ranks; choose another size, or fewer ranks"
+            )
+
+    def sample(self, epoch: int) -> Array:
+        """Training images (N, H, W, C) as epoch ``epoch`` begins with, not more than a rank evaluates at once."""
+        taken, enough = list[np.ndarray](), self.validation.batch_size // self._ranks
+        with closing(self.train.unsharded().epoch(epoch)) as batches:
+            for images, _ in batches:
+                taken.extend(asnumpy(images).copy())
+                if len(taken) >= enough:
+                    break
+        return asarray(np.stack(taken[:enough]))
+
+    def digest(self) -> str:
+        """SHA-256 sum of the data set's images and labels."""
+        digest = hashlib.sha256()
+        for split in (self.dataset.train, self.dataset.test):
+            digest.update(str(split.images.shape).encode())
+            digest.update(np.ascontiguousarray(split.images).data)
+            digest.update(np.ascontiguousarray(split.labels).data)
+        return digest.hexdigest()
