@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from incnet.backend import Array, asarray, asnumpy, ops, recorded
+from incnet.backend import Array, asarray, asnumpy, ops, recorder
 from incnet.data.features import FeatureLoader, ResidentFeatureLoader
 from incnet.data.loader import Batch, Loader
 from incnet.graph import Graph
@@ -191,6 +191,7 @@ class Prefix:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._recorder = recorder()
         self._recordings: dict[int, tuple[Array, Array, Callable[[], None]]] = {}
 
     def __call__(self, images: Array) -> Array:
@@ -210,4 +211,4 @@ class Prefix:
         def compute() -> None:
             features[...] = self.graph.features(x)
 
-        return x, features, recorded(compute)
+        return x, features, self._recorder(compute)
