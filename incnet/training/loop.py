@@ -53,6 +53,8 @@ class Running:
 
     def over_all_ranks(self, communicator: Communicator) -> Running:
         """Sums over the ranks; one of them may have had no batches."""
+        if communicator.size == 1:
+            return self
         sums = asarray([0.0, 0.0, self.images])
         if self.totals is not None:
             sums[:2] = self.totals
