@@ -23,18 +23,14 @@ import tyro
 
 from bench.compare import report
 from incnet import backend
-from incnet.backend import ops
 from incnet.config import Config
-from incnet.data.augment import Augmentation
-from incnet.data.catalogue import load_dataset
-from incnet.data.dataset import Normalisation, split_validation
-from incnet.data.loader import Loader
-from incnet.data.resident import ResidentLoader
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.features import Cache, LookaheadFeatures
+from incnet.growth.images import RunImages
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.parallel.communicator import ALONE
 from incnet.sizes import parse_size
 from incnet.threads import use_threads
 from incnet.training.loop import evaluate, train_epoch
@@ -44,7 +40,6 @@ from incnet.training.step import TrainStep
 __all__ = ["CachedEpoch", "measure"]
 
 VARIANTS = ("off", "fixed", "views:1")
-EVALUATION_BATCH = 500
 FOREVER = 10**6  # epochs
 
 
@@ -90,29 +85,33 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
     """Result as JSON values: seconds of the parts of an epoch, and their ratios to those without a cache."""
     backend.use(backend.resolve(options.device))
     threads = use_threads(options.threads)
-    config = Config("cifar10", options.arch, batch_size=options.batch_size).resolve()
+    config = Config(
+        "cifar10", options.arch, batch_size=options.batch_size, limit=options.limit, data_dir=options.data_dir
+    ).resolve()
     assert isinstance(config.batch_size, int)
     assert config.lr is not None
-    dataset = load_dataset("cifar10", options.data_dir)
-    train, validation = split_validation(dataset.train.take(slice(options.limit)), config.validation, seed=0)
-    make, normalisation = ResidentLoader if ops.on_device else Loader, Normalisation.fit(train)
-    images = make(
-        train, normalisation, config.batch_size, seed=0, augmentation=Augmentation.default_for("cifar10"), shuffle=True
-    )
-    held_out = make(validation, normalisation, EVALUATION_BATCH, seed=0)
+    images = RunImages(config, None, ALONE)
+    images.train.batch_size = config.batch_size
     graph = network(options.arch, options.partition)
     step = TrainStep(graph, RMSProp(config.lr))
 
     with tempfile.TemporaryDirectory() as folder:
         works: dict[str, tuple[Callable, Callable, bool]] = {
-            "off": (images.epoch, partial(held_out.epoch, 0), False),
+            "off": (images.train.epoch, partial(images.validation.epoch, 0), False),
         }
         for variant in VARIANTS[1:]:
             cache = Cache.parse(variant)
             assert cache is not None
             room = Room(parse_size(options.cache_memory), Path(folder))
             features = LookaheadFeatures(
-                graph, images, held_out, cache, dtype=options.cache_dtype, first=0, epochs=FOREVER, room=room
+                graph,
+                images.train,
+                images.validation,
+                cache,
+                dtype=options.cache_dtype,
+                first=0,
+                epochs=FOREVER,
+                room=room,
             )
             works[variant] = features.train, features.validation, True
 
@@ -126,7 +125,8 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
                 seconds[variant].append((middle - start, time.perf_counter() - middle))
 
     macs, prefix = graph.cost(graph.input_shape), graph.prefix_macs
-    training, forward = len(train) * macs.total, len(validation) * macs.forward
+    train, validation = len(images.train.split), len(images.validation.split)
+    training, forward = train * macs.total, validation * macs.forward
     variants = {variant: summary(found[1:], seconds["off"][1:]) for variant, found in seconds.items()}
     for variant in VARIANTS[1:]:
         variants[variant]["computing_epoch_s"] = round(sum(seconds[variant][0]), 3)
@@ -136,9 +136,9 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
         "json": None,
         "batch_size": config.batch_size,
         "threads": threads,
-        "images": len(train),
-        "feature_mb": round(len(train) * np.prod(feature_shape(graph)) * np.dtype(options.cache_dtype).itemsize / 1e6),
-        "predicted_ratio": round(1 - prefix * (len(train) + len(validation)) / (training + forward), 3),
+        "images": train,
+        "feature_mb": round(train * np.prod(feature_shape(graph)) * np.dtype(options.cache_dtype).itemsize / 1e6),
+        "predicted_ratio": round(1 - prefix * (train + validation) / (training + forward), 3),
         "variants": variants,
     }
 
