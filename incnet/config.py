@@ -45,6 +45,7 @@ MAY_CHANGE = (
     "resume",
     "data_dir",
     "cache_memory",
+    "sums",
     "checkpoint_minutes",
     "keep_checkpoints",
     "on_nonfinite",
@@ -168,6 +169,10 @@ class Config:
 
     sync_bn: bool = False
     """With several ranks: batch norm by the statistics of the whole batch, rather than of each rank's part of it."""
+
+    sums: Literal["auto", "nccl", "staged"] = "auto"
+    """With several ranks on GPUs: how their sums travel, over NCCL or staged in page-locked host memory. auto takes
+    NCCL where it can connect the ranks, and says what it took and why."""
 
     validation: float = 0.1
     """Fraction of the training images that is held out to decide when to grow."""

@@ -20,6 +20,7 @@ from incnet.growth.run import Run
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.silent import SilentFolder
+from incnet.parallel.transport import device_of_rank
 from incnet.report.live import LiveReport
 from incnet.threads import use_threads
 from incnet.training.checkpoint import CheckpointError
@@ -100,10 +101,10 @@ def resume(path: Path, arguments: list[str] | None, communicator: Communicator) 
     console = _console(communicator)
     with _open(communicator, path, lambda: RunFolder.reopen(path)) as folder:
         content = communicator.from_first(folder.read_config)
-        before, now = content.get("environment", {}), _environment(communicator)
-        begun, config = communicator.from_first(lambda: _resumed(path, content, arguments, now))
+        begun, config = communicator.from_first(lambda: _resumed(path, content, arguments, communicator.size))
         communicator.from_first(lambda: _check_extras(config))
         config = _on_this_machine(config, communicator)
+        before, now = content.get("environment", {}), _environment(communicator)
         run = communicator.on_every(lambda: Run(replace(config, resume=None), communicator=communicator))
         communicator.from_first(lambda: _check_data(run, content))
         checkpoint, damaged = communicator.on_every(lambda: run.resume(folder))
@@ -118,12 +119,10 @@ def resume(path: Path, arguments: list[str] | None, communicator: Communicator) 
         return _train(run, folder, console)
 
 
-def _resumed(
-    path: Path, content: dict[str, Any], arguments: list[str] | None, now: dict[str, str]
-) -> tuple[Config, Config]:
+def _resumed(path: Path, content: dict[str, Any], arguments: list[str] | None, ranks: int) -> tuple[Config, Config]:
     """Return the configuration that the run was begun with, and the one that it is to go on with."""
     begun = replace(Config.from_json(content.get("config")), out=path, resume=path)
-    if content.get("environment", {}).get("ranks", "1") != now["ranks"]:
+    if content.get("environment", {}).get("ranks", "1") != str(ranks):
         begun = replace(begun, threads=None)  # another number of ranks divides the cores anew
     return begun, begun.resumed_as(tyro.cli(Config, args=arguments, prog=PROGRAM, default=begun))
 
@@ -149,15 +148,16 @@ def _on_this_machine(config: Config, communicator: Communicator) -> Config:
 
     def choose() -> Config:
         device = backend.resolve(config.device)
-        if communicator.size > 1 and device != "cpu":
-            raise ConfigError(f"--device {config.device}: several ranks compute on CPUs only; choose --device cpu")
-        backend.use(device, tf32=config.tf32)
+        backend.use(device_of_rank(config.device, communicator), tf32=config.tf32)
         threads = use_threads(config.threads, communicator.core_sharing)
         if config.resume is not None and config.threads not in (None, threads):
             raise ConfigError(f"--threads {config.threads}: the run was begun with as many, which this machine has not")
         return replace(config, device=device.replace("cuda", "gpu"), threads=threads)
 
-    return communicator.on_every(choose)
+    config = communicator.on_every(choose)
+    if way := communicator.reach_devices(config.sums):
+        _console(communicator).print(way, soft_wrap=True, markup=False)
+    return config
 
 
 def _description(run: Run) -> dict[str, Any]:
@@ -170,8 +170,9 @@ def _description(run: Run) -> dict[str, Any]:
 
 
 def _environment(communicator: Communicator) -> dict[str, str]:
-    """Versions, machine, and the number of ranks, by which sums are divided and rounded."""
-    return environment() | {"ranks": str(communicator.size)}
+    """Versions, machine, the number of ranks and what sums over them, by which sums are divided and rounded."""
+    sums = {"sums": communicator.carried_by} if communicator.carried_by else {}
+    return environment() | {"ranks": str(communicator.size)} | sums
 
 
 def _changes(before: dict[str, Any], now: dict[str, str]) -> list[str]:

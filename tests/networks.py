@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from incnet.backend import asarray
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.models import build, make_classifier
@@ -28,11 +29,11 @@ def randomise(layer, rng):
     for name, array in layer.state().items():
         match name.rpartition(".")[2]:
             case "gamma":
-                array[...] = rng.uniform(0.5, 1.5, array.shape) * rng.choice([-1, 1], array.shape)
+                array[...] = asarray(rng.uniform(0.5, 1.5, array.shape) * rng.choice([-1, 1], array.shape))
             case "running_var":
-                array[...] = rng.uniform(0.5, 2, array.shape)
+                array[...] = asarray(rng.uniform(0.5, 2, array.shape))
             case "beta" | "bias" | "running_mean":
-                array[...] = 0.3 * rng.standard_normal(array.shape)
+                array[...] = asarray(0.3 * rng.standard_normal(array.shape))
     return layer
 
 

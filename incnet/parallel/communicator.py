@@ -42,18 +42,24 @@ class Communicator:
     rank, size : int
         Of this process, from 0, and number of ranks.
     names : list of str
-        Process and machine of every rank.
-    local_rank : int
-        Of this process, from 0, among those on this machine.
+        Process and machine of every rank, and its GPU.
+    local_rank, local_size : int
+        Of this process, from 0, among those on this machine, and their number.
     core_sharing : int
         How many of the ranks may run on the same cores as this one, itself included.
+    recordable : bool
+        Whether sums may be among the launches that a device records.
+    carried_by : str or None
+        What carries the sums of device arrays; None where there are none.
     raised, heard : set of Signals
         What this rank has received, and what any rank had received at the last :meth:`count`, the same on all ranks. A
         process by itself hears at once.
     """
 
     rank = local_rank = 0
-    size = core_sharing = 1
+    size = local_size = core_sharing = 1
+    recordable = True
+    carried_by: str | None = None
 
     def __init__(self) -> None:
         self.names = [process_name()]
@@ -72,6 +78,26 @@ class Communicator:
     def first(self) -> bool:
         """Whether this is rank 0, which reads and writes for all."""
         return self.rank == 0
+
+    def reach_devices(self, asked: str) -> str | None:
+        """Prepare for arrays of the backend in use, now that every rank has chosen it.
+
+        Parameters
+        ----------
+        asked : {"auto", "nccl", "staged"}
+            What is to carry the sums of device arrays; see :func:`incnet.parallel.transport.choose`.
+
+        Returns
+        -------
+        str or None
+            What does, and why, in words; None where there is nothing to carry.
+
+        Raises
+        ------
+        DeviceError
+            If it cannot be had.
+        """
+        return None
 
     # Numbers and arrays.
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from incnet.backend import Array, asarray, asnumpy
+from incnet.backend import Array, DeviceError, asarray, asnumpy, synchronize
 from incnet.parallel.communicator import STOP_SIGNALS, Communicator, Pending, process_name
+from incnet.parallel.transport import Transport, choose, nccl_version, place
 
 __all__ = ["MpiCommunicator"]
 
@@ -26,7 +27,7 @@ LAST_WORDS = 0.5
 
 
 class MpiCommunicator(Communicator):
-    """All processes that one ``mpiexec`` has started; sums are of arrays in host memory.
+    """All processes that one ``mpiexec`` has started.
 
     As a context manager it ends all ranks when an exception leaves the block on one of them: the others would wait for
     it forever.
@@ -38,18 +39,23 @@ class MpiCommunicator(Communicator):
         self.comm = MPI.COMM_WORLD
         self.rank, self.size = self.comm.rank, self.comm.size
         machine = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank = machine.rank
+        self.local_rank, self.local_size = machine.rank, machine.size
+        self._machine = machine.bcast(self.rank)  # a number for it: that of its first rank
         mine = cores()  # disjoint where the launcher binds each process to cores of its own, else the same for all
         every = machine.allgather(mine)
         self.core_sharing = max(sum(core in other for other in every) for core in mine)
         machine.Free()
         self.names = self.comm.allgather(process_name())
         self._shared: BaseException | None = None
+        self._transport: Transport = HostTransport(self.comm)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None or self.is_shared(error):
+            if self.carried_by:  # a GPU may still read another one's memory, which ends with that one's process
+                synchronize()
+                self.comm.Barrier()
             return
         if isinstance(error, SystemExit):
             self.abort(error.code if isinstance(error.code, int) else 1)
@@ -57,6 +63,43 @@ class MpiCommunicator(Communicator):
         who, what = f"rank {self.rank}, {self.names[self.rank]}", f"{type(error).__name__}: {error}"
         print(f"error: {who}, failed with {what}; all ranks end", file=sys.stderr)
         self.abort(1)
+
+    @property
+    def recordable(self) -> bool:  # type: ignore[override]
+        return self._transport.recordable
+
+    def reach_devices(self, asked: str) -> str | None:
+        places = self.comm.allgather(place(self._machine))
+        kind, reason = self.on_every(lambda: choose(asked, places))
+        if kind != "mpi":
+            self.names = [f"{name}, GPU {its.gpu[1]}" for name, its in zip(self.names, places, strict=True) if its.gpu]
+        if kind == "nccl":
+            self._transport = self._connect_nccl()
+            self.carried_by = f"NCCL {nccl_version()}"
+            return f"sums travel over {self.carried_by}, since {reason}"
+        if kind == "staged":
+            from incnet.parallel.staged import StagedTransport
+
+            # A communicator of its own: what else ranks say to each other need not come in between at the same place.
+            self._transport = StagedTransport(HostTransport(self.comm.Dup()))
+            self.carried_by = "page-locked host memory"
+            return f"sums travel through {self.carried_by}, and steps are launched one by one, since {reason}"
+        return None
+
+    def _connect_nccl(self) -> Transport:
+        from cupy.cuda import nccl
+
+        from incnet.parallel.nccl import NcclTransport
+
+        try:
+            unique_id = self.from_first(nccl.get_unique_id)
+            return self.on_every(lambda: NcclTransport(unique_id, self.rank, self.size))
+        except nccl.NcclError as error:
+            failed = DeviceError(
+                f"NCCL cannot connect the ranks ({error}); NCCL_DEBUG=INFO says more, --sums staged does without it"
+            )
+            self._shared = failed
+            raise failed from error
 
     # Numbers and arrays.
 
@@ -67,13 +110,10 @@ class MpiCommunicator(Communicator):
         return int(message[0])
 
     def start_sum(self, array: Array) -> Pending:
-        return HostSum(self.comm.Iallreduce(MPI.IN_PLACE, array))
+        return self._transport.start_sum(array)
 
     def broadcast(self, arrays: Mapping[str, Array]) -> None:
-        for array in arrays.values():
-            values = np.ascontiguousarray(asnumpy(array))
-            self.comm.Bcast(values)
-            array[...] = asarray(values)
+        self._transport.broadcast(arrays)
 
     # What may go wrong.
 
@@ -118,6 +158,24 @@ class MpiCommunicator(Communicator):
 def cores() -> set[int]:
     """Numbers of the cores that this process may run on."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+
+
+class HostTransport:
+    """Sums of arrays in host memory. Arrays of a device can be broadcast, too, with the copies that this takes."""
+
+    recordable = False
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self.comm = comm
+
+    def start_sum(self, array: Array) -> Pending:
+        return HostSum(self.comm.Iallreduce(MPI.IN_PLACE, array))
+
+    def broadcast(self, arrays: Mapping[str, Array]) -> None:
+        for array in arrays.values():
+            values = np.ascontiguousarray(asnumpy(array))
+            self.comm.Bcast(values)
+            array[...] = asarray(values)
 
 
 class HostSum:

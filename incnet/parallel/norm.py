@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from incnet.backend import Array, asarray, ops
+from incnet.backend import Array, asarray, empty, ops
 from incnet.graph import Graph
 from incnet.kernels.operands import NormGradient
 from incnet.layers.norm import BatchNorm2d, BatchStatistics
@@ -101,7 +101,7 @@ class GlobalStatistics(BatchStatistics):
 
     def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
         first, share = mean.astype(np.float64), self.own / self.whole
-        both = asarray(np.zeros((2, mean.size)))
+        both = empty((2, mean.size), np.float64)
         both[0] = share * first
         both[1] = share * (var + first * first)
         self.communicator.sum(both)
@@ -118,7 +118,7 @@ class GlobalStatistics(BatchStatistics):
     ) -> tuple[Array, Array, Array]:
         _, dgamma, dbeta = ops.batch_norm_fixed_grad(dy, x, mean, var, gamma, eps)
         rstd, _ = ops.norm_coefficients(mean, var, gamma * 0 + 1, gamma * 0, eps)
-        sums = asarray(np.zeros((2, gamma.size)))
+        sums = empty((2, gamma.size), np.float64)
         sums[0], sums[1] = dbeta, dgamma / rstd
         total, m = self.sums(sums, x.size // x.shape[-1])
         p, q, r, _, _ = ops.gradient_coefficients(total, m, mean, var, gamma, eps)

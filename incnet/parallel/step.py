@@ -47,6 +47,10 @@ class ParallelStep(TrainStep):
         self._placed: Any = None
 
     @property
+    def recorded(self) -> bool:
+        return super().recorded and self.communicator.recordable
+
+    @property
     def bytes(self) -> int:
         own = self.gradient_sum.bytes + TOTALS_BYTES
         return own + (self.average.bytes if self.average else self._statistics_bytes())

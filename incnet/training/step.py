@@ -50,7 +50,7 @@ class TrainStep:
             Sum of the losses, and number of correct answers; on a device, valid until the next call.
         """
         self.images = self.begin(len(images))
-        if not ops.on_device:
+        if not self.recorded:
             return self.backpropagate(images, labels)
         self._last = self._recording(images, labels)
         return self._last.gradients(images, labels)
@@ -80,6 +80,11 @@ class TrainStep:
         if sizes not in self._recordings:
             self._recordings[sizes] = Recording(self, self._recorder, images, labels)
         return self._recordings[sizes]
+
+    @property
+    def recorded(self) -> bool:
+        """Whether steps are recorded and replayed."""
+        return ops.on_device
 
     @property
     def bytes(self) -> int:

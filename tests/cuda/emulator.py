@@ -120,6 +120,18 @@ def _runtime() -> Path:
     return runtime
 
 
+def nccl_stub() -> Path:
+    """The library that stands for ``libnccl.so.2``; see shim/nccl_stub.cpp."""
+    source = SHIM / "nccl_stub.cpp"
+    stub = CACHE / f"nccl-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.so"
+    if not stub.exists():
+        CACHE.mkdir(exist_ok=True)
+        partial = stub.with_suffix(f".{os.getpid()}.partial")
+        _gpp(["-shared", "-fPIC", "-Wl,-soname,libnccl.so.2", source, "-o", partial])
+        partial.rename(stub)
+    return stub
+
+
 def _gpp(arguments) -> None:
     done = subprocess.run(["g++", "-std=c++17", "-w", *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:

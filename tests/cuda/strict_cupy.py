@@ -4,22 +4,28 @@ An array lives in host memory, but nothing turns it into a NumPy array by itself
 for the device is counted, and new memory holds NaN, as a pool's recycled memory might. RawModule compiles CUDA C with
 g++ and runs it as emulator.py does. A stream can be captured: launches are then kept, and run when the graph is.
 
+Streams are the adversary that they are on a device. What is launched on one runs in that order, and before or after
+what is launched on another only where an event says so. Elsewhere the double takes the worst order: by default streams
+other than the default one run as late as events and the host allow, with ``device.early`` as soon as they allow.
+
 It is not a subclass of numpy.ndarray, so that no operation works by accident. A name that is missing here is missing on
 purpose: add it when CuPy has it and the product needs it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import operator
 import sys
 import types
 import weakref
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from contextlib import contextmanager
 
 import numpy as np
 
+from . import strict_nccl
 from .emulator import Module
 
 ALIGNMENT = 512  # bytes; CuPy's memory pool aligns to as many
@@ -32,7 +38,8 @@ class Device:
     Attributes
     ----------
     counts : Counter
-        ``launches`` of own kernels, ``operations`` of CuPy's, ``to_device`` and ``to_host`` copies.
+        ``launches`` of own kernels, ``operations`` of CuPy's, ``collectives`` of NCCL, ``to_device`` and ``to_host``
+        copies; ``bytes_summed`` by NCCL, ``bytes_staged`` in copies to the host that nobody waits for.
     kernels : Counter
         Launches by name.
     checked : bool
@@ -43,13 +50,25 @@ class Device:
         Whether own kernels are run at all, or only counted.
     sources : set of (str, tuple of str)
         Source text and options of every module.
+    early : bool
+        Whether streams other than the default one run as soon as they can; else they run as late as they can.
+    patience : int
+        How often an event must be asked whether it is done before it is.
     """
 
     def __init__(self) -> None:
-        self.checked, self.schedule, self.runs = False, 0, True
         self.sources: set[tuple[str, tuple[str, ...]]] = set()
         self.allocations: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+        self.pinned: dict[int, np.ndarray] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew, with streams that have nothing to do."""
+        self.checked, self.schedule, self.runs, self.early, self.patience, self.index = False, 0, True, False, 1, 0
+        self.default = Stream()
+        self.current = [self.default]
         self.graph: Graph | None = None
+        self.sources.clear()
         self.reset()
 
     def reset(self) -> None:
@@ -58,21 +77,14 @@ class Device:
         self.kernels: Counter[str] = Counter()
 
     def run(self, what: str, action) -> None:
-        """Count and carry out an operation, or keep it while a graph is recorded."""
-        if self.graph is not None:
-            self.graph.actions.append((what, action))
-            return
-        self.counts[what] += 1
-        action()
+        """Launch an operation on the current stream."""
+        self.current[-1].launch(what, action)
 
     def transfer(self, what: str) -> None:
         """Count a copy between host and device."""
         if self.graph is not None:
             raise RuntimeError(f"a copy {what} while a graph is recorded")
         self.counts[what] += 1
-
-
-device = Device()
 
 
 class Memory(np.ndarray):
@@ -143,13 +155,29 @@ class ndarray:
 
     __array_function__ = __array_ufunc__
 
-    def get(self):
+    def get(self, stream=None, out=None, blocking=True):
         device.transfer("to_host")
-        return self._host.copy()
+        stream, out = stream or device.current[-1], np.empty(self.shape, self.dtype) if out is None else out
+        if out.shape != self.shape or out.dtype != self.dtype:
+            raise ValueError(f"a copy of {self.dtype} {self.shape} to {out.dtype} {out.shape}")
+        # Held by its address alone, as on a device: whoever gives the memory back too early finds other values in it.
+        source, target = self._host, out if blocking else _page_locked(out)
+        stream.add(lambda: operator.setitem(target, ..., source))
+        if blocking:
+            stream.synchronize()
+        else:
+            device.counts["bytes_staged"] += self.nbytes
+        return out
+
+    def set(self, values, stream=None):
+        if not isinstance(values, np.ndarray) or values.shape != self.shape or values.dtype != self.dtype:
+            raise TypeError(f"a copy to {self.dtype} {self.shape} of {type(values)}")
+        device.transfer("to_device")
+        target, source = self._host, _page_locked(values)
+        (stream or device.current[-1]).add(lambda: operator.setitem(target, ..., source))
 
     def _look(self):
-        device.transfer("to_host")
-        return self._host.item()
+        return self.get().item()
 
     item = _look
 
@@ -288,39 +316,163 @@ def _pointees(value) -> list[np.ndarray]:
     return [memory.view(np.ndarray)[memory.extent] for memory in owners]
 
 
-class Graph:
-    """What was recorded from a stream."""
+class Row:
+    """Work that is done in order, from the first piece on; a piece may be to wait for another row."""
 
     def __init__(self) -> None:
-        self.actions: list = []
+        self.pieces: deque = deque()
+        self.added = self.begun = 0
+
+    def append(self, piece) -> None:
+        self.pieces.append(piece)
+        self.added += 1
+
+    def advance(self, end: int) -> None:
+        """Do the first ``end`` pieces, if that has not been done."""
+        while self.begun < min(end, self.added):
+            self.begun += 1
+            self.pieces.popleft()()
+
+
+class Graph:
+    """What was recorded from a stream, and from those that its events have drawn in."""
+
+    def __init__(self, origin: Stream) -> None:
+        self.origin = origin
+        self.work: dict[Stream, list] = {origin: []}
+        self.waited_for: Counter = Counter()
+
+    def joined(self) -> bool:
+        """Whether every stream that was drawn in has been waited for, to its end."""
+        return all(stream is self.origin or self.waited_for[stream] == len(work) for stream, work in self.work.items())
+
+    def wait(self, stream: Stream, other: Stream, position: int) -> None:
+        """Let what comes on one stream wait for another one."""
+        self.waited_for[other] = max(self.waited_for[other], position)
+        self.work.setdefault(stream, []).append(("waits", (other, position)))
 
     def launch(self, stream=None) -> None:
-        for what, action in self.actions:
-            device.run(what, action)
+        for work in self.work.values():
+            device.counts.update(what for what, _ in work if what != "waits")
+        stream = stream or device.current[-1]
+        stream.append(self._replay)
+        stream.synchronize()
+
+    def _replay(self) -> None:
+        rows = {stream: Row() for stream in self.work}
+
+        def wait(stream: Stream, position: int):
+            return lambda: rows[stream].advance(position)
+
+        for stream, work in self.work.items():
+            for what, action in work:
+                rows[stream].append(wait(*action) if what == "waits" else action)
+        others = [row for stream, row in rows.items() if stream is not self.origin]
+        for row in [*others, rows[self.origin]] if device.early else [rows[self.origin], *others]:
+            row.advance(row.added)
 
 
-class Stream:
-    """A stream; everything runs at once, so streams differ in nothing but whether they record."""
+class Stream(Row):
+    """A stream; see the head of this file for when it runs."""
 
     def __init__(self, non_blocking: bool = False) -> None:
-        pass
+        super().__init__()
+        self.ptr = id(self)
+        streams[self.ptr] = self
 
     def __enter__(self):
+        device.current.append(self)
         return self
 
     def __exit__(self, *exception) -> None:
-        pass
+        device.current.pop()
+
+    @property
+    def captured(self) -> bool:
+        """Whether what is launched goes into a graph."""
+        return device.graph is not None and self in device.graph.work
+
+    def launch(self, what: str, action) -> None:
+        """Count and carry out an operation when its turn comes, or keep it while a graph is recorded."""
+        if self.captured:
+            device.graph.work[self].append((what, action))
+            return
+        device.counts[what] += 1
+        self.add(action)
+
+    def add(self, action) -> None:
+        """Carry out an action when its turn comes."""
+        self.append(action)
+        if (self is device.default) != device.early:
+            self.advance(self.added)
+
+    def record(self) -> Event:
+        return Event(self)
+
+    def wait_event(self, event: Event) -> None:
+        if event.graph is not device.graph and (event.graph or self.captured):
+            raise RuntimeError("a dependency between what a graph records and what it does not")
+        if event.graph is not None:
+            event.graph.wait(self, event.stream, event.position)
+        else:
+            self.add(lambda: event.stream.advance(event.position))
 
     def begin_capture(self) -> None:
-        device.graph = Graph()
+        device.graph = Graph(self)
 
     def end_capture(self) -> Graph:
         graph, device.graph = device.graph, None
+        if not graph.joined():
+            raise RuntimeError("cudaErrorStreamCaptureUnjoined: a stream was drawn in, and nothing waits for it")
         return graph
 
     def synchronize(self) -> None:
         if device.graph is not None:
             raise RuntimeError("a synchronisation while a graph is recorded")
+        self.advance(self.added)
+
+
+class Event:
+    """A point on a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream, self.graph = stream, device.graph if stream.captured else None
+        self.position = len(self.graph.work[stream]) if self.graph else stream.added
+        self._asked = 0
+
+    @property
+    def done(self) -> bool:
+        self._asked += 1
+        if self._asked > device.patience:
+            self.synchronize()
+        return self.stream.begun >= self.position
+
+    def synchronize(self) -> None:
+        if device.graph is not None:
+            raise RuntimeError("a synchronisation while a graph is recorded")
+        self.stream.advance(self.position)
+
+
+streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
+device = Device()
+
+
+def _alloc_pinned_memory(size: int):
+    """Page-locked bytes. Given back they hold NaN, as if somebody else had got them."""
+    memory = np.full(size, 0xFF, np.uint8)
+    device.pinned[memory.ctypes.data] = memory
+    # No array, since views of arrays hold the owner of the memory and not the array.
+    given = type("PinnedMemory", (ctypes.c_ubyte * size,), {}).from_buffer(memory)
+    weakref.finalize(given, memory.fill, 0xFF)
+    return given
+
+
+def _page_locked(array: np.ndarray) -> np.ndarray:
+    """The page-locked memory of a whole allocation as such an array, without a hold on it."""
+    memory = device.pinned.get(array.ctypes.data)
+    if memory is None or memory.nbytes != array.nbytes:
+        raise ValueError("a copy that nobody waits for, from or to memory that is not page-locked")
+    return memory.view(array.dtype).reshape(array.shape)
 
 
 class MemoryPool:
@@ -341,14 +493,15 @@ def _using_allocator(allocator):
     yield
 
 
-class _CurrentDevice:
+class _Device:
     compute_capability = "90"
 
-    def __init__(self, index: int = 0) -> None:
-        pass
+    def __init__(self, index: int | None = None) -> None:
+        self.id = device.index if index is None else index
+        self.pci_bus_id = f"0000:{self.id:02X}:00.0"
 
     def use(self) -> None:
-        pass
+        device.index = self.id
 
 
 def _asarray(values, dtype=None):
@@ -361,8 +514,8 @@ def _asarray(values, dtype=None):
     return ndarray(result)
 
 
-def make(devices: int = 1) -> types.ModuleType:
-    """Return the module to be imported as ``cupy``, for a machine with so many devices."""
+def make(devices: int = 1, nccl: bool = True) -> types.ModuleType:
+    """Return the module to be imported as ``cupy``, for a machine with so many devices, with NCCL or without."""
     module = types.ModuleType("cupy")
     error = type("CUDARuntimeError", (RuntimeError,), {})
     module.ndarray, module.RawModule, module.RawKernel = ndarray, RawModule, object
@@ -372,15 +525,13 @@ def make(devices: int = 1) -> types.ModuleType:
     module.asarray = _asarray
     module.get_default_memory_pool = MemoryPool
     module.ascontiguousarray = lambda array: array if array.flags.c_contiguous else array.copy()
-    module.cuda = types.SimpleNamespace(
-        Device=_CurrentDevice,
-        Graph=Graph,
-        MemoryPool=MemoryPool,
-        Stream=Stream,
-        get_current_stream=Stream,
-        runtime=types.SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=error),
-        using_allocator=_using_allocator,
-    )
+    module.cuda = types.ModuleType("cupy.cuda")
+    module.cuda.Device, module.cuda.Graph, module.cuda.MemoryPool = _Device, Graph, MemoryPool
+    module.cuda.Event, module.cuda.Stream = Event, Stream
+    module.cuda.get_current_stream = lambda: device.current[-1]
+    module.cuda.runtime = types.SimpleNamespace(getDeviceCount=lambda: devices, CUDARuntimeError=error)
+    module.cuda.using_allocator, module.cuda.alloc_pinned_memory = _using_allocator, _alloc_pinned_memory
+    module.cuda.nccl = strict_nccl.make(device, streams) if nccl else types.SimpleNamespace(available=False)
     return module
 
 
@@ -397,29 +548,32 @@ class NotRun:
 
 
 @contextmanager
-def installed(devices: int = 1, *, run: bool = True):
-    """Import the double in place of CuPy, and the CUDA kernels anew, inside a ``with`` block. Yields :data:`device`.
+def installed(devices: int = 1, *, nccl: bool = True, run: bool = True):
+    """Import the double in place of CuPy, and what imports CuPy anew, inside a ``with`` block. Yields :data:`device`.
 
     Unless ``run``, own kernels are only counted.
     """
+    own = ("incnet.kernels.cuda", "incnet.parallel.nccl", "incnet.parallel.staged")
 
-    def forget_kernels() -> None:
-        for name in [name for name in sys.modules if name.startswith("incnet.kernels.cuda")]:
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.startswith(own)]:
+            package, _, last = name.rpartition(".")
             del sys.modules[name]
-        package = sys.modules.get("incnet.kernels")
-        if package is not None and hasattr(package, "cuda"):
-            del package.cuda
+            if hasattr(sys.modules.get(package), last):
+                delattr(sys.modules[package], last)
 
-    before = sys.modules.get("cupy")
-    forget_kernels()
-    sys.modules["cupy"] = make(devices)
-    device.checked, device.schedule, device.runs = False, 0, run
-    device.sources.clear()
-    device.reset()
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "cupy"}
+    forget()
+    for name in before:
+        del sys.modules[name]
+    cupy = make(devices, nccl)
+    sys.modules |= {"cupy": cupy, "cupy.cuda": cupy.cuda, "cupy.cuda.nccl": cupy.cuda.nccl}
+    device.restart()
+    device.runs = run
     try:
         yield device
     finally:
-        forget_kernels()
-        del sys.modules["cupy"]
-        if before is not None:
-            sys.modules["cupy"] = before
+        forget()
+        for name in ("cupy", "cupy.cuda", "cupy.cuda.nccl"):
+            del sys.modules[name]
+        sys.modules.update(before)

@@ -63,7 +63,7 @@ def test_the_second_device_is_used(device):
 
 
 def test_tf32_where_there_is_none(device, monkeypatch):
-    monkeypatch.setattr(strict_cupy._CurrentDevice, "compute_capability", "75")
+    monkeypatch.setattr(strict_cupy._Device, "compute_capability", "75")
     with pytest.raises(DeviceError, match=r"--tf32: TF32 needs compute capability 8.0, and this GPU has 7.5; leave"):
         use("cuda", tf32=True)
     with pytest.raises(DeviceError, match="--tf32: the cpu backend has no tensor cores"):

@@ -16,10 +16,14 @@ from incnet.graph import Graph
 from incnet.growth import run as run_module
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.parallel.transport import nccl_version
 from incnet.training import loop
 from incnet.training.step import TrainStep
 from tests.faults.runs import ARGUMENTS, EVERY_STEP, Child, dropout_network, outcome
+from tests.parallel.mpiexec import needs_mpi
 
+from .one_rank import WAYS, state_after_steps
+from .test_ranks import CASES, examine
 from .test_training import NETWORKS, reference_run, train
 
 pytestmark = pytest.mark.gpu
@@ -137,6 +141,31 @@ def test_tf32_trains_alike():
         found.append(losses)
     assert found[0] != found[1]
     np.testing.assert_allclose(found[1], found[0], rtol=1e-2)
+
+
+# Several ranks, as far as one GPU can have them: NCCL refuses to connect two on the same.
+
+
+@pytest.mark.parametrize("sync_bn", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_one_rank_takes_the_steps_of_a_process_alone(way, sync_bn):
+    if way == "nccl" and nccl_version() is None:
+        pytest.skip("NCCL is not installed")
+    expected, found = state_after_steps(), state_after_steps(way, sync_bn)
+    for name, array in expected.items():
+        if sync_bn:  # statistics are put together from sums, and rounded otherwise
+            np.testing.assert_allclose(found[name], array, rtol=1e-7, atol=1e-10, err_msg=name)
+        else:
+            assert found[name].tobytes() == array.tobytes(), name
+
+
+@needs_mpi
+@pytest.mark.parametrize("sums", WAYS)
+def test_two_ranks_take_the_steps_of_one(sums):
+    if sums == "nccl" and (nccl_version() is None or device_count() < 2):
+        pytest.skip("needs NCCL, and a GPU for each of two ranks")
+    for case, result in zip(CASES, examine(2, [case | {"sums": sums} for case in CASES], on="gpu"), strict=True):
+        assert all(difference < 1e-8 for difference in result["differences"].values()), (case, result)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """How a process finds out whether it is one of several."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from incnet import train as command
-from incnet.config import Config, ConfigError
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LAUNCHERS, LaunchError, connect
 from incnet.threads import use_threads
@@ -61,16 +61,8 @@ def test_ranks_divide_the_cores_that_they_share():
         use_threads(1)
 
 
-def test_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr(command.backend, "resolve", lambda device: "cuda")
-    ranks = Communicator()
-    ranks.size = 2
-    with pytest.raises(ConfigError, match="--device auto: several ranks compute on CPUs only; choose --device cpu"):
-        command._on_this_machine(Config().resolve(), ranks)
-
-
 def test_the_core_needs_no_extra():
-    """Nothing but incnet.parallel.mpi imports mpi4py."""
-    root = Path(command.__file__).parent
-    found = [p.name for p in root.rglob("*.py") if "import mpi4py" in p.read_text() or "from mpi4py" in p.read_text()]
-    assert found == ["mpi.py"]
+    """What an extra brings is imported in modules that nobody imports without need of it."""
+    for package, modules in {"mpi4py": {"mpi.py"}, "cupy": {"nccl.py", "staged.py", "mpi.py"}}.items():
+        root, statement = Path(command.__file__).parent, re.compile(rf"^\s*(from|import) {package}\b", re.M)
+        assert {path.name for path in root.rglob("*.py") if statement.search(path.read_text())} == modules

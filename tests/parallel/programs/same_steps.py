@@ -12,7 +12,7 @@ from incnet.backend import ops
 from incnet.data.shard import Shard
 from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Sequential
+from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 from incnet.parallel.launch import connect
@@ -28,6 +28,22 @@ SIZES = (8, 8, 8, 8, 5)  # of the batches in an epoch: the last one is shorter, 
 def residual(fused):
     rng = np.random.default_rng(0)
     subnetworks = build("resnet8", SHAPE, rng=rng, dtype=np.float64)
+    return {name: fuse(each) if fused else each for name, each in subnetworks.items()}
+
+
+def narrow(fused):
+    """Residual blocks of few channels, for where arithmetic is slow."""
+    rng = np.random.default_rng(0)
+    stem = {
+        "conv": Conv2d(3, 4, 3, padding=1, bias=False, rng=rng, dtype=np.float64),
+        "norm": BatchNorm2d(4, dtype=np.float64),
+        "relu": ReLU(),
+    }
+    subnetworks = {
+        "S1": Sequential(stem),
+        "S2": residual_block(4, 4, rng=rng, dtype=np.float64),
+        "S3": residual_block(4, 8, stride=2, rng=rng, dtype=np.float64),
+    }
     return {name: fuse(each) if fused else each for name, each in subnetworks.items()}
 
 
@@ -50,20 +66,23 @@ def with_dropout(fused):
     return {name: fuse(each) if fused else each for name, each in subnetworks.items()}
 
 
+NETWORKS = {"residual": residual, "narrow": narrow, "dropout": with_dropout}
+
+
 def grow(network, fused, frozen, frozen_bn):
     def classifier(shape):
         return make_classifier(shape, CLASSES, rng=np.random.default_rng(1), dtype=np.float64)
 
     graph = Graph(SHAPE, classifier, frozen_bn=frozen_bn)
-    for name, subnetwork in {"residual": residual, "dropout": with_dropout}[network](fused).items():
+    for name, subnetwork in NETWORKS[network](fused).items():
         graph.insert(name, subnetwork)
     graph.freeze_prefix(frozen)
     return randomise(graph, np.random.default_rng(2))
 
 
-def batches():
+def batches(count=STEPS):
     rng = np.random.default_rng(3)
-    for number in range(STEPS):
+    for number in range(count):
         size = SIZES[number % len(SIZES)]
         yield rng.standard_normal((size, *SHAPE)), rng.integers(0, CLASSES, size)
 

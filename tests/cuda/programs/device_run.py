@@ -1,0 +1,27 @@
+"""``incnet.train`` on a few images and the double of CuPy: ``GPUS`` of them a machine, ``NCCL`` installed or not."""
+
+import os
+import sys
+
+import numpy as np
+
+from incnet import train
+from incnet.data.dataset import Dataset, Split
+from incnet.growth import images
+from tests.cuda import strict_cupy
+
+
+def few_images(*_):
+    rng = np.random.default_rng(0)
+    split = [Split(rng.integers(0, 256, (n, 6, 6, 1), dtype=np.uint8), np.arange(n) % 3) for n in (30, 6)]
+    return Dataset("digits", ("a", "b", "c"), *split, "nowhere")
+
+
+def main() -> int:
+    images.load_dataset = few_images
+    with strict_cupy.installed(int(os.environ["GPUS"]), nccl=os.environ["NCCL"] == "installed"):
+        return train.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
