@@ -10,7 +10,7 @@ Y its outputs and o the elementwise product (Lavin and Gray, 2015, arXiv:1509.09
 A 2-D transform is a vertical 1-D one, then a horizontal one, and that is the blocking. A block is a few *tile rows* (4
 rows of an image). The vertical transform runs over whole rows, which neighbouring tiles share; then, for each of the 6
 rows that it gives, the horizontal transform, 6 products (tiles x C times C x K) and the horizontal inverse pass through
-buffers of a few KiB. While a block multiplies, it prefetches the rows of the next one.
+buffers of a few KiB. With each product of a block goes the prefetch of a part of the next: in bursts it would hold up what is computed.
 
 The arrays have no borders: a row outside the image is read from a row of zeros; the outer columns of buffers are zero.
 
@@ -336,8 +336,8 @@ def convolve(t, threads, arguments):
     ) = numbers(arguments, 28)  # fmt: skip
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES
-    # What to prefetch, of inputs and of outputs, during one of a block's six steps.
-    sixth_in, sixth_out = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
+    # What to prefetch, of inputs and of outputs, during one of a block's 36 products.
+    part_in, part_out = (4 * B * W * C + 35) // 36, (4 * B * W * K + 35) // 36
     rows_in = scratch + FLOAT * t * scratch_size
     rows_out = rows_in + FLOAT * 6 * IN
     tiles = rows_out + FLOAT * 6 * OUT
@@ -362,26 +362,26 @@ def convolve(t, threads, arguments):
                     there, IN, W,
                 )  # fmt: skip
         for i in range(6):
-            then = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_in)
-            now = FLOAT * (block * B * 4 * W * K + i * sixth_out)
-            fetch(x + then, sixth_in)
-            fetch_to_write(y + now, sixth_out)
-            # Of the operands that may be missing, only the address tells.
-            if x2:
-                fetch(x2 + then, sixth_in)
-            if kept:
-                fetch_to_write(kept + then, sixth_in)
-            if y_below:
-                fetch(y_below + now, sixth_out)
-            if a_below:
-                fetch(a_below + now, sixth_out)
-            if skip:
-                fetch(skip + now, sixth_out)
             for b in range(rows):
                 for c in range(0, C, LANES):
                     here = rows_in + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
                     image_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
             for j in range(6):
+                then = FLOAT * (((block + 1) * B * 4 + 1) * W * C + (6 * i + j) * part_in)
+                now = FLOAT * (block * B * 4 * W * K + (6 * i + j) * part_out)
+                fetch(x + then, part_in)
+                fetch_to_write(y + now, part_out)
+                # Of the operands that may be missing, only the address tells.
+                if x2:
+                    fetch(x2 + then, part_in)
+                if kept:
+                    fetch_to_write(kept + then, part_in)
+                if y_below:
+                    fetch(y_below + now, part_out)
+                if a_below:
+                    fetch(a_below + now, part_out)
+                if skip:
+                    fetch(skip + now, part_out)
                 for k in range(0, K, panel):
                     weights = u + FLOAT * ((6 * i + j) * U + k * C)
                     for m in range(0, rows * S, ROWS):
@@ -418,7 +418,7 @@ def convolve_for_weights(t, threads, arguments):
     ) = numbers(arguments, 23)  # fmt: skip
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel, rows_c = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES, ROWS if wide else 2 * ROWS
-    sixth_x, sixth_dy = (4 * B * W * C + 5) // 6, (4 * B * W * K + 5) // 6
+    part_x, part_dy = (4 * B * W * C + 35) // 36, (4 * B * W * K + 35) // 36
     rows_x = scratch + FLOAT * t * scratch_size
     rows_dy = rows_x + FLOAT * 6 * IN
     tiles_x = rows_dy + FLOAT * 6 * DY
@@ -446,12 +446,6 @@ def convolve_for_weights(t, threads, arguments):
                     there, DY, W,
                 )  # fmt: skip
         for i in range(6):
-            then_x = FLOAT * (((block + 1) * B * 4 + 1) * W * C + i * sixth_x)
-            then_dy = FLOAT * ((block + 1) * B * 4 * W * K + i * sixth_dy)
-            fetch(x + then_x, sixth_x)
-            fetch(dy + then_dy, sixth_dy)
-            if y:
-                fetch(y + then_dy, sixth_dy)
             for b in range(B):
                 for c in range(0, C, LANES):
                     here = rows_x + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
@@ -460,6 +454,12 @@ def convolve_for_weights(t, threads, arguments):
                     here = rows_dy + FLOAT * (i * DY + (b * K + k) * 4 * S)
                     output_gradient_tiles(here, tiles_dy + FLOAT * (k * T + b * S * LANES), Z, S)
             for j in range(6):
+                then_x = FLOAT * (((block + 1) * B * 4 + 1) * W * C + (6 * i + j) * part_x)
+                then_dy = FLOAT * ((block + 1) * B * 4 * W * K + (6 * i + j) * part_dy)
+                fetch(x + then_x, part_x)
+                fetch(dy + then_dy, part_dy)
+                if y:
+                    fetch(y + then_dy, part_dy)
                 for k in range(0, K, panel):
                     for c in range(0, C, rows_c):
                         here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
