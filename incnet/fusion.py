@@ -124,15 +124,6 @@ class ConvNorm:
             p, q, r, _, _ = ops.gradient_coefficients(*whole, mean, var, norm.gamma.data, norm.eps)
         return NormGradient(gradient.dz, y, p, q, r)
 
-    def weight_grad(self, x: Array | Normalised, dy: Array | NormGradient) -> None:
-        """Assign the gradient of the weights."""
-        conv = self.conv
-        conv.weight.grad = ops.fused_weight_grad(x, dy, conv.kernel_size, conv.stride, conv.padding)
-
-    def input_grad(self, dy: Array | NormGradient, x: Activation, skip: Array | None) -> Gradient:
-        """Return the gradient of x, behind the ReLU of x if there is one; ``skip`` is added first."""
-        return input_grad(self.conv, dy, x, skip)
-
     def infer(self, x: Array, residual: Array | None = None, overwrite: bool = False) -> Array:
         """``relu(norm(conv(x)) [+ residual])`` with running statistics, in one pass; it may overwrite the residual.
 
@@ -146,13 +137,21 @@ class ConvNorm:
         return ops.conv2d_bias_relu(x, conv.weight.data, shift, conv.stride, conv.padding, residual, scale, overwrite)
 
 
-def input_grad(conv: Conv2d, dy: Array | NormGradient, x: Activation, skip: Array | None) -> Gradient:
-    """Gradient of the activation that a convolution read, masked and summed where a ReLU was fused below."""
-    below = x.below(skip)
-    geometry = conv.weight.data, x.shape, conv.stride, conv.padding
+def backward(
+    conv: Conv2d, dy: Array | NormGradient, x: Activation, need_dx: bool, skip: Array | None = None
+) -> Gradient:
+    """Assign the gradient of a convolution's weights; return that of the activation x that it read, if that is needed.
+
+    ``skip`` is added to it. Where a ReLU was fused below, it is masked and summed.
+    """
+    geometry, below = (conv.stride, conv.padding), x.below(skip) if need_dx else None
     if below is not None:
-        return Masked(*ops.masked_input_grad(dy, *geometry, below))
-    dx = ops.fused_input_grad(dy, *geometry)
+        conv.weight.grad, dz, sums = ops.masked_grads(x.operand(), dy, conv.weight.data, *geometry, below)
+        return Masked(dz, sums)
+    conv.weight.grad = ops.fused_weight_grad(x.operand(), dy, conv.kernel_size, *geometry)
+    if not need_dx:
+        return None
+    dx = ops.fused_input_grad(dy, conv.weight.data, x.shape, *geometry)
     return dx if skip is None else ops.add(dx, skip)
 
 
@@ -177,8 +176,7 @@ class ConvNormReLU:
     def backward(self, kept: tuple, x: Activation, gradient: Masked, need_dx: bool) -> Gradient:
         """Assign the parameters' gradients and return that of x."""
         dy = self.unit.gradient(gradient, *kept)
-        self.unit.weight_grad(x.operand(), dy)
-        return self.unit.input_grad(dy, x, None) if need_dx else None
+        return backward(self.unit.conv, dy, x, need_dx)
 
     def infer(self, x: Array, overwrite: bool) -> Array:
         """Forward in eval mode; x may be overwritten if that is said."""
@@ -200,10 +198,10 @@ class ConvReLU:
     def backward(self, kept: tuple, x: Activation, gradient: Masked, need_dx: bool) -> Gradient:
         """Assign the parameters' gradients and return that of x."""
         conv, dy = self.conv, gradient.dz
-        conv.weight.grad = ops.fused_weight_grad(x.store(), dy, conv.kernel_size, conv.stride, conv.padding)
         assert conv.bias is not None
         conv.bias.grad = gradient.sums[0].astype(dy.dtype)
-        return input_grad(conv, dy, x, None) if need_dx else None
+        x.store()
+        return backward(conv, dy, x, need_dx)
 
     def infer(self, x: Array, overwrite: bool) -> Array:
         """Forward in eval mode."""
@@ -235,11 +233,10 @@ class ResidualBlock:
         """Assign the parameters' gradients and return that of x."""
         normalised1, between, normalised2 = kept
         dy2 = self.second.gradient(gradient, *normalised2)
-        self.second.weight_grad(between.operand(), dy2)
-        dy1 = self.first.gradient(self.second.input_grad(dy2, between, None), *normalised1)
-        self.first.weight_grad(x.store(), dy1)
+        dy1 = self.first.gradient(backward(self.second.conv, dy2, between, need_dx=True), *normalised1)
+        x.store()
         skip = self.shortcut.backward(gradient.dz, need_dx)
-        return self.first.input_grad(dy1, x, skip) if need_dx else None
+        return backward(self.first.conv, dy1, x, need_dx, skip)
 
     def infer(self, x: Array, overwrite: bool) -> Array:
         """Forward in eval mode."""

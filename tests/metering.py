@@ -57,7 +57,13 @@ METERED = {
     "linear_weight_grad": (WEIGHT_GRAD, None, lambda dw, x, dy: dw.size * len(dy)),
     "linear_input_grad": (INPUT_GRAD, None, lambda dx, dy, weight: dx.size * weight.shape[1]),
 }
-UNMISTAKABLE = ("conv", "linear", "weight_grad", "input_grad")
+BOTH = {
+    "masked_grads": (
+        (WEIGHT_GRAD, 0, _convolved_for_weights),
+        (INPUT_GRAD, 1, lambda dx, x, dy, weight, *rest: _convolved_for_input(dx, dy, weight)),
+    )
+}
+UNMISTAKABLE = ("conv", "linear", "grads", "weight_grad", "input_grad")
 
 
 class _MeteredKernels:
@@ -68,14 +74,15 @@ class _MeteredKernels:
 
     def __getattr__(self, name):
         kernel = getattr(self._kernels, name)
-        if name not in METERED:
+        products = BOTH.get(name) or ([METERED[name]] if name in METERED else [])
+        if not products:
             assert not any(word in name for word in UNMISTAKABLE), f"{name} is not metered"
             return kernel
-        what, place, macs = METERED[name]
 
         def metered(*arguments, **options):
             result = kernel(*arguments, **options)
-            self._meter.macs[what] += macs(result if place is None else result[place], *arguments)
+            for what, place, macs in products:
+                self._meter.macs[what] += macs(result if place is None else result[place], *arguments)
             return result
 
         return metered

@@ -79,8 +79,9 @@ def test_fused_lookahead_leaves_the_prefix_alone(arch):
         step(graph, (16, 16, 3), np.float32)
     assert all(np.array_equal(array, graph.state()[name]) for name, array in before.items())
     convolutions = sum(isinstance(layer, Conv2d) for part in graph.suffix for layer in part.layers())
-    assert calls["fused_weight_grad"] == convolutions
-    assert calls["fused_input_grad"] + calls["masked_input_grad"] == convolutions - 1
+    # All but the lowest have both gradients, some in one call; the lowest has no input gradient.
+    assert calls["fused_weight_grad"] + calls["masked_grads"] == convolutions
+    assert calls["fused_input_grad"] + calls["masked_grads"] == convolutions - 1
     assert all(p.grad is None for part in graph.prefix for p in part.parameters())
 
 

@@ -259,15 +259,20 @@ class Kernel:
 
     def __call__(self, *arguments: int, threads: int | None = None) -> None:
         """Run on so many threads; on all if that is None."""
-        if self.compiled is None:
-            signature = types.void(types.int64, types.int64, types.int64)
-            self.compiled = numba.cfunc(signature, cache=True, error_model="numpy")(self.function)
-        packed = array("q", arguments)
+        packed, address = array("q", arguments), self.address
         place, _ = packed.buffer_info()
         if threads == 1:
             self.compiled.ctypes(0, 1, place)
         else:
-            launch(self.compiled.address, threads or numba.get_num_threads(), place)
+            launch(address, threads or numba.get_num_threads(), place)
+
+    @property
+    def address(self) -> int:
+        """Where the compiled function lies; another kernel may `call` it."""
+        if self.compiled is None:
+            signature = types.void(types.int64, types.int64, types.int64)
+            self.compiled = numba.cfunc(signature, cache=True, error_model="numpy")(self.function)
+        return self.compiled.address
 
 
 kernel = Kernel

@@ -269,6 +269,17 @@ def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
     return dx, Ghost((2, dx.shape[-1]), np.float64)
 
 
+def masked_grads(x, dy, weight, stride, padding, below: Below):
+    source = x.y if isinstance(x, Normalised) else x
+    if fused.in_turns(x, weight.shape, stride, padding, below):
+        dw, dx = Ghost(weight.shape, source.dtype), like(source)
+        input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
+        weight_scratch(source.shape, weight.shape, stride, padding, source.dtype)
+        return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
+    dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
+    return dw, *masked_input_grad(dy, weight, source.shape, stride, padding, below)
+
+
 # Dense layers.
 
 

@@ -10,7 +10,8 @@ Y its outputs and o the elementwise product (Lavin and Gray, 2015, arXiv:1509.09
 A 2-D transform is a vertical 1-D one, then a horizontal one, and that is the blocking. A block is a few *tile rows* (4
 rows of an image). The vertical transform runs over whole rows, which neighbouring tiles share; then, for each of the 6
 rows that it gives, the horizontal transform, 6 products (tiles x C times C x K) and the horizontal inverse pass through
-buffers of a few KiB. With each product of a block goes the prefetch of a part of the next: in bursts it would hold up what is computed.
+buffers of a few KiB. With each product goes the prefetch of a 36th of the next block: fetched in bursts, it would fill
+the queue of outstanding loads, and hold up what is being computed.
 
 The arrays have no borders: a row outside the image is read from a row of zeros; the outer columns of buffers are zero.
 
@@ -30,14 +31,15 @@ chunk            16 channels: the buffers are laid out (..., chunk, pixel or til
 plane            one of the 6 rows or columns of a buffer
 """
 
+from array import array
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from .coefficients import total
-from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add, numbers
-from .memory import WORKSPACE, address, whole, zero_row
+from .emit import INT, LANES, ROWS, VECTORS, add_to_double, call, clear, emit, kernel, multiply_add, numbers
+from .memory import WORKSPACE, Workspace, address, whole, zero_row
 from .parallel import threads_for
 from .recipes import (
     BIAS,
@@ -58,6 +60,7 @@ from .recipes import (
 TRANSFORM = 128  # operations, about, to transform 16 kernels
 GAP = 16  # floats between planes: those a multiple of 4096 bytes apart would share one set of the L1 cache
 FLOAT, DOUBLE = 4, 8  # bytes
+PIECE = 1 << 17  # bytes of an operand that both gradients read before they go on: of up to five, in 1 MiB of L2 cache
 BLOCK = 9 * LANES * LANES  # floats of 16x16 kernels
 
 # Tiles in a block, by channels: more tiles reuse the transformed weights more often, fewer stay in the L1 cache.
@@ -328,25 +331,30 @@ def convolve(t, threads, arguments):
     """``y (N, H, W, K) = epilogue(convolution of prologue(x (N, H, W, C)) with the transformed weights u)``.
 
     x2 and kept are like x; y_below, a_below and skip like y; before and after are tables of coefficients; sums is
-    (threads, 2, K), float64. All arrays are addresses, 0 where the prologue or the epilogue has no use for one.
+    (workers, 2, K), float64. All arrays are addresses, 0 where the prologue or the epilogue has no use for one.
+
+    Workers have scratch memory and sums of their own. Where there are more threads than workers, these are the pieces
+    of a worker's share, and the first one clears its memory: see `convolve_backward`.
     """
     (
         N, H, W, C, K, B, T, IN, OUT, V, M, prologue, x, x2, kept, before, u, U, epilogue, y, y_below, a_below,
-        skip, after, sums, zeros, scratch, scratch_size,
-    ) = numbers(arguments, 28)  # fmt: skip
+        skip, after, sums, zeros, scratch, scratch_size, workers,
+    ) = numbers(arguments, 29)  # fmt: skip
+    worker, piece = divmod(t, threads // workers)
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES
     # What to prefetch, of inputs and of outputs, during one of a block's 36 products.
     part_in, part_out = (4 * B * W * C + 35) // 36, (4 * B * W * K + 35) // 36
-    rows_in = scratch + FLOAT * t * scratch_size
+    rows_in = scratch + FLOAT * worker * scratch_size
     rows_out = rows_in + FLOAT * 6 * IN
     tiles = rows_out + FLOAT * 6 * OUT
     products = tiles + FLOAT * 6 * V
     part = products + FLOAT * 6 * M
     dump = part + FLOAT * 2 * K
-    clear(rows_in, 6 * IN)
-    clear(part, 2 * K)
-    clear(sums + DOUBLE * t * 2 * K, 4 * K)
+    if piece == 0:
+        clear(rows_in, 6 * IN)
+        clear(part, 2 * K)
+        clear(sums + DOUBLE * worker * 2 * K, 4 * K)
     for block in range(t * blocks // threads, (t + 1) * blocks // threads):
         rows = min(B, tile_rows - block * B)
         for b in range(rows):
@@ -402,29 +410,31 @@ def convolve(t, threads, arguments):
                     epilogue, here, OUT, y + there, W * K, inside, dump, K, y_below + there, a_below + there,
                     skip + there, after + FLOAT * k, part + FLOAT * k, W,
                 )  # fmt: skip
-        add_to_double(part, sums + DOUBLE * t * 2 * K, 2 * K)
+        add_to_double(part, sums + DOUBLE * worker * 2 * K, 2 * K)
 
 
 @kernel
 def convolve_for_weights(t, threads, arguments):
-    """``du (threads, 6, 6, C, K) = parts of the transformed weight gradient``, of x (N, H, W, C) and dy (N, H, W, K).
+    """``du (workers, 6, 6, C, K) = parts of the transformed weight gradient``, of x (N, H, W, C) and dy (N, H, W, K).
 
     The planes of du are U floats apart. x and dy are read through a prologue; y is the second input of that of dy, 0 if
-    it has none. All arrays are addresses.
+    it has none. All arrays are addresses. Workers are those of `convolve`.
     """
     (
         N, H, W, C, K, B, T, IN, DY, V, Z, prologue, x, before, dy_prologue, dy, y, table, du, U, zeros, scratch,
-        scratch_size,
-    ) = numbers(arguments, 23)  # fmt: skip
+        scratch_size, workers,
+    ) = numbers(arguments, 24)  # fmt: skip
+    worker, piece = divmod(t, threads // workers)
     S, tile_rows, wide = (W + 3) // 4, N * ((H + 3) // 4), int(K % (VECTORS * LANES) == 0)
     blocks, panel, rows_c = (tile_rows + B - 1) // B, LANES * VECTORS if wide else LANES, ROWS if wide else 2 * ROWS
     part_x, part_dy = (4 * B * W * C + 35) // 36, (4 * B * W * K + 35) // 36
-    rows_x = scratch + FLOAT * t * scratch_size
+    rows_x = scratch + FLOAT * worker * scratch_size
     rows_dy = rows_x + FLOAT * 6 * IN
     tiles_x = rows_dy + FLOAT * 6 * DY
     tiles_dy = tiles_x + FLOAT * 6 * V
-    clear(rows_x, 6 * (IN + DY + V + Z))
-    clear(du + FLOAT * 36 * t * U, 36 * U)
+    if piece == 0:
+        clear(rows_x, 6 * (IN + DY + V + Z))
+        clear(du + FLOAT * 36 * worker * U, 36 * U)
     for block in range(t * blocks // threads, (t + 1) * blocks // threads):
         for b in range(B):
             n, h = divmod(block * B + b, (H + 3) // 4)
@@ -463,7 +473,7 @@ def convolve_for_weights(t, threads, arguments):
                 for k in range(0, K, panel):
                     for c in range(0, C, rows_c):
                         here = tiles_x + FLOAT * (j * V + c // LANES * LANES * T + c % LANES)
-                        there = du + FLOAT * ((36 * t + 6 * i + j) * U + c * K + k)
+                        there = du + FLOAT * ((36 * worker + 6 * i + j) * U + c * K + k)
                         product_over_tiles(wide, here, tiles_dy + FLOAT * (j * Z + k * T), T * LANES, there, K, T)
 
 
@@ -475,6 +485,19 @@ def transform_weight_gradient(t, threads, arguments):
         for k in range(0, K, LANES):
             here = FLOAT * (c * K + k)
             weight_gradient_transform(du + here, U, 36 * U, parts, dw + here, C * K)
+
+
+@kernel
+def convolve_backward(t, threads, arguments):
+    """Weight gradient and input gradient in turns, piece by piece of a thread's share of the images.
+
+    Both read dy, and what lies below is read by the one as its input and by the other for its mask: what the first has
+    brought into the cache, the second finds there.
+    """
+    pieces, weight_gradient, its_arguments, input_gradient, whose_arguments = numbers(arguments, 5)
+    for piece in range(t * pieces, (t + 1) * pieces):
+        call(weight_gradient, piece, threads * pieces, its_arguments)
+        call(input_gradient, piece, threads * pieces, whose_arguments)
 
 
 class Prologue(NamedTuple):
@@ -497,6 +520,7 @@ class Epilogue(NamedTuple):
 
 
 AS_IT_IS, JUST_STORE = Prologue(), Epilogue()
+SECOND_WORKSPACE = Workspace()  # of the weight gradient, where both gradients are computed in turns
 
 
 def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE, rotated=False):
@@ -505,23 +529,9 @@ def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE, rotated=False
     A prologue that keeps its value, and an epilogue that sums or reads arrays, ask for an H that is a multiple of 4.
     Rotated, the weights are (3, 3, K, C), and their taps are taken in reverse order.
     """
-    (N, H, W, C), K = x.shape, out.shape[3]
-    threads = threads_for(operations(N, H, W, C, K))
-    threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
-    panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
-    S, B, T = blocking(N, H, W, FORWARD_TILES[width(C, K)], threads)
-    IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    share, U = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES), C * K + GAP
-    u, sums, block, scratch = WORKSPACE.carve(36 * U, 4 * threads * K, threads_of_weights * BLOCK, threads * share)
-    transform_weights(address(weight), C, K, panel, int(rotated), u, U, block, threads=threads_of_weights)
-    convolve(
-        N, H, W, C, K, B, T, IN, OUT, V, M,
-        PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
-        address(prologue.table), u, U,
-        EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
-        address(epilogue.skip), address(epilogue.table), sums, zero_row(W * C), scratch, share, threads=threads,
-    )  # fmt: skip
-    return total(WORKSPACE.doubles(sums, threads, 2, K))
+    arguments, sums = prepare(x, weight, out, prologue, epilogue, rotated)
+    convolve(*arguments, threads=len(sums))
+    return total(sums)
 
 
 def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
@@ -531,19 +541,75 @@ def conv2d_input_grad(dy, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE):
 
 def conv2d_weight_grad(x, dy, out, prologue=AS_IT_IS, dy_prologue=AS_IT_IS):
     """``x (N, H, W, C), dy (N, H, W, K) -> out (3, 3, C, K)``; prologues NORM_RELU of x, NORM_GRADIENT of dy."""
+    arguments, du = prepare_for_weights(x, dy, prologue, dy_prologue, WORKSPACE)
+    convolve_for_weights(*arguments, threads=du.workers)
+    return du.transform(out)
+
+
+def conv2d_grads(x, dy, weight, dw, dx, prologue, dy_prologue, epilogue):
+    """`conv2d_weight_grad` into dw and `conv2d_input_grad` into dx, with the very same results; returns dx's sums."""
+    forward, sums = prepare(dy, weight, dx, dy_prologue, epilogue, rotated=True)
+    for_weights, du = prepare_for_weights(x, dy, prologue, dy_prologue, SECOND_WORKSPACE)
+    pieces = -(-FLOAT * x.size // (du.workers * PIECE))
+    for_weights, forward = array("q", for_weights), array("q", forward)
+    convolve_backward(
+        pieces, convolve_for_weights.address, for_weights.buffer_info()[0], convolve.address, forward.buffer_info()[0],
+        threads=du.workers,
+    )  # fmt: skip
+    du.transform(dw)
+    return total(sums)
+
+
+def prepare(x, weight, out, prologue, epilogue, rotated):
+    """Transform the weights; return the arguments of `convolve`, and the sums (threads, 2, K) that it will leave."""
+    (N, H, W, C), K = x.shape, out.shape[3]
+    threads = threads_for(operations(N, H, W, C, K))
+    threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
+    panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
+    S, B, T = blocking(N, H, W, FORWARD_TILES[width(C, K)], threads)
+    IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
+    share, U = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES), C * K + GAP
+    u, sums, block, scratch = WORKSPACE.carve(36 * U, 4 * threads * K, threads_of_weights * BLOCK, threads * share)
+    transform_weights(address(weight), C, K, panel, int(rotated), u, U, block, threads=threads_of_weights)
+    arguments = (
+        N, H, W, C, K, B, T, IN, OUT, V, M,
+        PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
+        address(prologue.table), u, U,
+        EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
+        address(epilogue.skip), address(epilogue.table), sums, zero_row(W * C), scratch, share, threads,
+    )  # fmt: skip
+    return arguments, WORKSPACE.doubles(sums, threads, 2, K)
+
+
+class Parts(NamedTuple):
+    """The transformed weight gradient (workers, 6, 6, C, K) at an address, with U floats from plane to plane."""
+
+    address: int
+    U: int
+    workers: int
+
+    def transform(self, dw):
+        """Sum the parts and transform them into dw (3, 3, C, K)."""
+        C, K = dw.shape[2:]
+        threads = threads_for(TRANSFORM * C * K // LANES)
+        transform_weight_gradient(*self, C, K, address(dw), threads=threads)
+        return dw
+
+
+def prepare_for_weights(x, dy, prologue, dy_prologue, workspace):
+    """Return the arguments of `convolve_for_weights`, and the parts of the gradient that it will leave."""
     (N, H, W, C), K = x.shape, dy.shape[3]
     threads = threads_for(operations(N, H, W, C, K))
     S, B, T = blocking(N, H, W, GRADIENT_TILES[width(C, K)], threads)
     IN, DY, V, Z = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
     share, U = 6 * (IN + DY + V + Z), C * K + GAP
-    du, scratch = WORKSPACE.carve(36 * threads * U, threads * share)
-    convolve_for_weights(
+    du, scratch = workspace.carve(36 * threads * U, threads * share)
+    arguments = (
         N, H, W, C, K, B, T, IN, DY, V, Z, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
         DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2), address(dy_prologue.table),
-        du, U, zero_row(W * max(C, K)), scratch, share, threads=threads,
+        du, U, zero_row(W * max(C, K)), scratch, share, threads,
     )  # fmt: skip
-    transform_weight_gradient(du, U, threads, C, K, address(out), threads=threads_for(TRANSFORM * C * K // LANES))
-    return out
+    return arguments, Parts(du, U, threads)
 
 
 def operations(N, H, W, C, K):

@@ -25,6 +25,7 @@ __all__ = [
     "conv2d_moments",
     "fused_input_grad",
     "fused_weight_grad",
+    "masked_grads",
     "masked_input_grad",
     "norm_conv2d_moments",
     "norm_gradient",
@@ -108,6 +109,13 @@ def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
     """``fused_input_grad``, then ``relu_mask``. Returns dz, sums."""
     dz, _, partial = input_grad(dy, weight, x_shape, stride, padding, epilogue=MASK, below=below)
     return relu_mask(dz, below) if partial is None else (dz, sum_partial_double(partial))
+
+
+def masked_grads(x, dy, weight, stride, padding, below: Below):
+    """``fused_weight_grad`` and ``masked_input_grad``. Returns dw, dz, sums."""
+    dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
+    x_shape = x.y.shape if isinstance(x, Normalised) else x.shape
+    return dw, *masked_input_grad(dy, weight, x_shape, stride, padding, below)
 
 
 def _readable(x):

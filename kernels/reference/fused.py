@@ -14,6 +14,7 @@ __all__ = [
     "conv2d_moments",
     "fused_input_grad",
     "fused_weight_grad",
+    "masked_grads",
     "masked_input_grad",
     "norm_conv2d_moments",
     "norm_gradient",
@@ -73,6 +74,13 @@ def fused_input_grad(dy, weight, x_shape, stride, padding):
 def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
     """``fused_input_grad``, then ``relu_mask``. Returns dz, sums."""
     return relu_mask(fused_input_grad(dy, weight, x_shape, stride, padding), below)
+
+
+def masked_grads(x, dy, weight, stride, padding, below: Below):
+    """``fused_weight_grad`` and ``masked_input_grad``. Returns dw, dz, sums."""
+    dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
+    x_shape = x.y.shape if isinstance(x, Normalised) else x.shape
+    return dw, *masked_input_grad(dy, weight, x_shape, stride, padding, below)
 
 
 def _array(operand):

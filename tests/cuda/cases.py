@@ -98,6 +98,7 @@ def cases(
         for kind, below in belows.items():
             yield Case(f"{name}-{kind}", "relu_mask", (skip, below))
             yield Case(f"{name}-{kind}", "masked_input_grad", (dy, weight, x.shape, *geometry, below))
+        yield Case(name, "masked_grads", (recipe, dy, weight, *geometry, belows["norm"]))
     for n, c, k in DENSE:
         name, x, dy, weight = f"{n}-{c}-{k}", normal(n, c), normal(n, k), normal(c, k)
         yield Case(name, "linear", (x, weight, normal(k)))

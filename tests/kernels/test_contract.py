@@ -572,6 +572,18 @@ def masked_input_grad(draw, n, height, width, channels, *sizes):
     return *fused_input_grad(draw, n, height, width, channels, *geometry), below
 
 
+@case(
+    "masked_grads",
+    *((*sizes, of_norm, kind) for sizes in FUSED for of_norm in (0, 1) for kind in KINDS),
+    tolerance=64,
+)
+def masked_grads(draw, n, height, width, channels, filters, *sizes):
+    *geometry, of_norm, kind = sizes
+    x, dy, *_, stride, padding = fused_weight_grad(draw, n, height, width, channels, filters, *geometry, of_norm, 1)
+    weight = draw(*geometry[0], channels, filters)
+    return x, dy, weight, stride, padding, _below(draw, n, height, width, channels, kind=kind)
+
+
 # Where arrays lie.
 
 

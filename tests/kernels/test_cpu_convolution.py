@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from incnet.kernels import reference
-from incnet.kernels.cpu import convolution, fused, memory, parallel
+from incnet.kernels.cpu import convolution, fused, memory, parallel, winograd
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 
@@ -283,8 +283,33 @@ def test_fused(shape, K, stride, dtype, rng, threads):
         check("relu_mask", skip, below)
         for dy in (dz, lazy_gradient):
             check("masked_input_grad", dy, weight, shape, stride, 1, below)
+            for operand in (x, lazy):
+                check("masked_grads", operand, dy, weight, stride, 1, below)
     for dy in (dz, lazy_gradient):
         check("fused_input_grad", dy, weight, shape, stride, 1)
+
+
+@pytest.mark.parametrize("shape", [(9, 12, 12, 16), (5, 8, 8, 32), (1, 4, 4, 16)])
+@pytest.mark.parametrize("piece", [1 << 17, 1 << 12, 1 << 9])
+def test_gradients_in_turns_have_the_bits_of_each_alone(shape, piece, rng, threads, monkeypatch):
+    """However many pieces the images are cut into, more than there are rows of tiles too."""
+    monkeypatch.setattr(winograd, "PIECE", piece)
+    monkeypatch.setattr(parallel, "SERIAL", 0)
+    C = shape[3]
+    y, skip, dz, y_above, weight = (normal(rng, np.float32, *s) for s in (shape, shape, shape, shape, (3, 3, C, C)))
+    scale, shift, mean, *coefficients = (normal(rng, np.float32, C) for _ in range(6))
+    dy = NormGradient(dz, y_above, *coefficients)
+    a = np.maximum(skip, 0)
+    for x, below in (
+        (Normalised(y, scale, shift), Below(y, mean, scale, shift)),
+        (a, Below(y, mean, a=a, skip=skip)),
+        (a, Below(a=a)),
+    ):
+        assert fused.in_turns(x, weight.shape, 1, 1, below)
+        dw, *rest = fused.masked_grads(x, dy, weight, 1, 1, below)
+        np.testing.assert_array_equal(dw, fused.fused_weight_grad(x, dy, (3, 3), 1, 1))
+        for actual, expected in zip(rest, fused.masked_input_grad(dy, weight, shape, 1, 1, below), strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
