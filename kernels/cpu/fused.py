@@ -172,6 +172,8 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
     """`fused_weight_grad` and `masked_input_grad`, in one pass where that saves memory traffic; dw, dz, sums."""
     source = x.y if isinstance(x, Normalised) else x
     if not in_turns(x, weight.shape, stride, padding, below):
+        if not fuses(source, weight.shape, stride, padding):  # else each of the two would compute its operand anew
+            dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
         dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
         return dw, *masked_input_grad(dy, weight, source.shape, stride, padding, below)
     dz, weight = dy.dz if isinstance(dy, NormGradient) else dy, np.ascontiguousarray(weight)

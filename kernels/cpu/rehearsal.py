@@ -276,6 +276,8 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
         input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
         weight_scratch(source.shape, weight.shape, stride, padding, source.dtype)
         return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
+    if isinstance(dy, NormGradient) and not fused.fuses(source, weight.shape, stride, padding):
+        dy = norm_gradient(dy)
     dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
     return dw, *masked_input_grad(dy, weight, source.shape, stride, padding, below)
 
