@@ -30,13 +30,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .emit import INT, LANES, ROWS, VECTORS, clear, emit, kernel, multiply_add, numbers
+from .coefficients import total
+from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add, numbers
 from .general import output_size
-from .memory import address, aligned_empty, whole
+from .memory import WORKSPACE, address, aligned_empty, whole, zero_row
+from .norm import BLOCK, pixels
 from .parallel import threads_for
+from .recipes import CENTRED_MOMENTS, NORM_GRADIENT
 from .weights import copy_vectors, pack_weights, rotate_weights
 
-FLOAT = 4  # bytes
+FLOAT, DOUBLE = 4, 8  # bytes
 L2 = 512 * 1024  # bytes of weights that stay in the L2 cache beside the pixels
 UNROLL = 4
 STEM = 9  # floats of a run of 3 pixels of 3 channels: a register tile of its own for the first layer
@@ -176,6 +179,9 @@ multiply_patches = emit(*(product_of_patches(vectors, unroll) for vectors in (1,
 multiply_pixels = emit(*(product_of_pixels(rows, vectors) for rows in (ROWS, STEM) for vectors in (1, VECTORS)))
 
 
+moments_of_pixels, gradient_of_pixels = emit(pixels(CENTRED_MOMENTS)), emit(pixels(NORM_GRADIENT))
+
+
 @emit
 def copy(v, src, dst, count):
     """Copy count floats."""
@@ -200,19 +206,25 @@ def convolve(t, threads, arguments):
     """``y (N, Ho, Wo, K) = the phases' convolutions of x (N, H, W, C)``, each with its packed weights.
 
     phases (phase_count, 5): runs, taps of a run, pixels of a group, offset of its part of tables, address of its packed
-    weights.
+    weights. sums (threads, 2, K), float64, if not 0, get those of y and y^2, added up while y is in the cache, with
+    the help of part (threads, 2, K) and of K zeros.
     """
     (
         N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, wide, panel_groups, x, phases, phase_count, tables, y, scratch,
-        scratch_size,
-    ) = numbers(arguments, 21)  # fmt: skip
+        scratch_size, sums, sums_part, zeros,
+    ) = numbers(arguments, 24)  # fmt: skip
     image_groups, panel = (N + G - 1) // G, LANES * VECTORS if wide else LANES
     tasks, panels, inplace = image_groups * panel_groups, K // panel, Hp == H and Wp == W
     buffer = scratch + FLOAT * t * scratch_size
+    mine, rows = sums_part + FLOAT * t * 2 * K, max(1, BLOCK // K)
     if not inplace:
         clear(buffer, scratch_size)
+    if sums:
+        clear(mine, 2 * K)
+        clear(sums + DOUBLE * t * 2 * K, 4 * K)
     for task in range(t * tasks // threads, (t + 1) * tasks // threads):
-        part, n = task // image_groups, min(task % image_groups * G, N - G)  # the last group overlaps another
+        part, first = task // image_groups, task % image_groups * G
+        n = min(first, N - G)  # the last group overlaps another
         src = x + FLOAT * n * H * W * C if inplace else buffer
         if not inplace:
             for h in range(G * H):
@@ -228,18 +240,27 @@ def convolve(t, threads, arguments):
                         weights + FLOAT * p * runs * taps * C * panel,
                         y + FLOAT * (n * Ho * Wo * K + p * panel),
                     )  # fmt: skip
+        if sums:
+            for pixel in range(first * Ho * Wo, min(N, first + G) * Ho * Wo, rows):
+                count = min(rows, min(N, first + G) * Ho * Wo - pixel)
+                begin, end = part * panels // panel_groups * panel, (part + 1) * panels // panel_groups * panel
+                for k in range(begin, end, LANES):
+                    here, there = y + FLOAT * (pixel * K + k), FLOAT * k
+                    moments_of_pixels(here, 0, 0, 0, 0, zeros + there, mine + there, K, 0, count)
+                add_to_double(mine, sums + DOUBLE * t * 2 * K, 2 * K)
 
 
 @kernel
 def convolve_for_weights(t, threads, arguments):
     """``parts (threads / panel_groups, runs, run, K) = parts of dw``; a run is rounded up to a multiple of rows.
 
-    rows is ROWS or STEM. pixels are those of one image; G images take G times as many places in the table.
+    rows is ROWS or STEM. pixels are those of one image; G images take G times as many places in the table. If y is not
+    0, dy is batch norm's gradient, of dz and y with the coefficients pqr (3, K).
     """
     (
-        N, H, W, C, K, G, Hp, Wp, above, left, wide, panel_groups, x, runs, taps, rows, pixels, table, dy,
+        N, H, W, C, K, G, Hp, Wp, above, left, wide, panel_groups, x, runs, taps, rows, pixels, table, dz, y, pqr,
         parts, part_size, scratch, scratch_size,
-    ) = numbers(arguments, 23)  # fmt: skip
+    ) = numbers(arguments, 25)  # fmt: skip
     image_groups, panel = (N + G - 1) // G, LANES * VECTORS if wide else LANES
     run, panels = (taps * C + rows - 1) // rows * rows, K // panel
     inplace = Hp == H and Wp == W and run == taps * C
@@ -262,8 +283,12 @@ def convolve_for_weights(t, threads, arguments):
                 copy(x + FLOAT * (n * H + h) * W * C, buffer + FLOAT * (row * Wp + left) * C, W * C)
         for k in range(first, last, panel):
             for c in range(0, panel, LANES):
-                here = dy + FLOAT * (n * pixels * K + k + c)
-                copy_vectors(here, K, dy_panel + FLOAT * c, panel, images * pixels)
+                here, there, count = FLOAT * (n * pixels * K + k + c), dy_panel + FLOAT * c, images * pixels
+                if y:
+                    table_here = pqr + FLOAT * (k + c)
+                    gradient_of_pixels(dz + here, y + here, 0, 0, there, table_here, 0, K, panel, count)
+                else:
+                    copy_vectors(dz + here, K, there, panel, count)
             for row in range(runs):
                 for s in range(0, run, rows):
                     here, there = src + FLOAT * (row * Wp * C + s), dw + FLOAT * ((row * run + s) * K + k)
@@ -278,8 +303,8 @@ def add_parts(t, threads, arguments):
         add_vectors(parts + FLOAT * row * padded_run, part_size, count, dw + FLOAT * row * run, run)
 
 
-def run_phases(x, weight, y, geometry, threads):
-    """Convolve x (N, H, W, C) with weight (taps, C, K) into y (N, Ho, Wo, K), as the geometry says."""
+def run_phases(x, weight, y, geometry, threads, moments=False):
+    """Convolve x (N, H, W, C) with weight (taps, C, K) into y (N, Ho, Wo, K); see `conv2d` for what it returns."""
     (N, H, W, C), (_, Ho, Wo, K) = x.shape, y.shape
     wide = K % (LANES * VECTORS) == 0
     panel = LANES * VECTORS if wide else LANES
@@ -297,19 +322,24 @@ def run_phases(x, weight, y, geometry, threads):
     G, Hp, Wp, above, left, _ = geometry
     shared_weights = FLOAT * packed.size <= L2 and G * (threads - 1) < N
     panel_groups = 1 if shared_weights else min(threads, K // panel)
-    scratch = aligned_empty((threads, whole(G * Hp * Wp * C, LANES)))
+    size = whole(G * Hp * Wp * C, LANES)
+    doubles, part, scratch = WORKSPACE.carve(4 * threads * K, 2 * threads * K, threads * size)
     convolve(
         N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), address(phases),
-        len(phases), address(tables), address(y), address(scratch), scratch.shape[1], threads=threads,
+        len(phases), address(tables), address(y), scratch, size, doubles if moments else 0, part, zero_row(K),
+        threads=threads,
     )  # fmt: skip
-    return y
+    return total(WORKSPACE.doubles(doubles, threads, 2, K)) if moments else None
 
 
-def conv2d(x, weight, stride, padding, out):
-    """``x (N, H, W, C), weight (Kh, Kw, C, K)``, K a multiple of 16 -> out (N, Ho, Wo, K)."""
+def conv2d(x, weight, stride, padding, out, moments=False):
+    """``x (N, H, W, C), weight (Kh, Kw, C, K)``, K a multiple of 16 -> out (N, Ho, Wo, K).
+
+    Returns the sums of out and out^2, (2, K), float64, if moments are asked for.
+    """
     threads = threads_for(out.size * weight[..., 0].size // LANES)
     geometry = forward_geometry(*x.shape, weight.shape[3], weight.shape[:2], stride, padding, threads)
-    return run_phases(x, weight, out, geometry, threads)
+    return run_phases(x, weight, out, geometry, threads, moments)
 
 
 def conv2d_input_grad(dy, weight, stride, padding, out):
@@ -321,13 +351,15 @@ def conv2d_input_grad(dy, weight, stride, padding, out):
     rotate_weights(address(weight), Kh * Kw, C, K, address(rotated), threads=threads_for(weight.size))
     if sum(phase.outputs for phase in geometry.phases) < out[0, :, :, 0].size:
         out[...] = 0  # some pixels, perhaps all, were read by no patch
-    if not geometry.phases:
-        return out
-    return run_phases(dy, rotated, out, geometry, threads)
+    if geometry.phases:
+        run_phases(dy, rotated, out, geometry, threads)
 
 
-def conv2d_weight_grad(x, dy, stride, padding, out):
-    """``x (N, H, W, C), dy (N, Ho, Wo, K)``, K a multiple of 16 -> out (Kh, Kw, C, K)."""
+def conv2d_weight_grad(x, dy, stride, padding, out, y=None, pqr=None):
+    """``x (N, H, W, C), dy (N, Ho, Wo, K)``, K a multiple of 16 -> out (Kh, Kw, C, K).
+
+    With y and pqr (3, K), the gradient is ``p * dy + q * y + r``.
+    """
     (N, H, W, C), (Kh, Kw, _, K) = x.shape, out.shape
     threads = threads_for(dy.size * Kh * Kw * C // LANES)
     G, Hp, Wp, above, left, (phase,) = forward_geometry(N, H, W, C, K, (Kh, Kw), stride, padding, threads)
@@ -340,8 +372,8 @@ def conv2d_weight_grad(x, dy, stride, padding, out):
     scratch = aligned_empty((threads, whole(G * (phase.outputs * panel + Hp * Wp * C) + LANES, LANES)))
     convolve_for_weights(
         N, H, W, C, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), Kh, Kw, rows, phase.outputs,
-        address(phase.pixels), address(dy), address(parts), parts.size // shares, address(scratch), scratch.shape[1],
-        threads=threads,
+        address(phase.pixels), address(dy), address(y), address(pqr), address(parts), parts.size // shares,
+        address(scratch), scratch.shape[1], threads=threads,
     )  # fmt: skip
     add_parts(
         address(parts), parts.size // shares, shares, Kh, Kw * C * K, run * K, address(out),

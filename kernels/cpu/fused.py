@@ -6,15 +6,19 @@ its statistics; backward, `fused_weight_grad` and `masked_input_grad`, or `maske
 through batch norm's gradient, and leave dz of the layer below with the sums that its batch norm asks for. Activations
 without a residual, and gradients dy, are never stored.
 
-Only `winograd` fuses; for other shapes the passes of `norm` run before and after the convolution, with the same result.
+All this is what `winograd` does. `direct` convolves with moments, and computes weight gradients from batch norm's; for
+the rest, and for other shapes, the passes of `norm` run before and after the convolution, with the same result.
 """
+
+import math
 
 import numpy as np
 
 from ..operands import Below, Normalised, NormGradient
-from . import winograd
+from . import direct, winograd
 from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
+from .general import output_size
 from .memory import aligned_empty
 from .norm import batch_norm_stats, fast, run, table
 from .recipes import (
@@ -45,6 +49,7 @@ __all__ = [
 ]
 
 
+LARGE = 1 << 19  # floats: fewer are still in the cache when a pass of their own, more accurate for few, sums them up
 FEW_CHANNELS = 32  # up to here memory is what both gradients wait for, and computing them in turns saves a part of it
 
 
@@ -114,8 +119,7 @@ def conv2d_moments(x, weight, stride, padding, out=None):
     """Convolve an array or a Normalised; returns y, and its mean and variance over the batch."""
     source = x.y if isinstance(x, Normalised) else x
     if not fuses(source, weight.shape, stride, padding, whole_tiles=True):
-        y = conv2d(norm_relu(x) if isinstance(x, Normalised) else x, weight, None, stride, padding, out)
-        return y, *batch_norm_stats(y)
+        return stored_moments(norm_relu(x) if isinstance(x, Normalised) else x, weight, stride, padding, out)
     if isinstance(x, Normalised) and x.residual is not None:
         return norm_conv2d_moments(x, weight, stride, padding, out)[1:]
     return winograd_moments(source, weight, input_prologue(x), out)
@@ -138,6 +142,10 @@ def fused_weight_grad(x, dy, kernel_size, stride, padding, out=None):
     shape = (*kernel_size, source.shape[3], dz.shape[3])
     if not fuses(source, shape, stride, padding) or (isinstance(x, Normalised) and x.residual is not None):
         x = norm_relu(x) if isinstance(x, Normalised) else x
+        if isinstance(dy, NormGradient) and algorithm(x.shape, shape, stride, padding, x.dtype) == "direct":
+            x, dz, y = (np.ascontiguousarray(array) for array in (x, dy.dz, dy.y))
+            dw = aligned_empty(shape) if out is None else out
+            return direct.conv2d_weight_grad(x, dz, stride, padding, dw, y, table(dy.p, dy.q, dy.r))
         dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
         return conv2d_weight_grad(x, dy, kernel_size, stride, padding, out)
     dw = aligned_empty(shape) if out is None else out
@@ -222,6 +230,18 @@ def fuses(x, weight_shape, stride, padding, whole_tiles=False):
     if whole_tiles and x.shape[1] % 4:
         return False
     return x.flags.c_contiguous and algorithm(x.shape, weight_shape, stride, padding, x.dtype) == "winograd"
+
+
+def stored_moments(x, weight, stride, padding, out):
+    """Convolve an array with moments, by another algorithm than winograd; returns y, mean, var."""
+    (N, H, W, _), (Kh, Kw, _, K) = x.shape, weight.shape
+    shape = (N, output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding), K)
+    if algorithm(x.shape, weight.shape, stride, padding, x.dtype) != "direct" or math.prod(shape) < LARGE:
+        y = conv2d(x, weight, None, stride, padding, out)
+        return y, *batch_norm_stats(y)
+    y = aligned_empty(shape) if out is None else out
+    sums = direct.conv2d(np.ascontiguousarray(x), np.ascontiguousarray(weight), stride, padding, y, moments=True)
+    return y, *moments(sums, y.size // K, np.zeros(K, y.dtype))
 
 
 def winograd_moments(x, weight, prologue, out):

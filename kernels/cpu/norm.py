@@ -56,9 +56,9 @@ PASSES = (
 
 
 def pixels(recipe):
-    """Apply a recipe to one chunk of count pixels, C floats apart; terms are added to sums, C floats apart."""
+    """Apply a recipe to one chunk of count pixels, C floats apart, of the results out_C; terms are added to sums."""
 
-    def body(v, in0, in1, in2, in3, out, table, sums, C, count):
+    def body(v, in0, in1, in2, in3, out, table, sums, C, out_C, count):
         table = [v.load(v.at(table, v.times(i, C))) for i in range(recipe.coefficients)]
         cells = [v.at(sums, v.times(i, C)) for i in range(recipe.terms)]
 
@@ -67,7 +67,7 @@ def pixels(recipe):
             inputs = [v.load(v.at(array, here)) for array in (in0, in1, in2, in3)[: recipe.inputs]]
             value, terms = recipe.function(v, inputs, table)
             if recipe.stores:
-                v.store(value, v.at(out, here))
+                v.store(value, v.at(out, v.b.mul(p, out_C)))
             return [v.add(old, term) for old, term in zip(totals, terms, strict=True)]
 
         for cell, value in zip(cells, v.loop(count, [v.load(cell) for cell in cells], step), strict=True):
@@ -93,7 +93,7 @@ def run_pass(t, threads, arguments):
         for c in range(0, C, LANES):
             here, there = FLOAT * (block * rows * C + c), FLOAT * c
             run_pixels(
-                recipe, in0 + here, in1 + here, in2 + here, in3 + here, out + here, table + there, mine + there, C,
+                recipe, in0 + here, in1 + here, in2 + here, in3 + here, out + here, table + there, mine + there, C, C,
                 count,
             )  # fmt: skip
         add_to_double(mine, total, 2 * C)

@@ -248,7 +248,8 @@ def fused_weight_grad(x, dy, kernel_size, stride, padding):
     shape = (*kernel_size, source.shape[3], dz.shape[3])
     if not fused.fuses(source, shape, stride, padding) or (isinstance(x, Normalised) and x.residual is not None):
         source = norm_relu(x) if isinstance(x, Normalised) else x
-        dz = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
+        if convolution.algorithm(source.shape, shape, stride, padding, source.dtype) != "direct":
+            dz = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
     return conv2d_weight_grad(source, dz, kernel_size, stride, padding)
 
 

@@ -289,6 +289,20 @@ def test_fused(shape, K, stride, dtype, rng, threads):
         check("fused_input_grad", dy, weight, shape, stride, 1)
 
 
+@pytest.mark.parametrize(("N", "H", "W", "C", "K", "size", "stride", "padding"), DIRECT)
+def test_direct_moments(N, H, W, C, K, size, stride, padding, rng, threads, monkeypatch):
+    monkeypatch.setattr(parallel, "SERIAL", 0)
+    monkeypatch.setattr(fused, "LARGE", 0)
+    x, weight = normal(rng, np.float32, N, H, W, C), normal(rng, np.float32, *size, C, K)
+    assert convolution.algorithm(x.shape, weight.shape, stride, padding, x.dtype) == "direct"
+    y, mean, var = fused.conv2d_moments(x, weight, stride, padding)
+    np.testing.assert_array_equal(y, convolution.conv2d(x, weight, None, stride, padding))
+    m = y.size // K
+    tolerance = 1e-6 * np.square(y).max()  # not of the variance: a single pixel has none
+    np.testing.assert_allclose(mean, y.reshape(m, K).mean(0, dtype=np.float64), atol=tolerance)
+    np.testing.assert_allclose(var, y.reshape(m, K).var(0, dtype=np.float64), atol=tolerance)
+
+
 @pytest.mark.parametrize("shape", [(9, 12, 12, 16), (5, 8, 8, 32), (1, 4, 4, 16)])
 @pytest.mark.parametrize("piece", [1 << 17, 1 << 12, 1 << 9])
 def test_gradients_in_turns_have_the_bits_of_each_alone(shape, piece, rng, threads, monkeypatch):
