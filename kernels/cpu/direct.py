@@ -246,7 +246,7 @@ def convolve(t, threads, arguments):
                 begin, end = part * panels // panel_groups * panel, (part + 1) * panels // panel_groups * panel
                 for k in range(begin, end, LANES):
                     here, there = y + FLOAT * (pixel * K + k), FLOAT * k
-                    moments_of_pixels(here, 0, 0, 0, 0, zeros + there, mine + there, K, 0, count)
+                    moments_of_pixels(here, 0, 0, 0, 0, zeros + there, mine + there, K, K, 0, count)
                 add_to_double(mine, sums + DOUBLE * t * 2 * K, 2 * K)
 
 
@@ -286,7 +286,7 @@ def convolve_for_weights(t, threads, arguments):
                 here, there, count = FLOAT * (n * pixels * K + k + c), dy_panel + FLOAT * c, images * pixels
                 if y:
                     table_here = pqr + FLOAT * (k + c)
-                    gradient_of_pixels(dz + here, y + here, 0, 0, there, table_here, 0, K, panel, count)
+                    gradient_of_pixels(dz + here, y + here, 0, 0, there, table_here, 0, K, K, panel, count)
                 else:
                     copy_vectors(dz + here, K, there, panel, count)
             for row in range(runs):

@@ -20,7 +20,7 @@ from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
 from .general import output_size
 from .memory import aligned_empty
-from .norm import batch_norm_stats, fast, run, table
+from .norm import batch_norm_stats, fast, run, spread, table
 from .recipes import (
     BIAS_ADD_RELU,
     BIAS_RELU,
@@ -32,6 +32,7 @@ from .recipes import (
     NORM_ADD_RELU,
     NORM_GRADIENT,
     NORM_RELU,
+    NORM_RELU_KEPT,
 )
 from .winograd import AS_IT_IS, Epilogue, Prologue
 
@@ -78,7 +79,7 @@ def norm_gradient(dy: NormGradient, out=None):
 def relu_mask(da, below: Below, out=None):
     """Gradient dz behind the ReLU of the layer below, and its sums (2, C), float64. Returns dz, sums."""
     recipe, others, coefficients = mask(below)
-    if recipe and fast(da, *others, out):
+    if recipe and fast(*others, out) and (fast(da) or spread(da)):
         return run(recipe, (da, *others), coefficients, out)
     a = below.scale * below.y + below.shift if below.a is None else below.a
     dz = np.where(a > 0, da if below.skip is None else da + below.skip, da.dtype.type(0))
@@ -127,11 +128,14 @@ def conv2d_moments(x, weight, stride, padding, out=None):
 
 def norm_conv2d_moments(x: Normalised, weight, stride, padding, out=None):
     """`conv2d_moments` that also keeps the activation; returns a, y, mean, var."""
-    if x.residual is None or not fuses(x.y, weight.shape, stride, padding, whole_tiles=True):
+    if not fuses(x.y, weight.shape, stride, padding, whole_tiles=True):
         a = norm_relu(x)
         return a, *conv2d_moments(a, weight, stride, padding, out)
-    a = aligned_empty(x.y.shape)
-    prologue = Prologue(NORM_ADD_RELU, np.ascontiguousarray(x.residual), table(x.scale, x.shift), kept=a)
+    a, coefficients = aligned_empty(x.y.shape), table(x.scale, x.shift)
+    if x.residual is None:
+        prologue = Prologue(NORM_RELU_KEPT, None, coefficients, a)
+    else:
+        prologue = Prologue(NORM_ADD_RELU, np.ascontiguousarray(x.residual), coefficients, a)
     return a, *winograd_moments(x.y, weight, prologue, out)
 
 

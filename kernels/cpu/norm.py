@@ -56,15 +56,19 @@ PASSES = (
 
 
 def pixels(recipe):
-    """Apply a recipe to one chunk of count pixels, C floats apart, of the results out_C; terms are added to sums."""
+    """Apply a recipe to one chunk of count pixels, C floats apart; terms are added to sums.
 
-    def body(v, in0, in1, in2, in3, out, table, sums, C, out_C, count):
+    Those of the first input are in0_C floats apart, 0 if they are one and the same; those of the results out_C.
+    """
+
+    def body(v, in0, in1, in2, in3, out, table, sums, in0_C, C, out_C, count):
         table = [v.load(v.at(table, v.times(i, C))) for i in range(recipe.coefficients)]
         cells = [v.at(sums, v.times(i, C)) for i in range(recipe.terms)]
 
         def step(p, totals):
             here = v.b.mul(p, C)
-            inputs = [v.load(v.at(array, here)) for array in (in0, in1, in2, in3)[: recipe.inputs]]
+            arrays = (in0, v.b.mul(p, in0_C)), (in1, here), (in2, here), (in3, here)
+            inputs = [v.load(v.at(array, place)) for array, place in arrays[: recipe.inputs]]
             value, terms = recipe.function(v, inputs, table)
             if recipe.stores:
                 v.store(value, v.at(out, v.b.mul(p, out_C)))
@@ -81,20 +85,24 @@ run_pixels = emit(*(pixels(recipe) for recipe in PASSES))
 
 @kernel
 def run_pass(t, threads, arguments):
-    """Apply a recipe to M rows of C channels; part (threads, 2, C) is scratch, sums (threads, 2, C) is float64."""
-    M, C, recipe, in0, in1, in2, in3, out, table, part, sums = numbers(arguments, 11)
+    """Apply a recipe to N images of M pixels of C channels; of in0, a pixel for all of an image if in0_C is 0.
+
+    part (threads, 2, C) is scratch, sums (threads, 2, C) is float64.
+    """
+    N, M, C, recipe, in0_C, in0, in1, in2, in3, out, table, part, sums = numbers(arguments, 13)
     rows = max(1, BLOCK // C)
-    blocks = (M + rows - 1) // rows
+    in_image = (M + rows - 1) // rows
     mine, total = part + FLOAT * t * 2 * C, sums + DOUBLE * t * 2 * C
     clear(mine, 2 * C)
     clear(total, 4 * C)
-    for block in range(t * blocks // threads, (t + 1) * blocks // threads):
-        count = min(rows, M - block * rows)
+    for block in range(t * N * in_image // threads, (t + 1) * N * in_image // threads):
+        n, first = block // in_image, block % in_image * rows
+        count = min(rows, M - first)
         for c in range(0, C, LANES):
-            here, there = FLOAT * (block * rows * C + c), FLOAT * c
+            here, there = FLOAT * ((n * M + first) * C + c), FLOAT * c
             run_pixels(
-                recipe, in0 + here, in1 + here, in2 + here, in3 + here, out + here, table + there, mine + there, C, C,
-                count,
+                recipe, in0 + (here if in0_C else FLOAT * (n * C + c)), in1 + here, in2 + here, in3 + here, out + here,
+                table + there, mine + there, in0_C, C, C, count,
             )  # fmt: skip
         add_to_double(mine, total, 2 * C)
 
@@ -107,18 +115,24 @@ def fast(*arrays):
     )
 
 
+def spread(x):
+    """Whether an array (N, H, W, C) is one that `run` takes as its first: in each image, one pixel everywhere."""
+    return x.dtype == np.float32 and x.shape[-1] % LANES == 0 and x.strides == (FLOAT * x.shape[-1], 0, 0, FLOAT)
+
+
 def run(recipe, inputs, coefficients=(), out=None):
     """Apply a recipe to arrays (..., C); returns out, made if it is None and the recipe stores, and the sums (2, C)."""
     x, threads = inputs[0], threads_for(inputs[0].size)
     C = x.shape[-1]
+    N, in0_C = (len(x), 0) if spread(x) else (1, C)
     if out is None and recipe.stores:
         out = aligned_empty(x.shape)
     coefficients = table(*coefficients)
     part, sums = WORKSPACE.carve(2 * threads * C, 4 * threads * C)
     addresses = [address(array) for array in inputs] + [0] * (4 - len(inputs))
     run_pass(
-        x.size // C, C, PASSES.index(recipe), *addresses, address(out), address(coefficients), part, sums,
-        threads=threads,
+        N, x.size // (N * C), C, PASSES.index(recipe), in0_C, *addresses, address(out), address(coefficients), part,
+        sums, threads=threads,
     )  # fmt: skip
     return out, total(WORKSPACE.doubles(sums, threads, 2, C))
 

@@ -118,6 +118,7 @@ def mask_bias(v, inputs, coefficients):
 SAME = Recipe(same, 1)
 NORM = Recipe(norm, 1, 2)
 NORM_RELU = Recipe(with_relu(norm), 1, 2)
+NORM_RELU_KEPT = Recipe(with_relu(norm), 1, 2)  # as a prologue that leaves its values in memory, as NORM_ADD_RELU does
 NORM_ADD = Recipe(norm_add, 2, 2)
 NORM_ADD_RELU = Recipe(with_relu(norm_add), 2, 2)
 NORM_GRADIENT = Recipe(norm_gradient, 2, 3)

@@ -384,7 +384,7 @@ def global_avg_pool(x):
 
 
 def global_avg_pool_grad(dy, x_shape):
-    return Ghost(x_shape, dy.dtype)
+    return Ghost(x_shape, dy.dtype, like(dy).bytes)
 
 
 def softmax_cross_entropy(logits, labels):

@@ -53,6 +53,7 @@ from .recipes import (
     NORM_ADD_RELU,
     NORM_GRADIENT,
     NORM_RELU,
+    NORM_RELU_KEPT,
     SAME,
     Recipe,
 )
@@ -69,7 +70,8 @@ FORWARD_TILES, GRADIENT_TILES = {"narrow": 16, "medium": 8, "wide": 32}, {"narro
 
 # What the vertical transform may compute of the rows that it reads, and its inverse of those that it writes. The
 # kernels know a recipe by its place here.
-PROLOGUES = (SAME, NORM_RELU, NORM_ADD_RELU, NORM_GRADIENT)
+PROLOGUES = (SAME, NORM_RELU, NORM_RELU_KEPT, NORM_ADD_RELU, NORM_GRADIENT)
+KEEPING = (NORM_RELU_KEPT, NORM_ADD_RELU)
 DY_PROLOGUES = (SAME, NORM_GRADIENT)
 EPILOGUES = (
     SAME, BIAS, BIAS_RELU, BIAS_ADD_RELU, NORM_RELU, NORM_ADD_RELU, MASK_BIAS, MOMENTS, MASK_BY_NORM, MASK_BY_OUTPUT,
@@ -119,7 +121,7 @@ def rows_transform(network, size, recipe):
     Row r of the recipe's inputs lies at x + r * pitch (and x2 + ...); bit r of `inside` says if it is in the image.
     If not, the inputs are read at `zeros` and the last coefficient, the constant term, is zero: so is the row. The
     table holds the coefficients, C floats apart. Results go to dst, a plane apart. The values of rows 1 to 4, those
-    that belong to this tile row, are also stored at `kept` if the recipe adds a residual: the sum is needed again.
+    that belong to this tile row, are also stored at `kept` if the recipe is one of KEEPING: they are needed again.
     """
 
     def body(v, x, x2, kept, pitch, inside, zeros, table, C, dst, plane, count):
@@ -135,7 +137,7 @@ def rows_transform(network, size, recipe):
             here = v.b.mul(p, C)
             inputs = [[v.load(v.at(rows[r], here)) for rows in sources] for r in range(size)]
             values = [recipe.function(v, inputs[r], tables[r])[0] for r in range(size)]
-            if recipe is NORM_ADD_RELU:
+            if recipe in KEEPING:
                 for r in range(1, 5):
                     v.store(values[r], v.at(kept, v.times(r, pitch), here))
             for n, value in enumerate(network(v, values)):
@@ -506,7 +508,7 @@ class Prologue(NamedTuple):
     recipe: Recipe = SAME
     x2: np.ndarray | None = None
     table: np.ndarray | None = None
-    kept: np.ndarray | None = None  # NORM_ADD_RELU leaves its value here
+    kept: np.ndarray | None = None  # where one of KEEPING leaves its values
 
 
 class Epilogue(NamedTuple):

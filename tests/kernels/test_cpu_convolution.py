@@ -281,6 +281,7 @@ def test_fused(shape, K, stride, dtype, rng, threads):
     for below in (Below(x, mean, scale, shift), Below(x, mean, a=a), Below(x, mean, a=a, skip=skip), Below(a=a),
                   Below(x, mean, scale, shift, skip=skip), Below(a=a, skip=skip)):  # fmt: skip
         check("relu_mask", skip, below)
+        check("relu_mask", np.broadcast_to(np.ascontiguousarray(skip[:, :1, :1]), shape), below)
         for dy in (dz, lazy_gradient):
             check("masked_input_grad", dy, weight, shape, stride, 1, below)
             for operand in (x, lazy):
