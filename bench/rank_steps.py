@@ -3,7 +3,8 @@
     python -m bench.rank_steps --arch resnet20 --batch-size 128 --json -
 
 One rank and several, each rank on one thread, take turns; the whole batch is the same. *Waiting* is the time in which a
-rank does nothing but communicate: it waits for sums, counts images with the others, or gives MPI a moment.
+rank does nothing but communicate: it waits for sums, counts images with the others, or gives MPI a moment. With
+``--device gpu`` ranks take GPUs in turn; what a GPU waits for sums over NCCL is not told apart from computing.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from bench.compare import report
 from bench.rivals import HYPER, Workload
-from incnet.backend import Array
+from incnet.backend import Array, asarray, synchronize, use
 from incnet.data.shard import Shard
 from incnet.optim import RMSProp
 from incnet.parallel.communicator import Communicator, Pending
 from incnet.parallel.launch import connect
 from incnet.parallel.step import ParallelStep
+from incnet.parallel.transport import device_of_rank
 from incnet.threads import use_threads
 
 __all__ = ["RankSteps", "Timed", "measure"]
@@ -61,6 +63,12 @@ class RankSteps:
     sync_bn: bool = False
     """Batch norm by the statistics of the whole batch."""
 
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Where to compute, as for incnet.train."""
+
+    sums: Literal["auto", "nccl", "staged"] = "auto"
+    """What carries the sums of GPUs, as for incnet.train."""
+
     serve: bool = False
     """Be one of the ranks; used by the measurement itself."""
 
@@ -73,7 +81,7 @@ class Timed(Communicator):
 
     def __init__(self, inner: Communicator) -> None:
         self.inner, self.seconds = inner, 0.0
-        self.rank, self.size = inner.rank, inner.size
+        self.rank, self.size, self.recordable = inner.rank, inner.size, inner.recordable
 
     def clocked(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call ``function`` and count its seconds."""
@@ -108,12 +116,14 @@ class TimedSum:
 def serve(options: RankSteps) -> None:
     """Take as many steps as each line of rank 0's standard input says; answer with seconds, of steps and of waiting."""
     communicator = connect()
+    use(device_of_rank(options.device, communicator))
+    communicator.reach_devices(options.sums)
     timed = Timed(communicator)
     use_threads(1)
     work = Workload(options.arch, options.batch_size, frozen=options.frozen)
     step = ParallelStep(work.network(), RMSProp(**HYPER), timed, sync_bn=options.sync_bn)
     shard = Shard(communicator.rank, communicator.size).of(options.batch_size)
-    images, labels = (array[shard] for array in work.batch())
+    images, labels = (asarray(array[shard]) for array in work.batch())
 
     def take(steps: int) -> dict[str, Any]:
         seconds, timed.seconds = [], 0.0
@@ -121,6 +131,7 @@ def serve(options: RankSteps) -> None:
             start = time.perf_counter()
             step.gradients(images, labels)
             step.update()
+            synchronize()
             seconds.append(time.perf_counter() - start)
         return {"seconds": seconds, "waiting": timed.seconds, "bytes": step.bytes}
 
@@ -154,6 +165,7 @@ def measure(options: RankSteps) -> dict[str, Any]:
     mpiexec = Path(sys.executable).with_name("mpiexec")
     worker = [sys.executable, "-m", "bench.rank_steps", "--serve", "--arch", options.arch]
     worker += ["--batch-size", str(options.batch_size), "--frozen", str(options.frozen)]
+    worker += ["--device", options.device, "--sums", options.sums]
     worker += ["--sync-bn"] if options.sync_bn else []
     counts = (1, options.ranks)
     processes = {
@@ -191,7 +203,7 @@ def measure(options: RankSteps) -> dict[str, Any]:
             process.communicate()
     medians = {ranks: statistics.median(taken) for ranks, taken in seconds.items()}
     return {
-        **{name: getattr(options, name) for name in ("arch", "batch_size", "ranks", "frozen", "sync_bn")},
+        **{name: getattr(options, name) for name in ("arch", "batch_size", "ranks", "frozen", "sync_bn", "device")},
         "ms": {ranks: round(median * 1e3, 2) for ranks, median in medians.items()},
         "speed_up": round(medians[1] / medians[options.ranks], 2),
         "waiting": round(waiting[options.ranks] / sum(seconds[options.ranks]), 3),

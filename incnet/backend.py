@@ -201,9 +201,10 @@ def synchronize() -> None:
 
 
 def free_memory() -> None:
-    """Give the system, or the device, the memory that the backend keeps for arrays to come."""
+    """Give the system, or the device, the memory that the backend keeps for arrays and copies to come."""
     if ops.on_device:
         _cupy().get_default_memory_pool().free_all_blocks()
+        _cupy().get_default_pinned_memory_pool().free_all_blocks()
     elif ops.backend == "cpu":
         importlib.import_module("incnet.kernels.cpu.memory").POOL.free()
 

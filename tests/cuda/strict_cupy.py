@@ -523,7 +523,7 @@ def make(devices: int = 1, nccl: bool = True) -> types.ModuleType:
     module.empty_like = lambda array: module.empty(array.shape, array.dtype)
     module.zeros = lambda shape, dtype=float: _compute(lambda: np.zeros(shape, dtype))
     module.asarray = _asarray
-    module.get_default_memory_pool = MemoryPool
+    module.get_default_memory_pool = module.get_default_pinned_memory_pool = MemoryPool
     module.ascontiguousarray = lambda array: array if array.flags.c_contiguous else array.copy()
     module.cuda = types.ModuleType("cupy.cuda")
     module.cuda.Device, module.cuda.Graph, module.cuda.MemoryPool = _Device, Graph, MemoryPool
