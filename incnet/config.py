@@ -114,8 +114,8 @@ class Config:
     more it saves; as many as --lookahead-epochs change nothing, and save nothing but validation."""
 
     cache_memory: str = "2GB"
-    """Memory (of the GPU, if there is one) that cached features may take. What is beyond it lies in files in the run
-    folder, until the look-ahead ends."""
+    """Memory (of the GPU, if there is one) that cached features may take, of each rank if there are several. What is
+    beyond it lies in files in the run folder, until the look-ahead ends."""
 
     cache_dtype: Literal["float32", "float16"] = "float32"
     """Type that cached features are rounded to. float16 takes half of the room, and holds values up to 65504."""

@@ -32,12 +32,14 @@ class FeatureLoader(Loader):
             seed=images.seed,
             shuffle=images.shuffle,
             drop_last=images.drop_last,
+            shard=images.shard,
             prefetch=images.prefetch,
         )
         self.features = features
 
     def _buffer(self) -> NDArray[np.float32]:
-        return _aligned_empty((min(self.batch_size, len(self.split)), *self.features.shape[1:]))
+        most = -(-min(self.batch_size, len(self.split)) // self.shard.size)
+        return _aligned_empty((most, *self.features.shape[1:]))
 
     def _prepare(self, plan: _Plan, number: int, buffer: NDArray[np.float32]) -> Batch:
         rows = plan.rows[self.part(number)]

@@ -10,6 +10,8 @@ and the classifier are left to run::
 
 Only what a later epoch reads is kept, so ``views`` as many as there are epochs is what no cache would do, bit by bit.
 An epoch has its own order all the same: the images are shuffled as ever, only their augmentation comes back.
+
+Several ranks each compute their part, and then give it to all others: in later epochs each sees other images.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from incnet.backend import Array, asarray, asnumpy, ops, recorder
 from incnet.data.features import FeatureLoader, ResidentFeatureLoader
 from incnet.data.loader import Batch, Loader
 from incnet.graph import Graph
+from incnet.parallel.communicator import ALONE, Communicator
 from incnet.training.room import Room
+
+# Bytes of features that ranks exchange at once.
+PORTION = 1 << 26
 
 __all__ = ["Cache", "LookaheadFeatures"]
 
@@ -82,6 +88,8 @@ class LookaheadFeatures:
         Where they are kept.
     check : callable, optional
         Called after each batch of features that had to be computed once more; what it raises ends that.
+    communicator : Communicator
+        Of the ranks that share the loaders' batches; what is kept of the training images each of them keeps in full.
 
     Notes
     -----
@@ -101,12 +109,13 @@ class LookaheadFeatures:
         epochs: int,
         room: Room,
         check: Callable[[], None] = lambda: None,
+        communicator: Communicator = ALONE,
     ) -> None:
         self._first, self._room = first, room
         prefix = Prefix(graph)
 
         def view(images: Loader, index: int, read_again: bool) -> View:
-            return View(images, index, prefix, np.dtype(dtype), room if read_again else None, check)
+            return View(images, index, prefix, np.dtype(dtype), room if read_again else None, check, communicator)
 
         images = train if cache.augmented else train.unaugmented()
         self._views = [view(images, first + v, v + cache.views < epochs) for v in range(min(cache.views, epochs))]
@@ -142,9 +151,10 @@ class View:
         dtype: np.dtype,
         room: Room | None,
         check: Callable[[], None],
+        communicator: Communicator,
     ) -> None:
         self.images, self.index, self.prefix, self.dtype = images, index, prefix, dtype
-        self.room, self.check = room, check
+        self.room, self.check, self.communicator = room, check, communicator
         self.kept: Array | None = None
         self.complete = False
 
@@ -169,14 +179,29 @@ class View:
                     self._keep(order[self.images.part(number)], rounded, self.room)
                 yield Batch(rounded.astype(features.dtype, copy=False), labels)
         self.complete = self.room is not None and start == 0
+        if self.complete and self.communicator.size > 1 and self.images.shuffle:  # else ranks read what they computed
+            self._exchange()
 
     def _keep(self, rows: np.ndarray, features: Array, room: Room) -> None:
         if self.kept is None:
             self.kept = room.array((len(self.images.split), *features.shape[1:]), self.dtype)
+            if self.communicator.size > 1:
+                self.kept[...] = 0
         if isinstance(self.kept, np.ndarray):
             self.kept[rows] = asnumpy(features)
         else:
             self.kept[asarray(rows)] = features
+
+    def _exchange(self) -> None:
+        """Put together the rows that ranks computed: elsewhere they are zero, and a sum of bytes keeps the bits."""
+        assert self.kept is not None
+        rows = max(1, PORTION // self.kept[:1].nbytes)
+        for start in range(0, len(self.kept), rows):
+            there = self.kept[start : start + rows]
+            here = asarray(there)  # the same memory, but for a file on a device
+            self.communicator.sum(here.reshape(-1).view(np.uint8))
+            if ops.on_device and isinstance(there, np.ndarray):
+                there[...] = asnumpy(here)
 
     def forget(self) -> None:
         """Drop what was kept."""

@@ -91,11 +91,6 @@ class RunImages:
                 f"--batch-size {config.batch_size}: that looks at the memory of one process; choose a number for "
                 f"{ranks} ranks, or start one"
             )
-        if config.cache() is not None:
-            raise ConfigError(
-                f"--lookahead-cache {config.lookahead_cache}: each of {ranks} ranks sees other images in every epoch, "
-                "and has not computed their features before; choose off, or start one process"
-            )
         smallest = images % config.batch_size or min(config.batch_size, images)
         if smallest < ranks:
             raise ConfigError(

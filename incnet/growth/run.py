@@ -357,8 +357,10 @@ class Run:
 
     def _validate(self) -> Metrics:
         if self.features:
-            return evaluate(self.graph, self.features.validation(), from_features=True)
-        return evaluate(self.graph, self.images.validation.epoch(0), communicator=self.communicator)
+            batches, from_features = self.features.validation(), True
+        else:
+            batches, from_features = self.images.validation.epoch(0), False
+        return evaluate(self.graph, batches, from_features=from_features, communicator=self.communicator)
 
     # Look-ahead on features that are computed once.
 
@@ -375,8 +377,9 @@ class Run:
             dtype=config.cache_dtype,
             first=schedule.epoch - schedule.stage_epochs,
             epochs=schedule.lookahead,
-            room=Room(parse_size(config.cache_memory), self.folder.path),
+            room=Room(parse_size(config.cache_memory), self.folder.path, f"rank{self.communicator.rank}-array"),
             check=self.signals.check,
+            communicator=self.communicator,
         )
 
     def _forget_features(self) -> None:

@@ -14,7 +14,11 @@ from incnet.parallel.communicator import Pending
 
 __all__ = ["NcclTransport"]
 
-TYPES = {np.dtype(np.float32): nccl.NCCL_FLOAT32, np.dtype(np.float64): nccl.NCCL_FLOAT64}
+TYPES = {
+    np.dtype(np.uint8): nccl.NCCL_UINT8,
+    np.dtype(np.float32): nccl.NCCL_FLOAT32,
+    np.dtype(np.float64): nccl.NCCL_FLOAT64,
+}
 
 
 class NcclTransport:

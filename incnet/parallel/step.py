@@ -88,7 +88,8 @@ class ParallelStep(TrainStep):
 
     def backpropagate(self, images: Array, labels: Array) -> Array:
         share = len(images) / self.images
-        totals, dlogits = ops.softmax_cross_entropy(self.graph.forward(images, train=True), labels)
+        forward = self.graph.logits if self.from_features else self.graph.forward
+        totals, dlogits = ops.softmax_cross_entropy(forward(images, train=True), labels)
         underway = [self.communicator.start_sum(totals)]
         if self.average:
             underway += self.average.start(share)

@@ -28,10 +28,12 @@ class Room:
     folder : Path
         Where such files are made. They end in ``.tmp``: what a killed process leaves is removed with the other
         temporary files when the folder is opened again.
+    name : str
+        What they are called, with a number; of other processes in the folder they must be called otherwise.
     """
 
-    def __init__(self, limit: int, folder: Path) -> None:
-        self.limit, self.folder = limit, folder
+    def __init__(self, limit: int, folder: Path, name: str = "array") -> None:
+        self.limit, self.folder, self.name = limit, folder, name
         self._used = 0
         self._files: list[Path] = []
 
@@ -48,7 +50,7 @@ class Room:
         if self._used + size <= self.limit:
             self._used += size
             return empty(shape, dtype)
-        path = self.folder / f"array{len(self._files) + 1}{TEMPORARY}"
+        path = self.folder / f"{self.name}{len(self._files) + 1}{TEMPORARY}"
         self._files.append(path)
         with writing(path):
             try:

@@ -209,6 +209,9 @@ class ndarray:
         view = self._host.reshape(*shape)
         return ndarray(view) if np.shares_memory(view, self._host) or not view.size else _compute(np.copy, view)
 
+    def view(self, dtype):
+        return ndarray(self._host.view(dtype))
+
     def copy(self):
         return _compute(np.copy, self)
 

@@ -48,7 +48,7 @@ def test_names_exist(path):
     + [f"cuda.Stream.{method}" for method in ("begin_capture", "end_capture", "synchronize")]
     + [f"cuda.Stream.{method}" for method in ("record", "wait_event")]
     + ["get_default_pinned_memory_pool", "cuda.PinnedMemoryPool.free_all_blocks"]
-    + ["cuda.Event.done", "cuda.Event.synchronize", "cuda.Device.pci_bus_id", "ndarray.set"]
+    + ["cuda.Event.done", "cuda.Event.synchronize", "cuda.Device.pci_bus_id", "ndarray.set", "ndarray.view"]
     + ["cuda.Graph.launch", "cuda.Graph.debug_dot_str", "cuda.Device.compute_capability", "ndarray.get", "ndarray.sum"]
     + [f"cuda.MemoryPool.{method}" for method in ("free_all_blocks", "malloc", "total_bytes")],
 )

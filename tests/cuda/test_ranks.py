@@ -128,6 +128,17 @@ def test_ranks_that_share_a_gpu_stage_the_same_sums(finished, tmp_path):
     assert outcome(tmp_path / "run") == outcome(finished[0])
 
 
+def test_cached_features_are_shared_either_way(tmp_path):
+    options = (*RUN, "--lookahead-cache", "fixed", "--lookahead-epochs", 2, "--max-stage-epochs", 3, "--epochs", 6)
+    for folder, memory, environment in (("device", "1GB", APART), ("files", "0B", TOGETHER)):
+        arguments = (*options, "--cache-memory", memory, "--out", tmp_path / folder)
+        code, _, err = run(2, PROGRAM, *arguments, environment=environment)
+        assert (code, err) == (0, "")
+    found = outcome(tmp_path / "device")
+    assert found == outcome(tmp_path / "files")
+    assert any(event.get("macs_cached") for event in found["metrics"])
+
+
 def test_a_killed_rank_ends_all_and_the_run_goes_on(finished, tmp_path):
     folder = tmp_path / "run"
     arguments = (*RUN, *EVERY_STEP, "--keep-checkpoints", 50, "--out", folder)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.faults.runs import ARGUMENTS, EVERY_STEP, history, outcome
+from tests.faults.runs import ARGUMENTS, EVERY_STEP, VARIANTS, history, outcome
 
 from .mpiexec import Ranks, needs_mpi, run, wait_until
 
@@ -134,6 +134,23 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(rank, finished, tmp_path):
     assert outcome(folder) == outcome(finished[0])
 
 
+def test_cached_features_that_were_lost_are_computed_again(tmp_path):
+    arguments = (*ARGUMENTS, *VARIANTS["cached features"])
+    assert run(2, COMMAND, *arguments, "--out", tmp_path / "whole")[0] == 0
+    folder = tmp_path / "run"
+    with Ranks(2, COMMAND, *arguments, *EVERY_STEP, "--keep-checkpoints", 100, "--out", folder) as ranks:
+        wait_until(lambda: list(folder.glob("checkpoints/*-epoch5-batch3*")))  # the third of a look-ahead
+        ranks.send(signal.SIGKILL, 1)
+        ranks.finish(20)
+    for path in folder.glob("checkpoints/*"):  # the newest one left is from within that epoch
+        if re.search(r"-epoch(5-batch[4-9]|[6-9])", path.name):
+            path.unlink()
+    code, out, err = run(2, COMMAND, "--resume", folder)
+    assert code == 0, err
+    assert "going on after 5 epochs and 3 batches" in out
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_fails_is_named_and_ends_all(rank, tmp_path):
     program = "tests.parallel.programs.failing_rank"
@@ -181,7 +198,6 @@ def test_one_rank_is_a_process_by_itself(tmp_path):
     ("arguments", "message"),
     [
         (("--arch", "alexnet"), "--arch alexnet: choose one of resnet20"),
-        (("--lookahead-cache", "fixed"), "--lookahead-cache fixed: each of 3 ranks sees other images in every epoch"),
         (
             ("--batch-size", "auto", "--memory-limit", "1GB"),
             "--batch-size auto: that looks at the memory of one process; choose a number for 3",

@@ -30,3 +30,19 @@ def test_twenty_steps(ranks, network, fused, statistics, frozen, frozen_bn):
     assert found["weights"] < 1e-10
     assert found["moved"] > 1e-2
     assert found["given"] == found["claimed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cache", "memory", "dtype"),
+    [
+        (2, "fixed", 2**30, "float32"),
+        (3, "fixed", 0, "float16"),
+        (2, "views:2", 0, "float32"),
+        (3, "views:2", 2**30, "float16"),
+    ],
+)
+def test_features_that_all_ranks_have_computed(ranks, cache, memory, dtype, tmp_path):
+    code, out, err = run(ranks, "tests.parallel.programs.shared_features", cache, memory, tmp_path, dtype)
+    assert code == 0, err
+    assert json.loads(out) == 5 * (22 + 9) * 4 * 4 * 32  # epochs, training and validation images, features of each
+    assert list(tmp_path.iterdir()) == []
