@@ -169,6 +169,7 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(finished, tmp_path):
             APART,
             "--device gpu:1: 2 ranks of this machine would share that GPU; choose --device gpu",
         ),
+        ((), {"GPUS": "2", "NCCL": "broken"}, "NCCL cannot connect the ranks (NCCL_ERROR_SYSTEM_ERROR: unhandled"),
         (("--device", "cpu", "--sums", "staged"), APART, "--sums staged: the ranks compute on CPUs; leave it out"),
     ],
 )

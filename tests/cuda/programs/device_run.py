@@ -1,4 +1,4 @@
-"""``incnet.train`` on a few images and the double of CuPy: ``GPUS`` of them a machine, ``NCCL`` installed or not."""
+"""``incnet.train`` on a few images and the double of CuPy: ``GPUS`` of them; ``NCCL`` installed, missing or broken."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ from incnet import train
 from incnet.data.dataset import Dataset, Split
 from incnet.growth import images
 from tests.cuda import strict_cupy
+from tests.cuda.strict_nccl import NcclError
 
 
 def few_images(*_):
@@ -17,9 +18,15 @@ def few_images(*_):
     return Dataset("digits", ("a", "b", "c"), *split, "nowhere")
 
 
+def refuse(*_):
+    raise NcclError("NCCL_ERROR_SYSTEM_ERROR: unhandled system error")
+
+
 def main() -> int:
     images.load_dataset = few_images
-    with strict_cupy.installed(int(os.environ["GPUS"]), nccl=os.environ["NCCL"] == "installed"):
+    with strict_cupy.installed(int(os.environ["GPUS"]), nccl=os.environ["NCCL"] != "missing"):
+        if os.environ["NCCL"] == "broken":
+            sys.modules["cupy.cuda.nccl"].NcclCommunicator = refuse
         return train.main()
 
 
