@@ -21,10 +21,10 @@ import tyro
 from rich.console import Console
 
 from bench.compare import report
+from incnet.backend import free_memory
 from incnet.config import Config
 from incnet.data.catalogue import load_dataset
 from incnet.growth.run import Run
-from incnet.kernels.cpu import memory
 from incnet.sizes import parse_size
 from incnet.threads import use_threads
 from incnet.training.events import Epoch, Event
@@ -105,8 +105,8 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
     stages = options.stages or subnetworks
     tiny = replace(tiny, epochs=2 * stages)
     train(tiny, dataset, None)
-    memory.POOL = memory.Pool()
     gc.collect()
+    free_memory()
     ctypes.CDLL(None).malloc_trim(0)  # what the tiny run took goes back to the system
     baseline = resident("VmRSS")
     asked = replace(tiny, batch_size="auto", memory_limit=limit, limit=options.images).resolve()

@@ -206,7 +206,9 @@ def free_memory() -> None:
         _cupy().get_default_memory_pool().free_all_blocks()
         _cupy().get_default_pinned_memory_pool().free_all_blocks()
     elif ops.backend == "cpu":
-        importlib.import_module("incnet.kernels.cpu.memory").POOL.free()
+        memory = importlib.import_module("incnet.kernels.cpu.memory")
+        memory.WORKSPACE.free()
+        memory.POOL.free()
 
 
 def recorder() -> Callable[[Callable[[], None]], Callable[[], None]]:

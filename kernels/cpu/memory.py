@@ -58,6 +58,10 @@ class Workspace(threading.local):
     """A kernel's scratch memory: one buffer for each Python thread, which every kernel uses anew."""
 
     def __init__(self) -> None:
+        self.free()
+
+    def free(self) -> None:
+        """Return the buffer; the next call of a kernel makes a new one."""
         self.array = aligned_empty(0)
         self.address = 0
 
