@@ -112,7 +112,7 @@ class StepMemory(NamedTuple):
         Held for backward when forward has returned: activations, batch statistics, places of maxima. The batch itself
         and the logits are not counted.
     gradients : int
-        Of the parameters, after the step and through the next one.
+        Of the parameters, or their factors, after the step and through the next one.
     peak : int
         All arrays that are alive at the worst moment: the batch, gradients, what is kept, what layers hand on, and
         the scratch memory of the CPU's convolutions.
@@ -183,7 +183,7 @@ def _dtype(graph: Graph) -> Any:
 @contextmanager
 def _as_it_was(graph: Graph) -> Iterator[None]:
     """Put gradients, and the buffers that a training pass moves, back at the end of a ``with`` block."""
-    gradients = [(parameter, parameter.grad) for parameter in graph.parameters()]
+    gradients = [(parameter, parameter.gradient) for parameter in graph.parameters()]
     buffers = [(array, array.copy()) for _, array in graph.named_buffers()]
     for parameter, _ in gradients:
         parameter.grad = None

@@ -6,10 +6,12 @@ below and returns a chain with the same layers, names and parameters that comput
     Conv2d, BatchNorm2d, ReLU          one convolution; its statistics come with it, and whoever reads it normalises
     Residual of two of these           the same, with the addition
     Conv2d with bias, ReLU             one convolution
+    Linear                             its weight gradient, and the optimizer's step along it
 
 Forward, a normalised activation is not stored: a step hands on the convolution's output with scale and shift, an
 :class:`Activation`, and the next convolution normalises what it reads. Backward, a convolution that has computed its
-input gradient masks it with the ReLU below and sums what the batch norm below needs: a :class:`Masked` gradient.
+input gradient masks it with the ReLU below and sums what the batch norm below needs: a :class:`Masked` gradient. The
+gradient of a dense layer's weights is left in factors, where the backend's optimizers compute it on their way.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, NamedTuple
 from incnet.backend import Array, ops
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.layer import Layer
-from incnet.layers import BatchNorm2d, Conv2d, ReLU, Residual, Sequential
+from incnet.layers import BatchNorm2d, Conv2d, Linear, ReLU, Residual, Sequential
 
 __all__ = ["FusedSequential", "fuse"]
 
@@ -243,6 +245,30 @@ class ResidualBlock:
         return self.second.infer(self.first.infer(x), self.shortcut.forward(x), overwrite)
 
 
+class Dense:
+    """``x @ weight + bias``."""
+
+    trainable = True
+
+    def __init__(self, linear: Linear) -> None:
+        self.linear = linear
+
+    def forward(self, x: Activation) -> tuple[Activation, tuple]:
+        """Multiply and add."""
+        return Activation(self.linear.forward(x.store())), ()
+
+    def backward(self, kept: tuple, x: Activation, dy: Array, need_dx: bool) -> Gradient:
+        """Assign the parameters' gradients and return that of x."""
+        linear = self.linear
+        linear.weight.grad = ops.factored_weight_grad(x.store(), dy)
+        linear.bias.grad = ops.bias_grad(dy)
+        return ops.linear_input_grad(dy, linear.weight.data) if need_dx else None
+
+    def infer(self, x: Array, overwrite: bool) -> Array:
+        """Forward in eval mode."""
+        return self.linear.forward(x)
+
+
 class Plain:
     """Any other layer, as it is."""
 
@@ -262,7 +288,7 @@ class Plain:
         return self.layer.forward(x)
 
 
-Step = ConvNormReLU | ConvReLU | ResidualBlock | Plain
+Step = ConvNormReLU | ConvReLU | ResidualBlock | Dense | Plain
 
 
 class FusedSequential(Sequential):
@@ -333,6 +359,8 @@ def plan(layers: Sequence[Layer]) -> list[Step]:
                 steps.append(ConvReLU(conv))
             case [Residual() as residual, *rest]:
                 steps.append(residual_step(residual))
+            case [Linear() as linear, *rest]:
+                steps.append(Dense(linear))
             case [layer, *rest]:
                 steps.append(Plain(layer))
     return steps

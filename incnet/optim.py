@@ -36,18 +36,18 @@ class Optimizer:
         """Move the given parameters along their gradients; all others, and their state, stay untouched."""
         tensors = []
         for name, parameter in named_parameters:
-            if parameter.grad is None:
+            if parameter.gradient is None:
                 raise RuntimeError(f"{name} has no gradient: run backward before each step")
             state = self.state.get(name)
             if state is None:
                 zeros = np.zeros(parameter.data.shape, parameter.data.dtype)
                 state = self.state[name] = {slot: asarray(zeros.copy()) for slot in self.slots}
             decay = self.weight_decay if parameter.decay else 0.0
-            tensors.append((parameter.data, parameter.grad, *(state[slot] for slot in self.slots), decay))
+            tensors.append((parameter.data, parameter.gradient, *(state[slot] for slot in self.slots), decay))
         self.update(tensors)
 
     def update(self, tensors: list[tuple]) -> None:
-        """Change parameters and their state in place: a list of (data, grad, *slots, weight_decay)."""
+        """Change parameters and their state in place: a list of (data, gradient, *slots, weight_decay)."""
         raise NotImplementedError
 
     def forget(self, prefix: str) -> None:

@@ -1,10 +1,13 @@
-"""Operands that fused kernels take in place of arrays: recipes for an array that is never stored.
+"""Operands that kernels take in place of arrays: recipes for an array that is never stored.
 
 Batch norm and ReLU between two convolutions cost passes over memory, each about as long as the convolution itself. A
 convolution that reads ``Normalised`` or ``NormGradient`` computes the pixels on the way in; one that is told what lies
 ``Below`` its input masks and sums its result on the way out.
 
-Shapes: y, dz, a, skip, residual (N, H, W, C); scale, shift, mean, p, q, r (C,).
+The weight gradient of a dense layer is as large as the weights, and is written in order to be read once, by the
+optimizer. An optimizer that is given the ``OuterProduct`` computes a few rows of it at a time.
+
+Shapes: y, dz, a, skip, residual (N, H, W, C); scale, shift, mean, p, q, r (C,). Of dense layers: x (N, C), dy (N, K).
 """
 
 from typing import NamedTuple
@@ -44,3 +47,10 @@ class Below(NamedTuple):
     shift: np.ndarray | None = None
     a: np.ndarray | None = None
     skip: np.ndarray | None = None
+
+
+class OuterProduct(NamedTuple):
+    """The gradient ``dw = x^T @ dy`` (C, K) of a dense layer's weights: two thin factors of a large matrix."""
+
+    x: np.ndarray
+    dy: np.ndarray

@@ -4,7 +4,7 @@ import math
 from contextlib import contextmanager
 
 from incnet.backend import ops, substituted
-from incnet.kernels.operands import NormGradient
+from incnet.kernels.operands import NormGradient, OuterProduct
 from incnet.layer import Cost
 
 FORWARD, WEIGHT_GRAD, INPUT_GRAD = "forward", "weight_grad", "input_grad"
@@ -42,6 +42,14 @@ def _stored(dy):
     return dy.dz if isinstance(dy, NormGradient) else dy
 
 
+def _deferred(gradient):
+    return isinstance(gradient, OuterProduct)
+
+
+def _multiplied_on_the_way(_, tensors, *rest):
+    return sum(data.size * len(gradient.x) for data, gradient, *_ in tensors if _deferred(gradient))
+
+
 # Of each kernel: its pass, which of its results is the product, and the multiply-adds from result and arguments.
 METERED = {
     "conv2d": (FORWARD, None, _convolved),
@@ -55,6 +63,9 @@ METERED = {
     "masked_input_grad": (INPUT_GRAD, 0, _convolved_for_input),
     "linear": (FORWARD, None, lambda y, x, weight, bias: y.size * len(weight)),
     "linear_weight_grad": (WEIGHT_GRAD, None, lambda dw, x, dy: dw.size * len(dy)),
+    "factored_weight_grad": (WEIGHT_GRAD, None, lambda dw, x, dy: 0 if _deferred(dw) else dw.size * len(dy)),
+    "rmsprop_step_all": (WEIGHT_GRAD, None, _multiplied_on_the_way),
+    "sgd_step_all": (WEIGHT_GRAD, None, _multiplied_on_the_way),
     "linear_input_grad": (INPUT_GRAD, None, lambda dx, dy, weight: dx.size * weight.shape[1]),
 }
 BOTH = {

@@ -5,12 +5,14 @@ import pytest
 
 from incnet import backend
 from incnet.backend import ops
-from incnet.fusion import ConvNormReLU, ConvReLU, FusedSequential, Plain, ResidualBlock, fuse
+from incnet.fusion import ConvNormReLU, ConvReLU, Dense, FusedSequential, Plain, ResidualBlock, fuse
 from incnet.graph import Graph
 from incnet.kernels.cpu import memory
 from incnet.kernels.cpu.memory import Pool
-from incnet.layers import BatchNorm2d, Conv2d, MaxPool2d, ReLU, Sequential, residual_block
+from incnet.kernels.operands import OuterProduct
+from incnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier
+from incnet.optim import SGD, RMSProp
 
 CASES = [
     ("resnet8", (32, 32, 3), "filters"),
@@ -171,7 +173,45 @@ def test_plan_finds_the_patterns():
     assert [type(s) for s in fused.steps] == [ConvNormReLU, ResidualBlock, ResidualBlock, ResidualBlock]
     vgg = build("vgg16", (32, 32, 3), rng=rng)
     assert [type(s) for s in fuse(vgg["S1"]).steps] == [ConvReLU, ConvReLU, Plain]
-    assert all(type(s) is Plain for s in fuse(vgg["S6"]).steps)
+    assert [type(s) for s in fuse(vgg["S6"]).steps] == [Plain, *2 * [Dense, Plain, Plain]]
+
+
+def dense_chain(fused):
+    rng = np.random.default_rng(0)
+    layers = {"first": Linear(512, 1024, rng=rng), "relu": ReLU(), "second": Linear(1024, 512, rng=rng)}
+    return fuse(Sequential(layers)) if fused else Sequential(layers)
+
+
+@pytest.mark.parametrize("optimizer", [RMSProp, SGD])
+@pytest.mark.parametrize("n", [1, 7, 32])
+def test_dense_layers_learn_the_bits_of_the_textbook_ones(n, optimizer):
+    rng = np.random.default_rng(1)
+    fused, plain = dense_chain(True), dense_chain(False)
+    steps = [(chain, optimizer(1e-3)) for chain in (fused, plain)]
+    for _ in range(3):
+        x, dy = rng.standard_normal((n, 512), np.float32), rng.standard_normal((n, 512), np.float32)
+        for chain, each in steps:
+            chain.forward(x, train=True)
+            chain.backward(dy)
+            each.step(chain.named_parameters())
+    weights = [parameter for parameter in fused.parameters() if parameter.decay]
+    assert all(isinstance(weight.gradient, OuterProduct) for weight in weights)
+    for (name, ours), theirs in zip(fused.named_parameters(), plain.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.data, theirs.data, err_msg=name)
+        np.testing.assert_array_equal(ours.grad, theirs.grad, err_msg=name)
+    assert all(isinstance(weight.gradient, np.ndarray) for weight in weights)  # multiplied, once somebody asks
+
+
+def test_the_product_is_left_to_the_optimizer():
+    """No array as large as the weights is made by a step."""
+    x, dy = np.ones((32, 512), np.float32), np.ones((32, 512), np.float32)
+    chain, optimizer = dense_chain(True), RMSProp()
+    with backend.recording() as calls:
+        chain.forward(x, train=True)
+        chain.backward(dy)
+        optimizer.step(chain.named_parameters())
+    assert calls["factored_weight_grad"] == 2
+    assert calls["linear_weight_grad"] == 0
 
 
 def test_names_and_state_are_the_textbook_ones():

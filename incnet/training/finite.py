@@ -9,6 +9,7 @@ import numpy as np
 
 from incnet.backend import Array, asnumpy
 from incnet.graph import Graph
+from incnet.kernels.operands import OuterProduct
 
 __all__ = ["NonFiniteError", "check_gradients", "check_loss", "first_nonfinite", "gradient_sum"]
 
@@ -25,9 +26,20 @@ def check_loss(graph: Graph, loss: float, batch: int) -> None:
 
 def gradient_sum(graph: Graph) -> Array | float:
     """Sum of all values of all gradients: not finite if one of them is not, or if it is too large."""
-    gradients = [p.grad for _, p in graph.trainable_parameters() if p.grad is not None]
+    gradients = [p.gradient for _, p in graph.trainable_parameters() if p.gradient is not None]
     with np.errstate(over="ignore", invalid="ignore"):
-        return sum((gradient.sum() for gradient in gradients[1:]), start=gradients[0].sum()) if gradients else 0.0
+        return sum((_sum(gradient) for gradient in gradients[1:]), start=_sum(gradients[0])) if gradients else 0.0
+
+
+def _sum(gradient: Array | OuterProduct) -> Array:
+    """Sum of all values; of a product the sum of what is added up in them, without the signs.
+
+    With the signs, x and dy could add up to something finite where single products overflow.
+    """
+    if isinstance(gradient, OuterProduct):
+        x, dy = gradient
+        return (abs(x).sum(axis=1) * abs(dy).sum(axis=1)).sum()
+    return gradient.sum()
 
 
 def check_gradients(graph: Graph, batch: int, total: float | None = None) -> None:
@@ -37,9 +49,12 @@ def check_gradients(graph: Graph, batch: int, total: float | None = None) -> Non
     """
     if math.isfinite(float(gradient_sum(graph)) if total is None else total):
         return
-    gradients = (p.grad for _, p in graph.trainable_parameters() if p.grad is not None)
-    if not all(np.isfinite(asnumpy(gradient)).all() for gradient in gradients):
-        raise NonFiniteError(f"a gradient is not finite at batch {batch}{_origin(graph)}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        gradients = (p.grad for _, p in graph.trainable_parameters() if p.grad is not None)
+        finite = all(np.isfinite(asnumpy(gradient)).all() for gradient in gradients)
+        origin = "" if finite else _origin(graph)
+    if not finite:
+        raise NonFiniteError(f"a gradient is not finite at batch {batch}{origin}")
 
 
 def first_nonfinite(arrays: Mapping[str, np.ndarray]) -> str | None:

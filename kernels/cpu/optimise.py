@@ -1,13 +1,22 @@
-"""One step of each optimizer, in place: all parameters in one parallel pass."""
+"""One step of each optimizer, in place: all parameters in one parallel pass.
+
+A gradient that comes as an `OuterProduct` is computed a few rows at a time, and used while they are in the cache: it is
+not written to memory, nor read from there. The bits are those of a gradient that is.
+"""
 
 import numpy as np
 from numba import carray, njit, prange, types
 from numba.extending import intrinsic
 
-from .memory import address
+from ..operands import OuterProduct
+from .emit import LANES, ROWS, VECTORS, kernel, numbers
+from .linear import computed_on_the_way, linear_weight_grad, packed_factors, store_outer
+from .memory import address, aligned_empty
 from .parallel import run, threads_for
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
+
+FLOAT = 4  # bytes
 
 
 def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_decay):
@@ -17,37 +26,7 @@ def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_de
 
 def rmsprop_step_all(tensors, lr, rho, momentum, eps):
     """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
-    for dtype, group in _by_dtype(tensors).items():
-        hyper = np.array([lr, rho, 1 - rho, momentum, eps], dtype)
-        addresses, sizes, weight_decays = _table(group)
-        total = int(sizes.sum())
-        run(_rmsprop_step, total, addresses, sizes, weight_decays, hyper, threads_for(total))
-
-
-# NumPy's error model, and slices that are walked from 0 up: without a check for zero divisors or negative indices in
-# their way, the loops become vector code.
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def _rmsprop_step(addresses, sizes, weight_decays, hyper, threads):
-    lr, rho, fresh, momentum, eps = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
-    total = sizes.sum()
-    for t in prange(threads):
-        first, last, start = t * total // threads, (t + 1) * total // threads, 0
-        for n in range(sizes.size):
-            a, b = max(first - start, 0), min(last - start, sizes[n])
-            start += sizes[n]
-            if a < b:
-                data = carray(pointer(addresses[n, 0], lr), sizes[n])[a:b]
-                grad = carray(pointer(addresses[n, 1], lr), sizes[n])[a:b]
-                square = carray(pointer(addresses[n, 2], lr), sizes[n])[a:b]
-                velocity = carray(pointer(addresses[n, 3], lr), sizes[n])[a:b]
-                decay = weight_decays[n]
-                for i in range(b - a):
-                    g = grad[i] + decay * data[i]
-                    square[i] = rho * square[i] + fresh * (g * g)
-                    velocity[i] = momentum * velocity[i] + g / (np.sqrt(square[i]) + eps)
-                    data[i] -= lr * velocity[i]
+    _step(_rmsprop_stored, _rmsprop_outer, tensors, [lr, rho, 1 - rho, momentum, eps])
 
 
 def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
@@ -57,15 +36,36 @@ def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
 
 def sgd_step_all(tensors, lr, momentum):
     """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
-    for dtype, group in _by_dtype(tensors).items():
-        addresses, sizes, weight_decays = _table(group)
-        total = int(sizes.sum())
-        run(_sgd_step, total, addresses, sizes, weight_decays, np.array([lr, momentum], dtype), threads_for(total))
+    _step(_sgd_stored, _sgd_outer, tensors, [lr, momentum])
+
+
+# What is done to each element. NumPy's error model, and arrays that are walked from 0 up: without a check for zero
+# divisors or negative indices in their way, the loops become vector code.
+
+
+@njit(error_model="numpy")
+def _rmsprop(data, grad, square, velocity, decay, hyper):
+    lr, rho, fresh, momentum, eps = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
+    for i in range(data.size):
+        g = grad[i] + decay * data[i]
+        square[i] = rho * square[i] + fresh * (g * g)
+        velocity[i] = momentum * velocity[i] + g / (np.sqrt(square[i]) + eps)
+        data[i] -= lr * velocity[i]
+
+
+@njit(error_model="numpy")
+def _sgd(data, grad, velocity, decay, hyper):
+    lr, momentum = hyper[0], hyper[1]
+    for i in range(data.size):
+        velocity[i] = momentum * velocity[i] + grad[i] + decay * data[i]
+        data[i] -= lr * velocity[i]
+
+
+# Gradients that are stored: each thread has its share of all elements of all tensors.
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def _sgd_step(addresses, sizes, weight_decays, hyper, threads):
-    lr, momentum = hyper[0], hyper[1]
+def _rmsprop_stored(addresses, sizes, decays, hyper, threads):
     total = sizes.sum()
     for t in prange(threads):
         first, last, start = t * total // threads, (t + 1) * total // threads, 0
@@ -73,13 +73,71 @@ def _sgd_step(addresses, sizes, weight_decays, hyper, threads):
             a, b = max(first - start, 0), min(last - start, sizes[n])
             start += sizes[n]
             if a < b:
-                data = carray(pointer(addresses[n, 0], lr), sizes[n])[a:b]
-                grad = carray(pointer(addresses[n, 1], lr), sizes[n])[a:b]
-                velocity = carray(pointer(addresses[n, 2], lr), sizes[n])[a:b]
-                decay = weight_decays[n]
-                for i in range(b - a):
-                    velocity[i] = momentum * velocity[i] + grad[i] + decay * data[i]
-                    data[i] -= lr * velocity[i]
+                data = carray(pointer(addresses[n, 0], hyper[0]), sizes[n])[a:b]
+                grad = carray(pointer(addresses[n, 1], hyper[0]), sizes[n])[a:b]
+                square = carray(pointer(addresses[n, 2], hyper[0]), sizes[n])[a:b]
+                velocity = carray(pointer(addresses[n, 3], hyper[0]), sizes[n])[a:b]
+                _rmsprop(data, grad, square, velocity, decays[n], hyper)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _sgd_stored(addresses, sizes, decays, hyper, threads):
+    total = sizes.sum()
+    for t in prange(threads):
+        first, last, start = t * total // threads, (t + 1) * total // threads, 0
+        for n in range(sizes.size):
+            a, b = max(first - start, 0), min(last - start, sizes[n])
+            start += sizes[n]
+            if a < b:
+                data = carray(pointer(addresses[n, 0], hyper[0]), sizes[n])[a:b]
+                grad = carray(pointer(addresses[n, 1], hyper[0]), sizes[n])[a:b]
+                velocity = carray(pointer(addresses[n, 2], hyper[0]), sizes[n])[a:b]
+                _sgd(data, grad, velocity, decays[n], hyper)
+
+
+# Gradients that are products, float32, of factors that are packed: each thread has its share of the rows of one tensor
+# (C, K), and room for ROWS rows of the gradient. The weight decay follows the other constants.
+
+
+@kernel
+def _rmsprop_outer(t, threads, arguments):
+    N, C, K, wide, x, dy, scratch, hyper, data, square, velocity = numbers(arguments, 11)
+    size, like, grad = ROWS * K, np.float32(0), scratch + FLOAT * t * ROWS * K
+    constants = carray(pointer(hyper, like), 6)
+    for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
+        _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
+        _rmsprop(
+            carray(pointer(data + FLOAT * c * K, like), size),
+            carray(pointer(grad, like), size),
+            carray(pointer(square + FLOAT * c * K, like), size),
+            carray(pointer(velocity + FLOAT * c * K, like), size),
+            constants[5],
+            constants,
+        )
+
+
+@kernel
+def _sgd_outer(t, threads, arguments):
+    N, C, K, wide, x, dy, scratch, hyper, data, velocity = numbers(arguments, 10)
+    size, like, grad = ROWS * K, np.float32(0), scratch + FLOAT * t * ROWS * K
+    constants = carray(pointer(hyper, like), 3)
+    for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
+        _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
+        _sgd(
+            carray(pointer(data + FLOAT * c * K, like), size),
+            carray(pointer(grad, like), size),
+            carray(pointer(velocity + FLOAT * c * K, like), size),
+            constants[2],
+            constants,
+        )
+
+
+@njit
+def _gradient(wide, x, dy, N, K, grad):
+    """Compute ROWS rows (ROWS, K) of a gradient, from as many columns of x."""
+    panel = LANES * VECTORS if wide else LANES
+    for k in range(0, K, panel):
+        store_outer(wide, x, dy + FLOAT * k * N, N, grad + FLOAT * k, K)
 
 
 @intrinsic
@@ -93,27 +151,50 @@ def pointer(typing_context, address, like):
     return signature, codegen
 
 
-def _by_dtype(tensors):
-    """Group tensors by the dtype of their data: {dtype: [tensor, ...]}."""
+def _step(stored, outer, tensors, hyper):
+    """Step along all gradients: with the one function those that are there, with the other one products."""
     groups: dict = {}
     for tensor in tensors:
         groups.setdefault(tensor[0].dtype, []).append(tensor)
-    return groups
+    for dtype, group in groups.items():
+        there = []
+        for data, grad, *state, decay in group:
+            if isinstance(grad, OuterProduct) and computed_on_the_way(*grad):
+                _step_outer(outer, data, grad, state, np.array([*hyper, decay], dtype))
+            else:
+                array = linear_weight_grad(*grad) if isinstance(grad, OuterProduct) else grad
+                there.append((data, array, *state, decay))
+        if there:
+            addresses, sizes, decays = _table(there)
+            total = int(sizes.sum())
+            run(stored, total, addresses, sizes, decays, np.array(hyper, dtype), threads_for(total))
+
+
+def _step_outer(function, data, grad, state, hyper):
+    """Step along one gradient that is a product."""
+    (N, C), K = grad.x.shape, grad.dy.shape[1]
+    if data.shape != (C, K):
+        raise TypeError(f"the parameter is {data.shape}, its gradient {(C, K)}")
+    places = _places(data, state)
+    x, dy, wide = packed_factors(*grad)
+    threads = threads_for(N * data.size // LANES)
+    scratch = aligned_empty((threads, ROWS * K))
+    function(N, C, K, wide, address(x), address(dy), address(scratch), address(hyper), *places, threads=threads)
 
 
 def _table(tensors):
-    """Addresses (n, arrays), sizes (n,) and weight decays (n,) of tensors, which have to be contiguous."""
-    addresses = np.empty((len(tensors), len(tensors[0]) - 1), np.int64)
-    sizes = np.empty(len(tensors), np.int64)
-    weight_decays = np.empty(len(tensors), tensors[0][0].dtype)
-    for n, (*arrays, weight_decay) in enumerate(tensors):
-        data = arrays[0]
-        for i, array in enumerate(arrays):
-            if array.shape != data.shape or array.dtype != data.dtype or not array.flags.c_contiguous:
-                raise TypeError(
-                    f"parameter, gradient and state have to be contiguous and alike: {data.dtype} {data.shape}, "
-                    f"{array.dtype} {array.shape}"
-                )
-            addresses[n, i] = address(array)
-        sizes[n], weight_decays[n] = data.size, weight_decay
-    return addresses, sizes, weight_decays
+    """Addresses (n, arrays), sizes (n,) and weight decays (n,) of tensors."""
+    addresses = np.array([_places(data, state) for data, *state, _ in tensors], np.int64)
+    sizes = np.array([data.size for data, *_ in tensors], np.int64)
+    return addresses, sizes, np.array([decay for *_, decay in tensors], tensors[0][0].dtype)
+
+
+def _places(data, others):
+    """Addresses of the parameter and of what belongs to it: contiguous arrays, all alike."""
+    for array in (data, *others):
+        if array.shape != data.shape or array.dtype != data.dtype or not array.flags.c_contiguous:
+            raise TypeError(
+                f"parameter, gradient and state have to be contiguous and alike: {data.dtype} {data.shape}, "
+                f"{array.dtype} {array.shape}"
+            )
+    return [address(array) for array in (data, *others)]

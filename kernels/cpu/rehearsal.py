@@ -16,10 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 from numba import get_num_threads
 
-from ..operands import Below, Normalised, NormGradient
+from ..operands import Below, Normalised, NormGradient, OuterProduct
 from . import convolution, fused, panels
 from .emit import LANES, ROWS, VECTORS
 from .general import output_size
+from .linear import computed_on_the_way
 from .memory import SMALL, Block, Pool, whole
 
 FLOAT = 4  # bytes
@@ -287,24 +288,24 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
 
 
 def linear(x, weight, bias):
-    y = product(x, weight.shape[1])
-    return like(y)  # with the bias
+    T, (C, K) = whole(len(x), ROWS), weight.shape
+    _panels = Bytes(FLOAT * T * C), Bytes(FLOAT * T * K)
+    return Ghost((len(x), K), x.dtype)
 
 
 def linear_input_grad(dy, weight):
-    return product(dy, len(weight))
+    dx = Ghost((len(dy), len(weight)), dy.dtype)
+    borrow(get_num_threads() * whole(len(dy), VECTORS) * LANES * LANES)
+    return dx
 
 
 def linear_weight_grad(x, dy):
+    _packed = Bytes(FLOAT * x.size), Bytes(FLOAT * dy.size)
     return Ghost((x.shape[1], dy.shape[1]), x.dtype)
 
 
-def product(rows, outputs):
-    """Array (N, outputs), after both operands' panels were there."""
-    T = whole(len(rows), ROWS)
-    panels = Ghost((T, outputs), rows.dtype)
-    borrow(T * rows.shape[1])
-    return Ghost((len(rows), outputs), panels.dtype)
+def factored_weight_grad(x, dy):
+    return OuterProduct(x, dy) if computed_on_the_way(x, dy) else linear_weight_grad(x, dy)
 
 
 def bias_grad(dy):

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from ..operands import OuterProduct
 from .launch import contiguous
+from .linear import linear_weight_grad
 from .loader import load
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
@@ -44,9 +46,17 @@ def _step(name, tensors, *constants):
         group = [tensor for tensor in tensors if tensor[0].dtype == dtype]
         for start in range(0, len(group), TENSORS):
             # The contiguous copies, if any, have to live until the launch is on the stream.
-            arrays = [(contiguous(*tensor[:4]), tensor[4]) for tensor in group[start : start + TENSORS]]
+            arrays = [
+                (contiguous(data, _stored(grad), *state), decay)
+                for data, grad, *state, decay in group[start : start + TENSORS]
+            ]
             table, blocks = _table(arrays, dtype)
             kernel((blocks,), (256,), table, *constants, PER_BLOCK)
+
+
+def _stored(grad):
+    """Return the gradient as an array."""
+    return linear_weight_grad(*grad) if isinstance(grad, OuterProduct) else grad
 
 
 def _table(tensors, dtype):

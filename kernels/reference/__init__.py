@@ -14,7 +14,7 @@ from .fused import (
     norm_relu,
     relu_mask,
 )
-from .linear import linear, linear_input_grad, linear_weight_grad
+from .linear import factored_weight_grad, linear, linear_input_grad, linear_weight_grad
 from .loss import softmax_cross_entropy
 from .norm import (
     batch_norm,
@@ -45,6 +45,7 @@ __all__ = [
     "conv2d_moments",
     "conv2d_weight_grad",
     "dropout",
+    "factored_weight_grad",
     "fused_input_grad",
     "fused_weight_grad",
     "global_avg_pool",

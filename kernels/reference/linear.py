@@ -1,6 +1,8 @@
 """The dense layer: x (N, C), weight, dw (C, K), bias (K,), y, dy (N, K)."""
 
-__all__ = ["linear", "linear_input_grad", "linear_weight_grad"]
+from ..operands import OuterProduct
+
+__all__ = ["factored_weight_grad", "linear", "linear_input_grad", "linear_weight_grad"]
 
 
 def linear(x, weight, bias):
@@ -16,3 +18,8 @@ def linear_input_grad(dy, weight):
 def linear_weight_grad(x, dy):
     """``dw = x^T @ dy``."""
     return x.T @ dy
+
+
+def factored_weight_grad(x, dy):
+    """``dw = x^T @ dy`` as it suits the optimizer: in factors, or, where a backend prefers that, as the array."""
+    return OuterProduct(x, dy)

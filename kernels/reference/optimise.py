@@ -1,6 +1,12 @@
-"""One step of each optimizer, in place on one parameter and its state (arrays of one shape)."""
+"""One step of each optimizer, in place on one parameter and its state (arrays of one shape).
+
+A gradient may come as an :class:`OuterProduct`.
+"""
 
 import numpy as np
+
+from ..operands import OuterProduct
+from .linear import linear_weight_grad
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
 
@@ -14,7 +20,7 @@ def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_de
     data     = data - lr * velocity
     """
     lr, rho, momentum, eps, weight_decay = (data.dtype.type(v) for v in (lr, rho, momentum, eps, weight_decay))
-    g = grad + weight_decay * data
+    g = stored(grad) + weight_decay * data
     square *= rho
     square += (1 - rho) * (g * g)
     velocity *= momentum
@@ -37,7 +43,7 @@ def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
     """
     lr, momentum, weight_decay = (data.dtype.type(v) for v in (lr, momentum, weight_decay))
     velocity *= momentum
-    velocity += grad + weight_decay * data
+    velocity += stored(grad) + weight_decay * data
     data -= lr * velocity
 
 
@@ -45,3 +51,8 @@ def sgd_step_all(tensors, lr, momentum):
     """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
     for *arrays, weight_decay in tensors:
         sgd_step(*arrays, lr, momentum, weight_decay)
+
+
+def stored(grad):
+    """Return the gradient as an array."""
+    return linear_weight_grad(*grad) if isinstance(grad, OuterProduct) else grad

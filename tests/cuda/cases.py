@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from incnet.kernels.operands import Below, Normalised, NormGradient
+from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -149,6 +149,8 @@ def cases(
         tensors = normal(*shape), normal(*shape), np.abs(normal(*shape)), normal(*shape)
         yield Case(f"{shape}", "rmsprop_step", (*tensors, 1e-2, 0.9, 0.9, 1e-7, 1e-3), (0, 2, 3))
         yield Case(f"{shape}", "sgd_step", (*tensors[:3], 1e-2, 0.9, 1e-3), (0, 2))
+    factors, state = OuterProduct(normal(6, 40), normal(6, 30)), (np.abs(normal(40, 30)), normal(40, 30))
+    yield Case("product", "rmsprop_step", (normal(40, 30), factors, *state, 1e-2, 0.9, 0.9, 1e-7, 1e-3), (0, 2, 3))
     images = rng.integers(0, 256, (9, 8, 7, 3), np.uint8)
     drawn = rng.integers(0, 9, 5), rng.integers(-4, 5, (5, 2)), rng.random(5) < 0.5
     mean, std = rng.uniform(100, 140, 3).astype(np.float32), rng.uniform(40, 70, 3).astype(np.float32)

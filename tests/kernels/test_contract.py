@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from incnet.backend import device_count
 from incnet.kernels import reference
-from incnet.kernels.operands import Below, Normalised, NormGradient
+from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,11 @@ def linear_weight_grad(draw, n, features, outputs):
     return draw(n, features), draw(n, outputs)
 
 
+@case("factored_weight_grad", *DENSE, (7, 512, 160), tolerance=64)
+def factored_weight_grad(draw, n, features, outputs):
+    return draw(n, features), draw(n, outputs)
+
+
 @case("bias_grad", *ROWS, (1, 3), (2, 40, 50, 3), tolerance=16)
 def bias_grad(draw, *shape):
     return (draw(*shape),)
@@ -385,6 +390,22 @@ def sgd_step(draw, *shape):
     return draw(*shape), draw(*shape), draw(*shape), 0.01, 0.9, 0.05
 
 
+# Gradients in factors: rows, features in and out.
+PRODUCTS = [(1, 512, 512), (7, 528, 96), (32, 512, 112), (3, 5, 7), (100, 4096, 10)]
+
+
+@case("rmsprop_step", *PRODUCTS, tolerance=64, changed=_data_square_velocity, any_layout=False)
+def rmsprop_step_along_a_product(draw, n, *shape):
+    grad = OuterProduct(draw(n, shape[0]), draw(n, shape[1]))
+    return draw(*shape), grad, draw.positive(*shape), draw(*shape), 0.01, 0.9, 0.8, 0.1, 0.05
+
+
+@case("sgd_step", *PRODUCTS, tolerance=64, changed=_data_velocity, any_layout=False)
+def sgd_step_along_a_product(draw, n, *shape):
+    grad = OuterProduct(draw(n, shape[0]), draw(n, shape[1]))
+    return draw(*shape), grad, draw(*shape), 0.01, 0.9, 0.05
+
+
 # Parameters of very different sizes; some decay.
 TENSORS = [((3, 3, 5, 7), 0.05), ((7,), 0.0), ((40_000,), 0.05), ((1,), 0.0)]
 
@@ -398,6 +419,7 @@ TENSORS = [((3, 3, 5, 7), 0.05), ((7,), 0.0), ((40_000,), 0.05), ((1,), 0.0)]
 )
 def rmsprop_step_all(draw):
     tensors = [(draw(*s), draw(*s), draw.positive(*s), draw(*s), decay) for s, decay in TENSORS]
+    tensors.insert(1, (*rmsprop_step_along_a_product(draw, 7, 528, 96)[:4], 0.05))
     return tensors, 0.01, 0.9, 0.8, 0.1
 
 
@@ -409,7 +431,9 @@ def rmsprop_step_all(draw):
     any_layout=False,
 )
 def sgd_step_all(draw):
-    return [(draw(*s), draw(*s), draw(*s), decay) for s, decay in TENSORS], 0.01, 0.9
+    tensors = [(draw(*s), draw(*s), draw(*s), decay) for s, decay in TENSORS]
+    tensors.insert(1, (*sgd_step_along_a_product(draw, 7, 528, 96)[:3], 0.05))
+    return tensors, 0.01, 0.9
 
 
 @case("augment", (9, 8, 8, 1, 5, 2), (4, 7, 5, 3, 6, 6), (1, 1, 1, 1, 2, 1), dtypes=(np.float32,))
@@ -627,8 +651,11 @@ def _arrays(value):
 
 
 def _outcome(kernels, case, arguments):
-    """Call the kernel; return the arrays that it hands back, then those that it changed."""
-    return _arrays(getattr(kernels, case.kernel)(*arguments)) + case.changed(arguments)
+    """Call the kernel; return the arrays that it hands back, factors multiplied, then those that it changed."""
+    returned = getattr(kernels, case.kernel)(*arguments)
+    if isinstance(returned, OuterProduct):
+        returned = kernels.linear_weight_grad(*returned)
+    return _arrays(returned) + case.changed(arguments)
 
 
 def check(backend, case, dtype, layout, sizes=None):

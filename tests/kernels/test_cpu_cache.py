@@ -11,7 +11,9 @@ PROGRAM = textwrap.dedent("""
     import gc
     import numpy as np
     from incnet.kernels import reference
-    from incnet.kernels.cpu import convolution, emit, norm, parallel
+    from incnet.kernels.cpu import convolution, emit, norm, optimise, parallel
+    from incnet.kernels.cpu.linear import linear, linear_input_grad, linear_weight_grad
+    from incnet.kernels.operands import OuterProduct
     parallel.SERIAL = 0  # the arrays are small
 
     rng = np.random.default_rng(0)
@@ -32,6 +34,15 @@ PROGRAM = textwrap.dedent("""
         for a, b in zip(norm.batch_norm_grad(dy, y, mean, var, var, 1e-5),
                         reference.batch_norm_grad(dy, y, mean, var, var, 1e-5)):
             check(a, b)
+    x, w, b, dy = draw(41, 528), draw(528, 96), draw(96), draw(41, 96)
+    check(linear(x, w, b), reference.linear(x, w, b))
+    check(linear_input_grad(dy, w), reference.linear_input_grad(dy, w))
+    check(linear_weight_grad(x, dy), reference.linear_weight_grad(x, dy))
+    for module in (optimise, reference):
+        state = w.copy(), OuterProduct(x, dy), w * w, w.copy()
+        module.rmsprop_step(*state, 0.1, 0.9, 0.9, 1e-7, 0.1)
+        if module is optimise: found = state
+    check(found[0], state[0])
     kernels = [k for k in gc.get_objects() if isinstance(k, emit.Kernel) and k.compiled is not None]
     hits = sum(k.compiled.cache_hits for k in kernels) + sum(emit.launch.stats.cache_hits.values())
     print(hits, len(kernels) + 1 - hits)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from incnet.backend import ops
+from incnet.kernels.operands import OuterProduct
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.gradients import GradientSum
 from incnet.parameter import Parameter
@@ -75,6 +76,19 @@ def test_a_full_bucket_waits_for_those_before_it():
     assert ranks.events == []
     some[2].grad = np.ones(16, np.float32)
     assert [event[:2] for event in ranks.events] == [("start", 0), ("start", 1)]
+
+
+def test_a_gradient_in_factors_travels_multiplied():
+    rng = np.random.default_rng(0)
+    ranks, some = Twins(), [Parameter(np.zeros((16, 32), np.float32)) for _ in range(2)]
+    sums = GradientSum(ranks)
+    sums.begin(some)
+    x, dy = rng.standard_normal((2, 16), np.float32), rng.standard_normal((2, 32), np.float32)
+    for parameter in reversed(some):
+        parameter.grad = OuterProduct(x, dy)
+    sums.finish()
+    for parameter in some:
+        np.testing.assert_allclose(parameter.gradient, 2 * (x.T @ dy), rtol=1e-6)
 
 
 def test_a_large_gradient_travels_by_itself_and_uncopied():

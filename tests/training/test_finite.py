@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from incnet import train as command
 from incnet.graph import Graph
 from incnet.growth import run as run_module
+from incnet.kernels.operands import OuterProduct
 from incnet.models import build, make_classifier
 from incnet.training import loop
 from incnet.training.finite import NonFiniteError, check_gradients, check_loss, first_nonfinite
@@ -54,6 +55,27 @@ def test_large_gradients_are_no_error():
     for parameter in network.parameters():
         parameter.grad[...] = np.finfo(np.float32).max / 2
     check_gradients(network, 1)
+
+
+@pytest.mark.parametrize("spoilt", ["nothing", "x", "dy", "overflow"])
+def test_a_gradient_in_factors(spoilt):
+    """It is looked at without multiplying; what only its products show is found all the same."""
+    rng = np.random.default_rng(0)
+    network = graph()
+    weight = network.classifier.children()["linear"].weight
+    x, dy = (rng.standard_normal((6, size), np.float32) for size in weight.data.shape)
+    if spoilt == "overflow":  # of either sign: x adds up to nothing
+        x[:], dy[:] = 0, 1e30
+        x[0, :2] = 1e30, -1e30
+    elif spoilt != "nothing":
+        (x if spoilt == "x" else dy)[3, 2] = np.nan
+    weight.grad = OuterProduct(x, dy)
+    if spoilt == "nothing":
+        check_gradients(network, 1)
+        assert isinstance(weight.gradient, OuterProduct)
+        return
+    with pytest.raises(NonFiniteError, match=r"not finite at batch 1; the highest .* classifier.linear.w"):
+        check_gradients(network, 1)
 
 
 def test_frozen_layers_have_no_gradient_to_check():
