@@ -77,7 +77,7 @@ def examine(case, communicator, known):
         except Exception as error:
             return {"error": repr(error)}
     result["differences"] = {}
-    for name in ("cpu", "cuda") if case["on_device_too"] else ("cpu",):
+    for name in ("reference", "cuda") if case["on_device_too"] else ("reference",):
         backend.use(name)
         key = json.dumps([case["network"], case["sync_bn"], case["steps"], name])
         if communicator.first and key not in known:
