@@ -136,6 +136,22 @@ def test_a_frozen_prefix_runs_in_two_buffers(monkeypatch):
     assert np.array_equal(x, before)
 
 
+@pytest.mark.parametrize("arch", ["resnet20", "vgg16"])
+def test_a_steady_lookahead_step_asks_the_system_for_no_memory(arch, monkeypatch):
+    """A prefix of ever smaller images, in two blocks, and nothing that is freed in one step is made in the next."""
+    pool = Pool()
+    monkeypatch.setattr(memory, "POOL", pool)
+    graph = network(arch, (32, 32, 3), "filters", np.float32, fused=True)
+    graph.freeze_prefix(len(graph.subnetworks) - 1)
+    made = []
+    for _ in range(8):
+        dlogits = graph.forward(np.ones((16, 32, 32, 3), np.float32), train=True)
+        graph.backward(dlogits)
+        made.append(pool.made)
+    assert made[0] > 0
+    assert made[3:] == made[3:4] * 5
+
+
 def test_fused_prefix_on_batch_statistics_is_the_textbook_one():
     fused, plain = (network("resnet8", (8, 8, 3), "filters", np.float64, f) for f in (True, False))
     for graph in (fused, plain):

@@ -22,7 +22,8 @@ from numba import njit
 PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
 SMALL = 16 * 1024  # bytes: below it the C library recycles well enough
-SLACK = 1.5  # lent and waiting blocks may take this many times the most that was ever lent
+ROOMY = 2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
+SLACK = 2.0  # lent and waiting blocks may take this many times the most that was ever lent
 
 
 def aligned_empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -135,16 +136,27 @@ class Pool:
         capacity = size_class(size) + PAGE + ALIGNMENT
         with self.lock:
             self._take_back()
-            self.lent += capacity
+            block = self._waiting_block(capacity)
+            self.lent += capacity if block is None else block.raw.size
             self.most_lent = max(self.most_lent, self.lent)
-            if self.waiting.get(capacity):
-                block = self.waiting[capacity].pop()
-                self.waiting_bytes -= capacity
-            else:
+            if block is None:
                 self._trim()
                 block = self._make(capacity)
             self.most_held = max(self.most_held, self.lent + self.waiting_bytes)
         return Loan(block, size, self.returned)
+
+    def _waiting_block(self, capacity: int) -> Block | None:
+        """Return the smallest block that waits and is large enough, but not far too large.
+
+        In a chain of ever smaller images, two blocks then serve all of it; each size with blocks of its own would hold
+        several times what is ever in use, so that some would be freed and made again in every step.
+        """
+        fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= ROOMY * capacity]
+        if not fitting:
+            return None
+        size = min(fitting)
+        self.waiting_bytes -= size
+        return self.waiting[size].pop()
 
     def _take_back(self) -> None:
         while self.returned:

@@ -210,8 +210,9 @@ def test_scratch_memory_may_hold_anything(rng):
         memory.aligned_empty(size)[...] = np.nan
     del poison
     for case in (WINOGRAD[1], WINOGRAD[2], PANELS[1], PANELS[2], DIRECT[0], DIRECT[1], DIRECT[4], DIRECT[5]):
-        memory.WORKSPACE.carve(1 << 20)
-        memory.WORKSPACE.array[...] = np.nan
+        for workspace in (memory.WORKSPACE, winograd.SECOND_WORKSPACE):
+            workspace.carve(1 << 20)
+            workspace.array[...] = np.nan
         check_all(rng, case, np.float32)
 
 
