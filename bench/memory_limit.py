@@ -3,7 +3,7 @@
     python -m bench.memory_limit --arch resnet20 --limits 200MB 400MB 800MB --data-dir FOLDER --json -
 
 Every run has a process of its own, in which a tiny one has loaded the kernels before. Measured is the largest resident
-set of each stage's training epochs, above that of the process before the run. Linux only.
+set of each stage's training epochs, above that of the process before the run and the run's images. Linux only.
 """
 
 from __future__ import annotations
@@ -104,15 +104,17 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
     subnetworks = len(Run(tiny, dataset).subnetworks)
     stages = options.stages or subnetworks
     tiny = replace(tiny, epochs=2 * stages)
-    train(tiny, dataset, None)
+    train(Run(tiny, dataset), None)
     gc.collect()
     free_memory()
     ctypes.CDLL(None).malloc_trim(0)  # what the tiny run took goes back to the system
     baseline = resident("VmRSS")
     asked = replace(tiny, batch_size="auto", memory_limit=limit, limit=options.images).resolve()
     assert asked.epochs is not None
-    watch = Watch(asked.epochs, baseline)
-    run = train(asked, dataset, watch)
+    run = Run(asked, dataset)
+    images = sum(loader.split.images.nbytes for loader in (run.images.train, run.images.validation))
+    watch = Watch(asked.epochs, baseline + images)
+    train(run, watch)
     allowed = parse_size(limit) / 1e6
     return {
         "limit": limit,
@@ -130,15 +132,13 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
     }
 
 
-def train(config: Config, dataset: Any, display: Display | None) -> Run:
+def train(run: Run, display: Display | None) -> None:
     """Carry out a run in a temporary folder."""
-    run = Run(config, dataset)
     with (
         tempfile.TemporaryDirectory() as path,
-        RunFolder.create(Path(path) / "run", {"config": config.as_json()}) as folder,
+        RunFolder.create(Path(path) / "run", {"config": run.config.as_json()}) as folder,
     ):
         run.train(folder, display)
-    return run
 
 
 def measure(options: MemoryLimit) -> dict[str, Any]:

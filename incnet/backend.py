@@ -31,6 +31,7 @@ __all__ = [
     "device_count",
     "empty",
     "free_memory",
+    "limit_memory",
     "ops",
     "recorded",
     "recorder",
@@ -208,7 +209,17 @@ def free_memory() -> None:
     elif ops.backend == "cpu":
         memory = importlib.import_module("incnet.kernels.cpu.memory")
         memory.WORKSPACE.free()
+        memory.SECOND_WORKSPACE.free()
         memory.POOL.free()
+
+
+def limit_memory(size: int | None) -> None:
+    """Let the CPU's kernels hold so many bytes for arrays in use and to come; more only where those in use take more.
+
+    None lets them hold half as much again as was ever in use. On a device nothing changes.
+    """
+    if ops.backend == "cpu":
+        importlib.import_module("incnet.kernels.cpu.memory").POOL.limit_to(size)
 
 
 def recorder() -> Callable[[Callable[[], None]], Callable[[], None]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from incnet.backend import ops, substituted
@@ -26,8 +27,9 @@ __all__ = [
     "Ledger",
     "StepMemory",
     "activation_bytes",
-    "epoch_bytes",
     "evaluation_bytes",
+    "network_bytes",
+    "pool_bytes",
     "rehearse",
     "step_bytes",
 ]
@@ -154,14 +156,19 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory
 
 
 @contextmanager
-def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[[int], Any], Any]]:
+def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
     """Compute nothing in a ``with`` block; yields what makes batches without content, and the books."""
     from incnet.kernels.cpu import rehearsal
 
     if graph.holds_activations:
         raise RuntimeError("the graph holds activations: rehearse before a step or after it")
     with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
-        yield lambda images: rehearsal.Ghost((images, *graph.input_shape), _dtype(graph)), books
+        yield partial(_make_batch, rehearsal, graph), books
+
+
+def _make_batch(rehearsal: Any, graph: Graph, images: int, *, lent: bool = True) -> Any:
+    shape, dtype = (images, *graph.input_shape), _dtype(graph)
+    return rehearsal.Ghost(shape, dtype) if lent else rehearsal.Ghost(shape, dtype, rehearsal.ELSEWHERE)
 
 
 def _go_through(graph: Graph, batch: Any, train: bool, books: Any) -> int:
@@ -173,6 +180,7 @@ def _go_through(graph: Graph, batch: Any, train: bool, books: Any) -> int:
         _, dlogits = ops.softmax_cross_entropy(logits, None)
         del logits
         graph.backward(dlogits)
+        ops.sgd_step_all([(parameter.data, parameter.gradient) for _, parameter in graph.trainable_parameters()])
     return kept
 
 
@@ -209,7 +217,7 @@ def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int) -> int:
     memory pool takes it from the system. Not the interpreter with its libraries and compiled kernels, the data set, and
     what a run keeps besides: batches that are loaded ahead, the best weights, evaluation (:func:`evaluation_bytes`).
     """
-    return _network_bytes(graph, optimizer) + rehearse(graph, batch_size).held
+    return network_bytes(graph, optimizer) + rehearse(graph, batch_size).held
 
 
 def evaluation_bytes(graph: Graph, batch_size: int) -> int:
@@ -217,19 +225,22 @@ def evaluation_bytes(graph: Graph, batch_size: int) -> int:
     return rehearse(graph, batch_size, train=False).held
 
 
-def epoch_bytes(graph: Graph, optimizer: Optimizer, batches: Sequence[int], evaluated: Sequence[int]) -> int:
-    """As :func:`step_bytes`, for epochs with ``batches`` of these sizes, each followed by an evaluation of others.
+def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -> int:
+    """Bytes that the CPU's memory pool holds in epochs with ``batches`` of these sizes, each followed by evaluation.
 
-    The pool keeps free blocks of all their sizes for a while, so this is more than the largest of them takes alone.
+    The pool keeps free blocks of all their sizes for a while, so this is more than the largest of them takes alone. The
+    batches themselves, which a loader owns, are not counted. With this limit (:func:`incnet.backend.limit_memory`) the
+    pool holds no more, whatever it was used for before, and steps of one size after the other find all their blocks.
     """
     with _rehearsal(graph) as (make_batch, books):
+        books.plan_limit()
         for _ in range(2):
             for images, train in [(size, True) for size in batches] + [(size, False) for size in evaluated]:
-                _go_through(graph, make_batch(images), train, books)
-        return _network_bytes(graph, optimizer) + books.most_held
+                _go_through(graph, make_batch(images, lent=False), train, books)
+        return books.most_held
 
 
-def _network_bytes(graph: Graph, optimizer: Optimizer) -> int:
+def network_bytes(graph: Graph, optimizer: Optimizer) -> int:
     """Parameters, statistics, and the optimizer's state, that which the next step makes included."""
     state = {name: sum(array.nbytes for array in slots.values()) for name, slots in optimizer.state.items()}
     for name, parameter in graph.trainable_parameters():

@@ -1,5 +1,6 @@
 """Batches of normalised, augmented images, prepared ahead on a background thread."""
 
+import math
 import threading
 from collections.abc import Generator, Sequence
 from copy import copy
@@ -11,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.kernels.cpu.augment import augment
+from incnet.kernels.cpu.memory import pages
 from incnet.kernels.cpu.resize import resize_bilinear
 
 from .augment import Augmentation
 from .dataset import DataError, Normalisation, Split
 from .shard import Shard
-
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector register
 
 
 class Batch(NamedTuple):
@@ -241,8 +241,5 @@ class _Plan:
 
 
 def _aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an uninitialised float32 array that starts at a multiple of 64 bytes."""
-    size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+    """Return an uninitialised float32 array in pages of its own."""
+    return pages(math.prod(shape) * np.dtype(np.float32).itemsize).view(np.float32).reshape(shape)

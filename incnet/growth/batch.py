@@ -13,19 +13,64 @@ import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from typing import NamedTuple
 
-from incnet.cost import epoch_bytes
+from incnet.cost import network_bytes, pool_bytes
 from incnet.data.loader import Loader
 from incnet.graph import Graph
 from incnet.layer import Layer
 from incnet.optim import Optimizer
 
-__all__ = ["largest_batch", "plan_batches", "return_freed_memory", "round_batch", "scaled_lr", "training_bytes"]
+__all__ = [
+    "Memory",
+    "StagePlan",
+    "largest_batch",
+    "plan_batches",
+    "return_freed_memory",
+    "round_batch",
+    "scaled_lr",
+    "training_memory",
+]
 
 FLOAT = 4  # bytes
 DIGITS = 4
 # Of the C library: pieces of this size and larger have pages of their own.
 MMAP_THRESHOLD, PIECE = -3, 2**18
+
+
+class Memory(NamedTuple):
+    """Bytes that training takes.
+
+    Attributes
+    ----------
+    pool : int
+        Of the CPU's memory pool; see :func:`incnet.cost.pool_bytes`.
+    beside : int
+        The network, and all that a run keeps as long as a stage lasts.
+    """
+
+    pool: int
+    beside: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.pool + self.beside
+
+
+class StagePlan(NamedTuple):
+    """How a stage trains.
+
+    Attributes
+    ----------
+    batch_size : int
+        Images in a step.
+    pool : int or None
+        Bytes that the CPU's memory pool may hold, None where memory is not limited.
+    """
+
+    batch_size: int
+    pool: int | None = None
 
 
 def round_batch(images: int) -> int:
@@ -57,8 +102,8 @@ def plan_batches(
     limit: int,
     most: int,
     together: int = 1,
-) -> dict[str, int]:
-    """Return the batch size for each sub-network, from when it has come in.
+) -> dict[str, StagePlan]:
+    """Return the batch size and the pool's limit for each sub-network, from when it has come in.
 
     Parameters
     ----------
@@ -67,7 +112,7 @@ def plan_batches(
     subnetworks : mapping of str to Layer
         In the order in which they come.
     limit : int
-        Bytes that training may take, as :func:`training_bytes` counts them.
+        Bytes that training may take, as :func:`training_memory` counts them.
     most : int
         Images in a batch at most.
     together : int
@@ -78,36 +123,42 @@ def plan_batches(
     ValueError
         If there is no room for a step of one image.
     """
-    names, planned, least = list(subnetworks), {}, 0
+    names, planned, least = list(subnetworks), dict[str, StagePlan](), 0
     most = min(most, len(train.split))
     for number, name in enumerate(names, start=1):
         graph.insert(name, subnetworks[name])
         if number < together:
             continue
         waiting = [subnetworks[later] for later in names[number:]]
-        takes = partial(training_bytes, graph, optimizer, train, validation, waiting)
-        least = max(least, takes(1))
-        planned[name] = most = largest_batch(takes, limit, most) or 1
+        takes = partial(training_memory, graph, optimizer, train, validation, waiting)
+        least = max(least, takes(1).total)
+        most = largest_batch(partial(_total, takes), limit, most) or 1
+        planned[name] = StagePlan(most, takes(most).pool)
     if least > limit:
         raise ValueError(f"steps of one image take up to {least / 1e6:,.1f} MB")
     return {name: planned.get(name, planned[names[together - 1]]) for name in names}
 
 
-def training_bytes(
+def training_memory(
     graph: Graph, optimizer: Optimizer, train: Loader, validation: Loader, waiting: Iterable[Layer], batch_size: int
-) -> int:
-    """Bytes that a run takes while it trains the whole of ``graph`` in batches of this size.
+) -> Memory:
+    """Memory that a run takes while it trains the whole of ``graph`` in batches of this size.
 
-    The network with gradients and optimizer state, steps and validation at their peak, batches that are loaded ahead,
-    a copy of the best weights, sub-networks that are ``waiting`` to come in, and what it takes to look for NaN. Neither
-    the interpreter with its libraries, nor the data set, nor cached features.
+    Steps and validation at their peak, gradients included, in the pool; beside it the network with its optimizer state,
+    the batches of a loader, a copy of the best weights, sub-networks that are ``waiting`` to come in, and what it takes
+    to look for NaN. Neither the interpreter with its libraries, nor the data set, nor cached features.
     """
-    memory = epoch_bytes(graph, optimizer, batches(train, batch_size), batches(validation, validation.batch_size))
-    ahead = train.prefetch * max(batch_size, validation.batch_size) * math.prod(train.image_shape) * FLOAT
+    pool = pool_bytes(graph, batches(train, batch_size), batches(validation, validation.batch_size))
+    images = (train.prefetch + 1) * max(batch_size, *batches(validation, validation.batch_size))
+    loaded = images * math.prod(train.image_shape) * FLOAT
     state = [array.nbytes for layer in (graph, *waiting) for array in layer.state().values()]
     best = sum(array.nbytes for array in graph.state().values())
     later = sum(state) - best
-    return memory + ahead + best + later + max(state) // FLOAT
+    return Memory(pool, network_bytes(graph, optimizer) + loaded + best + later + max(state) // FLOAT)
+
+
+def _total(takes: Callable[[int], Memory], images: int) -> int:
+    return takes(images).total
 
 
 def batches(loader: Loader, batch_size: int) -> list[int]:

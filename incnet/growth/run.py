@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from incnet.backend import asnumpy, free_memory
+from incnet.backend import asnumpy, free_memory, limit_memory
 from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.growth.batch import plan_batches, return_freed_memory
+from incnet.growth.batch import StagePlan, plan_batches, return_freed_memory
 from incnet.growth.criterion import GrowthRule, Verdict, Window
 from incnet.growth.features import LookaheadFeatures
 from incnet.growth.images import RunImages
@@ -105,8 +105,8 @@ class Run:
         self.communicator = communicator or Communicator()
         self.images = RunImages(config, dataset, self.communicator)
         self.begin()
-        self.batch_sizes = self._plan_batches()
-        self.images.train.batch_size = next(iter(self.batch_sizes.values()))
+        self.plan = self._plan_batches()
+        self.images.train.batch_size = next(iter(self.plan.values())).batch_size
 
     def begin(self) -> None:
         """Make everything that training changes, as it is before the first epoch."""
@@ -132,8 +132,8 @@ class Run:
         self.rollbacks = 0
         self.features: LookaheadFeatures | None = None
 
-    def _plan_batches(self) -> dict[str, int]:
-        """Images in a step for each sub-network, from when it has come in.
+    def _plan_batches(self) -> dict[str, StagePlan]:
+        """Images in a step, and memory for it, for each sub-network, from when it has come in.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Run:
         """
         config = self.config
         if isinstance(config.batch_size, int):
-            return dict.fromkeys(self.subnetworks, config.batch_size)
+            return dict.fromkeys(self.subnetworks, StagePlan(config.batch_size))
         assert config.memory_limit is not None
         try:
             return plan_batches(
@@ -165,8 +165,9 @@ class Run:
         return size if isinstance(size, int) else self.config.max_batch_size
 
     def keep_pace(self) -> None:
-        """Set batch size and learning rate to those of the stage in progress, less what rollbacks took."""
+        """Set batch size, memory and learning rate to those of the stage in progress, less what rollbacks took."""
         size = self.stages[-1].batch_size
+        limit_memory(self.plan[self.stages[-1].name].pool)
         self.images.train.batch_size = size
         self.optimizer.lr = self.config.lr_for(size) / 2**self.rollbacks
 
@@ -231,6 +232,7 @@ class Run:
         if not self.graph.subnetworks:
             self._insert_first()
             self._save()
+        self.keep_pace()
         self._saved = time.monotonic()
         try:
             while not self.schedule.finished:
@@ -244,6 +246,8 @@ class Run:
                 self._observe()
         finally:
             self._forget_features()
+            free_memory()
+            limit_memory(None)
 
     def _observe(self) -> None:
         """Let the schedule see the accuracy of the last epoch, and carry out what it decides."""
@@ -395,14 +399,14 @@ class Run:
     def _begin_stage(self) -> None:
         name = list(self.graph.subnetworks)[-1]
         macs = self.graph.macs(self.graph.input_shape)
-        self.stages.append(Stage(name, self.graph.num_parameters(), macs, self.batch_sizes[name]))
+        self.stages.append(Stage(name, self.graph.num_parameters(), macs, self.plan[name].batch_size))
         self.keep_pace()
         free_memory()
         self.best, self.best_weights = None, {}
 
     def _emit_insertion(self, name: str, init: str) -> None:
         macs = self.graph.macs(self.graph.input_shape)
-        size = self.batch_sizes[name]
+        size = self.plan[name].batch_size
         lr = self.config.lr_for(size) / 2**self.rollbacks
         self._emit(events.Insert(self.schedule.epoch, name, init, self.graph.num_parameters(), macs, size, lr))
 

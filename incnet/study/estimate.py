@@ -80,7 +80,7 @@ class Estimator:
         assert self.ledger
         run, seconds = self.run, []
         cost = run.graph.cost(run.graph.input_shape).total
-        run.images.train.batch_size = run.batch_sizes[list(run.graph.subnetworks)[-1]]
+        run.images.train.batch_size = run.plan[list(run.graph.subnetworks)[-1]].batch_size
         for images, labels in islice(run.images.train.epoch(0), WARM_UP + MEASURED):
             backend.synchronize()
             start = time.perf_counter()

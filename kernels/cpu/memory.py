@@ -10,6 +10,7 @@ of a page: otherwise those of a training step, whose sizes are powers of two, wo
 """
 
 import math
+import mmap
 import threading
 from collections import deque
 from functools import lru_cache
@@ -22,8 +23,10 @@ from numba import njit
 PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
 SMALL = 16 * 1024  # bytes: below it the C library recycles well enough
+HUGE = 1 << 22  # bytes: from here on huge pages pay, as NumPy has it for its own arrays
 ROOMY = 2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
 SLACK = 2.0  # lent and waiting blocks may take this many times the most that was ever lent
+TIGHT = 1.5  # the same, where a limit is planned: whatever waits leaves room for fewer images in a step
 
 
 def aligned_empty(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -43,6 +46,15 @@ def aligned_zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.n
     array = aligned_empty(shape, dtype)
     array[...] = 0
     return array
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """Return the array itself if it is C-contiguous, or else a copy in recycled memory."""
+    if array.flags.c_contiguous:
+        return array
+    copy = aligned_empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def address(array: np.ndarray | None) -> int:
@@ -70,6 +82,7 @@ class Workspace(threading.local):
         """Aligned addresses of uninitialised buffers of so many floats, valid until the next call on this thread."""
         starts = [0, *accumulate(whole(size, ALIGNMENT // 4) for size in sizes)]
         if starts[-1] > self.array.size:
+            self.free()  # first, so that there are never two
             self.array = aligned_empty(starts[-1])
             self.address = address(self.array)
         return [self.address + 4 * start for start in starts[:-1]]
@@ -91,6 +104,15 @@ def zero_row(size: int) -> int:
 def whole(size: int, unit: int) -> int:
     """Round up to a whole number of units."""
     return -(-size // unit) * unit
+
+
+def pages(size: int) -> np.ndarray:
+    """Uninitialised bytes in pages of their own: freed, they go back to the system, which the C library may put off."""
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, size, **private)
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
 
 
 class Block(NamedTuple):
@@ -119,6 +141,12 @@ class Pool:
 
     Attributes
     ----------
+    limit : int or None
+        Bytes that lent and waiting blocks may take together, unless the lent ones alone take more. None for `slack`
+        times the most that was ever lent.
+    slack, roomy : float
+        See `SLACK` and `ROOMY`. With a limit a block serves its own size alone, so that what is lent is what the arrays
+        take, whatever came before.
     lent, waiting_bytes : int
         Bytes of the blocks that are in use, and of those that wait.
     most_lent, most_held : int
@@ -128,12 +156,14 @@ class Pool:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.returned: deque[Block] = deque()
-        self.waiting: dict[int, list[Block]] = {}  # the size that was returned longest ago comes first
-        self.lent = self.most_lent = self.most_held = self.waiting_bytes = self.made = 0
+        self.waiting: dict[int, list[tuple[int, Block]]] = {}  # with the number of its return, in that order
+        self.limit: int | None = None
+        self.slack, self.roomy = SLACK, ROOMY
+        self.lent = self.most_lent = self.most_held = self.waiting_bytes = self.made = self.returns = 0
 
     def lend(self, size: int) -> Loan:
         """Return a loan of so many bytes."""
-        capacity = size_class(size) + PAGE + ALIGNMENT
+        capacity = whole(size_class(size) + PAGE, PAGE)
         with self.lock:
             self._take_back()
             block = self._waiting_block(capacity)
@@ -151,12 +181,14 @@ class Pool:
         In a chain of ever smaller images, two blocks then serve all of it; each size with blocks of its own would hold
         several times what is ever in use, so that some would be freed and made again in every step.
         """
-        fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= ROOMY * capacity]
+        most = self.roomy * capacity
+        fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= most]
         if not fitting:
             return None
         size = min(fitting)
         self.waiting_bytes -= size
-        return self.waiting[size].pop()
+        _, block = self.waiting[size].pop()
+        return block
 
     def _take_back(self) -> None:
         while self.returned:
@@ -164,19 +196,23 @@ class Pool:
             capacity = block.raw.size
             self.lent -= capacity
             self.waiting_bytes += capacity
-            blocks = self.waiting.pop(capacity, [])
-            blocks.append(block)
-            self.waiting[capacity] = blocks
+            self.returns += 1
+            self.waiting.setdefault(capacity, []).append((self.returns, block))
 
     def _trim(self) -> None:
-        """Free the blocks that were returned longest ago, until what is held is in proportion to what was lent."""
-        while self.waiting and self.lent + self.waiting_bytes > SLACK * self.most_lent:
-            capacity, blocks = next(iter(self.waiting.items()))
-            if blocks:
-                blocks.pop()
-                self.waiting_bytes -= capacity
-            else:
-                del self.waiting[capacity]
+        """Free the blocks that were returned longest ago, until what is held keeps to the limit."""
+        limit = self.slack * self.most_lent if self.limit is None else self.limit
+        while self.waiting_bytes and self.lent + self.waiting_bytes > limit:
+            _, capacity = min((blocks[0][0], capacity) for capacity, blocks in self.waiting.items() if blocks)
+            del self.waiting[capacity][0]
+            self.waiting_bytes -= capacity
+
+    def limit_to(self, limit: int | None) -> None:
+        """Set the limit, and keep to it from now on."""
+        with self.lock:
+            self.limit, self.roomy = limit, ROOMY if limit is None else 1
+            self._take_back()
+            self._trim()
 
     def free(self) -> None:
         """Give the waiting blocks back to the system, and forget how much was lent before."""
@@ -186,11 +222,11 @@ class Pool:
             self.waiting_bytes, self.most_lent, self.most_held = 0, self.lent, self.lent
 
     def _make(self, capacity: int) -> Block:
-        raw = np.empty(capacity, np.uint8)
+        raw = pages(capacity)
         lines = PAGE // ALIGNMENT
         self.made += 1
         place = self.made * 13 % lines * ALIGNMENT  # 13: neighbours in time lie far apart, all places are used
-        return Block(raw, raw.ctypes.data + (place - raw.ctypes.data) % PAGE)
+        return Block(raw, raw.ctypes.data + place)
 
 
 def size_class(size: int) -> int:
@@ -200,5 +236,5 @@ def size_class(size: int) -> int:
 
 
 POOL = Pool()
-WORKSPACE = Workspace()
+WORKSPACE, SECOND_WORKSPACE = Workspace(), Workspace()
 ZEROS: list[np.ndarray] = []  # what keeps the rows of zeros alive

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
-from .memory import aligned_empty
+from .memory import aligned_empty, contiguous
 from .parallel import run
 
 __all__ = ["add", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
@@ -40,7 +40,7 @@ def _relu(x, y):
 
 def relu_grad(dy, y):
     """``dy`` where the output ``y`` of :func:`relu` is positive, else 0."""
-    dy, y = np.ascontiguousarray(dy), np.ascontiguousarray(y)
+    dy, y = contiguous(dy), contiguous(y)
     dx = aligned_empty(dy.shape, dy.dtype)
     run(_relu_grad, dy.size, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
     return dx

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, prange
 
-from .memory import aligned_empty
+from .memory import aligned_empty, contiguous
 from .parallel import run
 
 __all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
@@ -39,7 +39,7 @@ def _max_pool(x, size, stride, y, where):
 def max_pool_grad(dy, where, x_shape, size, stride):
     """``dx`` (N, H, W, C): each ``dy`` is added to the pixel that held its window's maximum."""
     dx = aligned_empty(x_shape, dy.dtype)
-    run(_max_pool_grad, dx.size, np.ascontiguousarray(dy), where, size, stride, dx)
+    run(_max_pool_grad, dx.size, contiguous(dy), where, size, stride, dx)
     return dx
 
 

@@ -17,11 +17,11 @@ import numpy as np
 from numba import get_num_threads
 
 from ..operands import Below, Normalised, NormGradient, OuterProduct
-from . import convolution, fused, panels
+from . import convolution, fused, panels, winograd
 from .emit import LANES, ROWS, VECTORS
 from .general import output_size
 from .linear import computed_on_the_way
-from .memory import SMALL, Block, Pool, whole
+from .memory import ALIGNMENT, SMALL, TIGHT, Block, Pool, whole
 
 FLOAT = 4  # bytes
 
@@ -35,19 +35,23 @@ class Books(Pool):
         Bytes of the ghosts that are alive, and the most that ever were; of each, what its shape and type take.
     most_lent, most_held : int
         As the real pool counts them: rounded up to its sizes, for arrays that are large enough for it.
-    workspace : Bytes or None
-        The buffer that kernels carve up for scratch memory: as large as any of them has needed so far.
+    workspaces : dict of int to Bytes
+        The buffers, 0 and 1, that kernels carve up for scratch memory: as large as any of them has needed so far.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.live = self.peak = 0
-        self.workspace: Bytes | None = None
+        self.workspaces: dict[int, Bytes] = {}
 
     @property
     def of_arrays(self) -> int:
-        """Bytes of the ghosts that are alive, less the workspace."""
-        return self.live - (self.workspace.size if self.workspace else 0)
+        """Bytes of the ghosts that are alive, less the workspaces."""
+        return self.live - sum(workspace.size for workspace in self.workspaces.values())
+
+    def plan_limit(self) -> None:
+        """Lend as a pool with a limit does, from now on: the most that is held is that limit."""
+        self.slack, self.roomy = TIGHT, 1
 
     def _make(self, capacity: int) -> Block:
         return Block(SimpleNamespace(size=capacity), 0)  # type: ignore[arg-type]
@@ -80,6 +84,9 @@ class Bytes:
 
     def __del__(self) -> None:
         self.books.live -= self.size
+
+
+ELSEWHERE = SimpleNamespace(size=0)  # bytes that are not on the books
 
 
 class Ghost:
@@ -124,16 +131,22 @@ def channels(x, count):
     return tuple(Ghost(x.shape[-1], x.dtype) for _ in range(count))
 
 
+def contiguous(x):
+    """Return x itself, or else, if all pixels share their bytes, a copy."""
+    return x if x.bytes.size >= x.size * x.dtype.itemsize else like(x)
+
+
 def borrow(*floats):
     """Borrow memory of so many floats for a moment."""
     _loans = [Bytes(FLOAT * count) for count in floats]
 
 
-def carve(*floats):
-    """Take scratch memory of so many floats from the workspace, which grows if need be."""
-    size = FLOAT * sum(floats)
-    if size > (BOOKS.workspace.size if BOOKS.workspace else 0):
-        BOOKS.workspace = Bytes(size)
+def carve(*floats, workspace=0):
+    """Take scratch memory of so many floats from a workspace, which grows if need be."""
+    size = sum(whole(FLOAT * count, ALIGNMENT) for count in floats)
+    if workspace not in BOOKS.workspaces or size > BOOKS.workspaces[workspace].size:
+        BOOKS.workspaces.pop(workspace, None)
+        BOOKS.workspaces[workspace] = Bytes(size)
 
 
 # Convolutions.
@@ -163,7 +176,7 @@ def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
         case "winograd":
-            carve(36 * C * K)
+            carve(*winograd.forward_buffers(N, H, W, C, K))
         case "panels":
             carve(panel_scratch(N, H, W, C, K))
         case "direct":
@@ -175,7 +188,7 @@ def input_scratch(x_shape, weight_shape, stride, padding, dtype):
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     chosen = convolution.algorithm(x_shape, weight_shape, stride, padding, dtype)
     if chosen == "winograd":
-        carve(36 * C * K)
+        carve(*winograd.forward_buffers(N, H, W, K, C))
     elif chosen == "panels":
         carve(panel_scratch(N, H, W, K, C))
     elif chosen == "direct" and C % LANES == 0:
@@ -187,7 +200,7 @@ def weight_scratch(x_shape, weight_shape, stride, padding, dtype):
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
         case "winograd":
-            carve(36 * get_num_threads() * C * K)
+            carve(*winograd.gradient_buffers(N, H, W, C, K))
         case "panels":
             family, T = panels.plan(N, H, W)
             carve(panels.FAMILIES[family].points ** 2 * (panels.plane(T, C) + panels.plane(T, K)))
@@ -276,7 +289,7 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
     if fused.in_turns(x, weight.shape, stride, padding, below):
         dw, dx = Ghost(weight.shape, source.dtype), like(source)
         input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
-        weight_scratch(source.shape, weight.shape, stride, padding, source.dtype)
+        carve(*winograd.gradient_buffers(*source.shape, weight.shape[3]), workspace=1)
         return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
     if isinstance(dy, NormGradient) and not fused.fuses(source, weight.shape, stride, padding):
         dy = norm_gradient(dy)
@@ -310,6 +323,18 @@ def factored_weight_grad(x, dy):
 
 def bias_grad(dy):
     return channels(dy, 1)[0]
+
+
+# Optimizers.
+
+
+def sgd_step_all(tensors, *hyper):
+    for _, gradient, *_ in tensors:
+        if isinstance(gradient, OuterProduct):
+            borrow(gradient.x.size, gradient.dy.size)
+
+
+rmsprop_step_all = sgd_step_all
 
 
 # Batch normalisation.
@@ -354,7 +379,8 @@ def relu(x):
 
 
 def relu_grad(dy, y):
-    return like(dy)
+    _contiguous, dx = contiguous(dy), like(dy)
+    return dx
 
 
 def dropout(x, rate, seed):
@@ -377,7 +403,8 @@ def max_pool(x, size, stride):
 
 
 def max_pool_grad(dy, where, x_shape, size, stride):
-    return Ghost(x_shape, dy.dtype)
+    _contiguous, dx = contiguous(dy), Ghost(x_shape, dy.dtype)
+    return dx
 
 
 def global_avg_pool(x):

@@ -39,7 +39,7 @@ import numpy as np
 
 from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, call, clear, emit, kernel, multiply_add, numbers
-from .memory import WORKSPACE, Workspace, address, whole, zero_row
+from .memory import SECOND_WORKSPACE, WORKSPACE, address, whole, zero_row
 from .parallel import threads_for
 from .recipes import (
     BIAS,
@@ -522,7 +522,6 @@ class Epilogue(NamedTuple):
 
 
 AS_IT_IS, JUST_STORE = Prologue(), Epilogue()
-SECOND_WORKSPACE = Workspace()  # of the weight gradient, where both gradients are computed in turns
 
 
 def conv2d(x, weight, out, prologue=AS_IT_IS, epilogue=JUST_STORE, rotated=False):
@@ -568,10 +567,10 @@ def prepare(x, weight, out, prologue, epilogue, rotated):
     threads = threads_for(operations(N, H, W, C, K))
     threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
     panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
-    S, B, T = blocking(N, H, W, FORWARD_TILES[width(C, K)], threads)
-    IN, OUT, V, M = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    share, U = whole(6 * (IN + OUT + V + M) + 2 * K + W * K, LANES), C * K + GAP
-    u, sums, block, scratch = WORKSPACE.carve(36 * U, 4 * threads * K, threads_of_weights * BLOCK, threads * share)
+    B, T, IN, OUT, V, M = division(N, H, W, C, K, FORWARD_TILES[width(C, K)], threads)
+    buffers, U = forward_buffers(N, H, W, C, K), C * K + GAP
+    share = buffers[-1] // threads
+    u, sums, block, scratch = WORKSPACE.carve(*buffers)
     transform_weights(address(weight), C, K, panel, int(rotated), u, U, block, threads=threads_of_weights)
     arguments = (
         N, H, W, C, K, B, T, IN, OUT, V, M,
@@ -602,16 +601,32 @@ def prepare_for_weights(x, dy, prologue, dy_prologue, workspace):
     """Return the arguments of `convolve_for_weights`, and the parts of the gradient that it will leave."""
     (N, H, W, C), K = x.shape, dy.shape[3]
     threads = threads_for(operations(N, H, W, C, K))
-    S, B, T = blocking(N, H, W, GRADIENT_TILES[width(C, K)], threads)
-    IN, DY, V, Z = B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
-    share, U = 6 * (IN + DY + V + Z), C * K + GAP
-    du, scratch = workspace.carve(36 * threads * U, threads * share)
+    B, T, IN, DY, V, Z = division(N, H, W, C, K, GRADIENT_TILES[width(C, K)], threads)
+    buffers, U = gradient_buffers(N, H, W, C, K), C * K + GAP
+    share = buffers[-1] // threads
+    du, scratch = workspace.carve(*buffers)
     arguments = (
         N, H, W, C, K, B, T, IN, DY, V, Z, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
         DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2), address(dy_prologue.table),
         du, U, zero_row(W * max(C, K)), scratch, share, threads,
     )  # fmt: skip
     return arguments, Parts(du, U, threads)
+
+
+def forward_buffers(N, H, W, C, K):
+    """Floats of what `prepare` carves: transformed weights, sums, 16x16 kernels, and a share for each thread."""
+    threads = threads_for(operations(N, H, W, C, K))
+    threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
+    _, _, *parts = division(N, H, W, C, K, FORWARD_TILES[width(C, K)], threads)
+    share = whole(6 * sum(parts) + 2 * K + W * K, LANES)
+    return 36 * (C * K + GAP), 4 * threads * K, threads_of_weights * BLOCK, threads * share
+
+
+def gradient_buffers(N, H, W, C, K):
+    """Floats of what `prepare_for_weights` carves: the parts of the gradient, and a share for each thread."""
+    threads = threads_for(operations(N, H, W, C, K))
+    _, _, *parts = division(N, H, W, C, K, GRADIENT_TILES[width(C, K)], threads)
+    return 36 * threads * (C * K + GAP), threads * 6 * sum(parts)
 
 
 def operations(N, H, W, C, K):
@@ -622,6 +637,12 @@ def operations(N, H, W, C, K):
 def width(C, K):
     """Class of a layer by its channels."""
     return "narrow" if max(C, K) <= NARROW else "medium" if max(C, K) <= MEDIUM else "wide"
+
+
+def division(N, H, W, C, K, tiles, threads):
+    """Tile rows and tiles in a block, and a block's floats: of either operand's rows, and of its transformed ones."""
+    S, B, T = blocking(N, H, W, tiles, threads)
+    return B, T, B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
 
 
 @lru_cache(512)

@@ -3,16 +3,21 @@
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.cost import epoch_bytes, step_bytes
+from incnet.cost import network_bytes, pool_bytes, rehearse
 from incnet.data import Loader, Normalisation, Split
-from incnet.growth.batch import largest_batch, plan_batches, round_batch, scaled_lr, training_bytes
+from incnet.growth.batch import largest_batch, plan_batches, round_batch, scaled_lr, training_memory
+from incnet.growth.run import Run
+from incnet.kernels.cpu import memory
 from incnet.optim import RMSProp
+from incnet.training.events import Epoch
+from incnet.training.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, history, outcome
 from tests.networks import grow
 from tests.training.test_resume import in_sessions, one_step_a_session
@@ -65,7 +70,8 @@ def loaders(rng):
 def plan(loaders, limit, **options):
     graph = grow("resnet20", (32, 32, 3), fused=True)
     subnetworks, graph.subnetworks = graph.subnetworks, {}
-    return plan_batches(graph, subnetworks, RMSProp(), *loaders, limit=limit, **{"most": 1000, **options}), subnetworks
+    planned = plan_batches(graph, subnetworks, RMSProp(), *loaders, limit=limit, **{"most": 1000, **options})
+    return {name: stage.batch_size for name, stage in planned.items()}, subnetworks
 
 
 def test_batches_shrink_as_the_network_grows(loaders):
@@ -83,7 +89,7 @@ def test_the_next_larger_batch_would_not_fit(loaders):
     graph.subnetworks = {"S1": subnetworks["S1"]}
     graph.classifier = graph._make_classifier((32, 32, 16))
     waiting = [subnetworks["S2"], subnetworks["S3"]]
-    takes = {n: training_bytes(graph, RMSProp(), *loaders, waiting, n) for n in (sizes["S1"], sizes["S1"] + 16)}
+    takes = {n: training_memory(graph, RMSProp(), *loaders, waiting, n).total for n in (sizes["S1"], sizes["S1"] + 16)}
     assert takes[sizes["S1"]] <= limit < takes[sizes["S1"] + 16]
 
 
@@ -106,13 +112,14 @@ def test_a_baseline_begins_with_the_batch_of_the_whole_network(loaders):
 def test_what_is_counted(loaders):
     graph, optimizer = grow("resnet20", (32, 32, 3), fused=True), RMSProp()
     weights = sum(array.nbytes for array in graph.state().values())
-    alone = training_bytes(graph, optimizer, *loaders, [], 64)
-    with_another = training_bytes(graph, optimizer, *loaders, [graph.subnetworks["S3"]], 64)
-    assert with_another - alone == sum(array.nbytes for array in graph.subnetworks["S3"].state().values())
-    steps = epoch_bytes(graph, optimizer, [64, 52], [30])
-    assert steps >= step_bytes(graph, optimizer, 64)
-    batches_ahead = 2 * 64 * 32 * 32 * 3 * 4
-    assert alone - steps == weights + batches_ahead + 64 * 64 * 9
+    alone = training_memory(graph, optimizer, *loaders, [], 64)
+    with_another = training_memory(graph, optimizer, *loaders, [graph.subnetworks["S3"]], 64)
+    assert with_another.pool == alone.pool == pool_bytes(graph, [64, 52], [30])
+    assert with_another.beside - alone.beside == sum(a.nbytes for a in graph.subnetworks["S3"].state().values())
+    images = 64 * 32 * 32 * 3 * 4
+    assert alone.pool >= rehearse(graph, 64).held - 1.2 * images
+    assert alone.beside == network_bytes(graph, optimizer) + weights + 3 * images + 64 * 64 * 9
+    assert alone.total == alone.pool + alone.beside
 
 
 # Whole runs.
@@ -127,6 +134,28 @@ def test_batch_and_rate_of_each_stage_are_written_down(tmp_path):
     assert rates == pytest.approx([3e-4 * math.sqrt(size / 32) for size in sizes])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [stage["batch_size"] for stage in summary["stages"]] == sizes
+
+
+def test_the_pool_keeps_to_the_plan_in_every_stage(tmp_path, monkeypatch):
+    pool = memory.Pool()
+    monkeypatch.setattr(memory, "POOL", pool)
+    memory.WORKSPACE.free()
+    options = {"lookahead_epochs": 1, "max_stage_epochs": 3, "epochs": 9, "window": 2, "limit": 180}
+    config = Config("digits", "resnet8", batch_size="auto", memory_limit="4MB", max_batch_size=64, **options).resolve()
+    run, held = Run(config), {}
+
+    def note(event):
+        if isinstance(event, Epoch):
+            held[event.subnetworks] = max(held.get(event.subnetworks, 0), pool.most_held)
+
+    with RunFolder.create(tmp_path / "run", {"config": config.as_json()}) as folder:
+        run.train(folder, listeners=[SimpleNamespace(event=note)])
+    planned = [stage.pool for stage in run.plan.values()]
+    assert list(held) == [1, 2, 3]
+    for most, limit in zip(held.values(), planned, strict=True):
+        assert 0.8 * limit < most <= limit
+    assert pool.limit is None
+    assert pool.waiting_bytes == 0
 
 
 def test_a_fixed_batch_is_the_same_in_all_stages(tmp_path):
@@ -164,8 +193,6 @@ def test_stopped_after_every_step(tmp_path, monkeypatch):
 
 
 def test_a_retry_halves_the_rate_of_the_stage(tmp_path):
-    from incnet.growth.run import Run
-
     run = Run(Config(arch="resnet8", limit=100, scale_lr="sqrt", batch_size=128).resolve())
     run.graph.insert("S1", run.subnetworks["S1"])
     run._begin_stage()
