@@ -181,11 +181,13 @@ class Pool:
         In a chain of ever smaller images, two blocks then serve all of it; each size with blocks of its own would hold
         several times what is ever in use, so that some would be freed and made again in every step.
         """
-        most = self.roomy * capacity
-        fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= most]
-        if not fitting:
-            return None
-        size = min(fitting)
+        size = capacity
+        if not self.waiting.get(capacity):
+            most = self.roomy * capacity
+            fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= most]
+            if not fitting:
+                return None
+            size = min(fitting)
         self.waiting_bytes -= size
         _, block = self.waiting[size].pop()
         return block

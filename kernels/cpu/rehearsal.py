@@ -176,7 +176,7 @@ def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
         case "winograd":
-            carve(*winograd.forward_buffers(N, H, W, C, K))
+            carve(*winograd.forward_plan(N, H, W, C, K).buffers)
         case "panels":
             carve(panel_scratch(N, H, W, C, K))
         case "direct":
@@ -188,7 +188,7 @@ def input_scratch(x_shape, weight_shape, stride, padding, dtype):
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     chosen = convolution.algorithm(x_shape, weight_shape, stride, padding, dtype)
     if chosen == "winograd":
-        carve(*winograd.forward_buffers(N, H, W, K, C))
+        carve(*winograd.forward_plan(N, H, W, K, C).buffers)
     elif chosen == "panels":
         carve(panel_scratch(N, H, W, K, C))
     elif chosen == "direct" and C % LANES == 0:
@@ -200,7 +200,7 @@ def weight_scratch(x_shape, weight_shape, stride, padding, dtype):
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
     match convolution.algorithm(x_shape, weight_shape, stride, padding, dtype):
         case "winograd":
-            carve(*winograd.gradient_buffers(N, H, W, C, K))
+            carve(*winograd.gradient_plan(N, H, W, C, K).buffers)
         case "panels":
             family, T = panels.plan(N, H, W)
             carve(panels.FAMILIES[family].points ** 2 * (panels.plane(T, C) + panels.plane(T, K)))
@@ -289,7 +289,7 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
     if fused.in_turns(x, weight.shape, stride, padding, below):
         dw, dx = Ghost(weight.shape, source.dtype), like(source)
         input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
-        carve(*winograd.gradient_buffers(*source.shape, weight.shape[3]), workspace=1)
+        carve(*winograd.gradient_plan(*source.shape, weight.shape[3]).buffers, workspace=1)
         return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
     if isinstance(dy, NormGradient) and not fused.fuses(source, weight.shape, stride, padding):
         dy = norm_gradient(dy)

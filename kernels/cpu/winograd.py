@@ -564,16 +564,11 @@ def conv2d_grads(x, dy, weight, dw, dx, prologue, dy_prologue, epilogue):
 def prepare(x, weight, out, prologue, epilogue, rotated):
     """Transform the weights; return the arguments of `convolve`, and the sums (threads, 2, K) that it will leave."""
     (N, H, W, C), K = x.shape, out.shape[3]
-    threads = threads_for(operations(N, H, W, C, K))
-    threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
-    panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
-    B, T, IN, OUT, V, M = division(N, H, W, C, K, FORWARD_TILES[width(C, K)], threads)
-    buffers, U = forward_buffers(N, H, W, C, K), C * K + GAP
-    share = buffers[-1] // threads
+    threads, of_weights, division, panel, U, share, buffers = forward_plan(N, H, W, C, K)
     u, sums, block, scratch = WORKSPACE.carve(*buffers)
-    transform_weights(address(weight), C, K, panel, int(rotated), u, U, block, threads=threads_of_weights)
+    transform_weights(address(weight), C, K, panel, int(rotated), u, U, block, threads=of_weights)
     arguments = (
-        N, H, W, C, K, B, T, IN, OUT, V, M,
+        N, H, W, C, K, *division,
         PROLOGUES.index(prologue.recipe), address(x), address(prologue.x2), address(prologue.kept),
         address(prologue.table), u, U,
         EPILOGUES.index(epilogue.recipe), address(out), address(epilogue.y_below), address(epilogue.a_below),
@@ -600,33 +595,65 @@ class Parts(NamedTuple):
 def prepare_for_weights(x, dy, prologue, dy_prologue, workspace):
     """Return the arguments of `convolve_for_weights`, and the parts of the gradient that it will leave."""
     (N, H, W, C), K = x.shape, dy.shape[3]
-    threads = threads_for(operations(N, H, W, C, K))
-    B, T, IN, DY, V, Z = division(N, H, W, C, K, GRADIENT_TILES[width(C, K)], threads)
-    buffers, U = gradient_buffers(N, H, W, C, K), C * K + GAP
-    share = buffers[-1] // threads
+    threads, division, U, share, buffers = gradient_plan(N, H, W, C, K)
     du, scratch = workspace.carve(*buffers)
     arguments = (
-        N, H, W, C, K, B, T, IN, DY, V, Z, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
+        N, H, W, C, K, *division, PROLOGUES.index(prologue.recipe), address(x), address(prologue.table),
         DY_PROLOGUES.index(dy_prologue.recipe), address(dy), address(dy_prologue.x2), address(dy_prologue.table),
         du, U, zero_row(W * max(C, K)), scratch, share, threads,
     )  # fmt: skip
     return arguments, Parts(du, U, threads)
 
 
-def forward_buffers(N, H, W, C, K):
-    """Floats of what `prepare` carves: transformed weights, sums, 16x16 kernels, and a share for each thread."""
-    threads = threads_for(operations(N, H, W, C, K))
-    threads_of_weights = threads_for(TRANSFORM * C * K // LANES)
-    _, _, *parts = division(N, H, W, C, K, FORWARD_TILES[width(C, K)], threads)
-    share = whole(6 * sum(parts) + 2 * K + W * K, LANES)
-    return 36 * (C * K + GAP), 4 * threads * K, threads_of_weights * BLOCK, threads * share
+class ForwardPlan(NamedTuple):
+    """Numbers that `convolve` and `transform_weights` ask for, and floats of what is carved for them."""
+
+    threads: int
+    threads_of_weights: int
+    division: tuple[int, ...]  # B, T, IN, OUT, V, M
+    panel: int
+    U: int
+    share: int
+    buffers: tuple[int, ...]  # transformed weights, sums, 16x16 kernels, and a share for each thread
 
 
-def gradient_buffers(N, H, W, C, K):
-    """Floats of what `prepare_for_weights` carves: the parts of the gradient, and a share for each thread."""
-    threads = threads_for(operations(N, H, W, C, K))
-    _, _, *parts = division(N, H, W, C, K, GRADIENT_TILES[width(C, K)], threads)
-    return 36 * threads * (C * K + GAP), threads * 6 * sum(parts)
+class GradientPlan(NamedTuple):
+    """Numbers that `convolve_for_weights` asks for, and floats of what is carved for it."""
+
+    threads: int
+    division: tuple[int, ...]  # B, T, IN, DY, V, Z
+    U: int
+    share: int
+    buffers: tuple[int, ...]  # the parts of the gradient, and a share for each thread
+
+
+def forward_plan(N, H, W, C, K):
+    """Plan of a convolution on the threads in use."""
+    threads, of_weights = threads_for(operations(N, H, W, C, K)), threads_for(TRANSFORM * C * K // LANES)
+    return plan_forward(N, H, W, C, K, threads, of_weights)
+
+
+def gradient_plan(N, H, W, C, K):
+    """Plan of a weight gradient on the threads in use."""
+    return plan_gradient(N, H, W, C, K, threads_for(operations(N, H, W, C, K)))
+
+
+@lru_cache(512)
+def plan_forward(N, H, W, C, K, threads, of_weights):
+    """Plan of a convolution on so many threads."""
+    panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
+    division, U = divide(N, H, W, C, K, FORWARD_TILES[width(C, K)], threads), C * K + GAP
+    share = whole(6 * sum(division[2:]) + 2 * K + W * K, LANES)
+    buffers = 36 * U, 4 * threads * K, of_weights * BLOCK, threads * share
+    return ForwardPlan(threads, of_weights, division, panel, U, share, buffers)
+
+
+@lru_cache(512)
+def plan_gradient(N, H, W, C, K, threads):
+    """Plan of a weight gradient on so many threads."""
+    division, U = divide(N, H, W, C, K, GRADIENT_TILES[width(C, K)], threads), C * K + GAP
+    share = 6 * sum(division[2:])
+    return GradientPlan(threads, division, U, share, (36 * threads * U, threads * share))
 
 
 def operations(N, H, W, C, K):
@@ -639,13 +666,12 @@ def width(C, K):
     return "narrow" if max(C, K) <= NARROW else "medium" if max(C, K) <= MEDIUM else "wide"
 
 
-def division(N, H, W, C, K, tiles, threads):
+def divide(N, H, W, C, K, tiles, threads):
     """Tile rows and tiles in a block, and a block's floats: of either operand's rows, and of its transformed ones."""
     S, B, T = blocking(N, H, W, tiles, threads)
     return B, T, B * (4 * S + 2) * C + GAP, B * 4 * S * K + GAP, T * C + GAP, T * K + GAP
 
 
-@lru_cache(512)
 def blocking(N, H, W, tiles, threads):
     """Tiles in a tile row (S), tile rows in a block (B), tiles in a block (T), for about so many tiles in a block."""
     S, tile_rows, unit = -(-W // 4), N * -(-H // 4), 8
