@@ -216,7 +216,7 @@ def free_memory() -> None:
 def limit_memory(size: int | None) -> None:
     """Let the CPU's kernels hold so many bytes for arrays in use and to come; more only where those in use take more.
 
-    None lets them hold half as much again as was ever in use. On a device nothing changes.
+    None lets them hold up to twice what was ever in use. On a device nothing changes.
     """
     if ops.backend == "cpu":
         importlib.import_module("incnet.kernels.cpu.memory").POOL.limit_to(size)
