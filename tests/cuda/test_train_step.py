@@ -196,6 +196,6 @@ def test_batches_are_planned_for_a_device_without_touching_it(device):
     loader = ResidentLoader(split, Normalisation.fit(split), 4, seed=3)
     graph = Graph(SHAPE, lambda s: make_classifier(s, CLASSES, rng=np.random.default_rng(1)))
     device.reset()
-    sizes = plan_batches(graph, subnetworks, RMSProp(), loader, loader, limit=10**9, most=8)
-    assert sizes == {"S1": 8, "S2": 8, "S3": 8}
+    plan = plan_batches(graph, subnetworks, RMSProp(), loader, loader, limit=10**9, most=8)
+    assert {name: stage.batch_size for name, stage in plan.items()} == {"S1": 8, "S2": 8, "S3": 8}
     assert device.counts["launches"] == 0
