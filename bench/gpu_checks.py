@@ -176,7 +176,8 @@ def tests(left: Callable[[], float]) -> dict[str, Any]:
         print(done.stdout[-8000:], done.stderr[-2000:], flush=True)
     if done.returncode and not failed:
         failed = [f"pytest ended with {done.returncode}: {lines[-1:]}"]
-    return {"summary": lines[-1] if lines else "", "failed": failed, "passed": [x for x in lines if x[:6] == "PASSED"]}
+    passed, skipped = ([line for line in lines if line.startswith(kind)] for kind in ("PASSED", "SKIPPED"))
+    return {"summary": lines[-1] if lines else "", "failed": failed, "passed": passed, "skipped": skipped}
 
 
 def sanitizer(left: Callable[[], float]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 import itertools
 
-import numba
 import numpy as np
 import pytest
 
 from incnet.kernels import reference
-from incnet.kernels.cpu import convolution, fused, memory, parallel, winograd
+from incnet.kernels.cpu import convolution, fused, memory, winograd
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 
@@ -56,18 +55,6 @@ GENERAL = [
     (1, 64, 64, 64, 3, (3, 3), 1, 1),
     (3, 4, 4, 3, 8, (2, 2), 1, 2),
 ]
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request, monkeypatch):
-    """Run on one thread, then on two."""
-    if request.param > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip("needs two threads")
-    before = numba.get_num_threads()
-    numba.set_num_threads(request.param)
-    monkeypatch.setattr(parallel, "SERIAL", 0)  # the arrays are small
-    yield request.param
-    numba.set_num_threads(before)
 
 
 def normal(rng, dtype, *shape):
@@ -293,7 +280,6 @@ def test_fused(shape, K, stride, dtype, rng, threads):
 
 @pytest.mark.parametrize(("N", "H", "W", "C", "K", "size", "stride", "padding"), DIRECT)
 def test_direct_moments(N, H, W, C, K, size, stride, padding, rng, threads, monkeypatch):
-    monkeypatch.setattr(parallel, "SERIAL", 0)
     monkeypatch.setattr(fused, "LARGE", 0)
     x, weight = normal(rng, np.float32, N, H, W, C), normal(rng, np.float32, *size, C, K)
     assert convolution.algorithm(x.shape, weight.shape, stride, padding, x.dtype) == "direct"
@@ -310,7 +296,6 @@ def test_direct_moments(N, H, W, C, K, size, stride, padding, rng, threads, monk
 def test_gradients_in_turns_have_the_bits_of_each_alone(shape, piece, rng, threads, monkeypatch):
     """However many pieces the images are cut into, more than there are rows of tiles too."""
     monkeypatch.setattr(winograd, "PIECE", piece)
-    monkeypatch.setattr(parallel, "SERIAL", 0)
     C = shape[3]
     y, skip, dz, y_above, weight = (normal(rng, np.float32, *s) for s in (shape, shape, shape, shape, (3, 3, C, C)))
     scale, shift, mean, *coefficients = (normal(rng, np.float32, C) for _ in range(6))

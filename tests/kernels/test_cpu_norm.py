@@ -11,17 +11,6 @@ SHAPES = [(3, 5, 7, 16), (2, 8, 8, 64), (5, 10), (300, 128), (3, 4, 4, 10), (1, 
 EPS = 1e-5
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request, monkeypatch):
-    if request.param > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip("needs two threads")
-    before = numba.get_num_threads()
-    numba.set_num_threads(request.param)
-    monkeypatch.setattr(parallel, "SERIAL", 0)  # the arrays are small
-    yield request.param
-    numba.set_num_threads(before)
-
-
 @pytest.fixture(params=SHAPES, ids=str)
 def case(request, rng):
     """Return x, dy, residual, gamma, beta in float64."""

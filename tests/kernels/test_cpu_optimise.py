@@ -1,6 +1,5 @@
 """Steps along gradients that are computed on the way: the very bits of a step along the same gradient, stored."""
 
-import numba
 import numpy as np
 import pytest
 
@@ -10,16 +9,6 @@ from incnet.kernels.operands import OuterProduct
 
 # Features in and out: whole panels, single chunks, and outputs of which a chunk would have to be filled up.
 SHAPES = [(512, 4096), (528, 96), (1040, 304), (4096, 10)]
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def threads(request):
-    before = numba.get_num_threads()
-    if request.param > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip("needs two cores")
-    numba.set_num_threads(request.param)
-    yield request.param
-    numba.set_num_threads(before)
 
 
 def tensors(n, shape, slots):
