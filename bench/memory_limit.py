@@ -3,19 +3,22 @@
     python -m bench.memory_limit --arch resnet20 --limits 200MB 400MB 800MB --data-dir FOLDER --json -
 
 Every run has a process of its own, in which a tiny one has loaded the kernels before. Measured is the largest resident
-set of each stage's training epochs, above that of the process before the run and the run's images. Linux only.
+set of each stage, above that of the process before the run and the run's images; how fast it looks ahead, and trains;
+and where that brings the validation accuracy. Linux only.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import multiprocessing
 import re
+import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -50,6 +53,12 @@ class MemoryLimit:
     images: int = 3000
     """Training images of CIFAR-10, validation images included."""
 
+    epochs: int = 2
+    """Epochs of each stage, of which one is look-ahead."""
+
+    scale_lr: Literal["off", "linear", "sqrt"] = "off"
+    """How the learning rate follows the batch size, as for incnet.train."""
+
     stages: int | None = None
     """Stages to go through. Default: all."""
 
@@ -66,15 +75,29 @@ class Watch(Display):
     def __init__(self, epochs: int, baseline: int) -> None:
         super().__init__(epochs, Console(quiet=True))
         self.baseline = baseline
-        self.stages: dict[int, dict[str, Any]] = {}
+        self.seen: list[tuple[Epoch, float]] = []
 
     def event(self, event: Event) -> None:
-        """Take the epoch down."""
-        if isinstance(event, Epoch) and event.phase == "train":
-            found = {"mb": (resident("VmHWM") - self.baseline) / 1e6, "images_per_second": event.images_per_second}
-            before = self.stages.setdefault(event.subnetworks, found)
-            self.stages[event.subnetworks] = {name: max(before[name], found[name]) for name in found}
+        """Take the epoch down, with its peak in MB."""
+        if isinstance(event, Epoch):
+            peak = (resident("VmHWM") - self.baseline) / 1e6
+            self.seen.append((event, peak))
+            told = f"{event.seconds_training:.0f} s, {peak:.0f} MB, {event.train_loss:.3f}, {event.val_accuracy:.1%}"
+            print(f"epoch {event.epoch}: {event.phase}, {told}", file=sys.stderr)
         Path("/proc/self/clear_refs").write_text("5")
+
+    def result(self, subnetworks: int) -> dict[str, Any]:
+        """Result of the epochs with so many sub-networks, as JSON values."""
+        epochs = [(epoch, peak) for epoch, peak in self.seen if epoch.subnetworks == subnetworks]
+        speeds = {
+            phase: [round(epoch.images_per_second, 1) for epoch, _ in epochs if epoch.phase == phase]
+            for phase in ("lookahead", "train")
+        }
+        return {
+            "peak_mb": round(max(peak for _, peak in epochs)),
+            "images_per_second": speeds,
+            "val_accuracy": epochs[-1][0].val_accuracy,
+        }
 
 
 def resident(what: str) -> int:
@@ -91,10 +114,9 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
         "cifar10",
         options.arch,
         batch_size=8,
-        window=2,
+        growth="periodic",
+        period=2,
         lookahead_epochs=1,
-        max_stage_epochs=2,
-        epochs=2,
         limit=40,
         resize=options.resize,
         data_dir=options.data_dir,
@@ -109,11 +131,11 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
     free_memory()
     ctypes.CDLL(None).malloc_trim(0)  # what the tiny run took goes back to the system
     baseline = resident("VmRSS")
-    asked = replace(tiny, batch_size="auto", memory_limit=limit, limit=options.images).resolve()
-    assert asked.epochs is not None
-    run = Run(asked, dataset)
+    epochs = options.epochs * stages
+    asked = replace(tiny, batch_size="auto", memory_limit=limit, limit=options.images, scale_lr=options.scale_lr)
+    run = Run(replace(asked, period=options.epochs, epochs=epochs).resolve(), dataset)
     images = sum(loader.split.images.nbytes for loader in (run.images.train, run.images.validation))
-    watch = Watch(asked.epochs, baseline + images)
+    watch = Watch(epochs, baseline + images)
     train(run, watch)
     allowed = parse_size(limit) / 1e6
     return {
@@ -123,11 +145,11 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
             {
                 "upto": stage.name,
                 "batch_size": stage.batch_size,
-                "peak_mb": round(found["mb"]),
-                "of_limit": round(found["mb"] / allowed, 3),
-                "images_per_second": round(found["images_per_second"], 1),
+                "steps": options.epochs * math.ceil(len(run.images.train.split) / stage.batch_size),
+                **(found := watch.result(1 + index)),
+                "of_limit": round(found["peak_mb"] / allowed, 3),
             }
-            for stage, found in zip(run.stages, watch.stages.values(), strict=True)
+            for index, stage in enumerate(run.stages)
         ],
     }
 
