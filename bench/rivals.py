@@ -22,6 +22,7 @@ from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.training.step import TrainStep
 
 __all__ = ["ENGINES", "PEERS", "Workload"]
 
@@ -74,18 +75,17 @@ class Workload:
         return rng.standard_normal((self.batch_size, *CIFAR), np.float32), rng.integers(0, CLASSES, self.batch_size)
 
 
-def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False) -> Step:
+def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False, record: bool = True) -> Step:
     """One step of incnet; with ``cached`` from the frozen prefix's features, which are there already."""
-    graph, optimizer = work.network(fused=fused), RMSProp(**HYPER)
+    graph = work.network(fused=fused)
     images, labels = work.batch()
     running = np.zeros(2)
-    forward, x = (graph.logits, graph.features(images)) if cached else (graph.forward, images)
+    step = TrainStep(graph, RMSProp(**HYPER), record=record)
+    step.from_features, x = cached, graph.features(images) if cached else images
 
     def train() -> None:
-        totals, dlogits = ops.softmax_cross_entropy(forward(x, train=True), labels)
-        graph.backward(dlogits)
-        optimizer.step(graph.trainable_parameters())
-        running[...] += totals
+        running[...] += step.gradients(x, labels)
+        step.update()
 
     def evaluate() -> None:
         running[...] += ops.softmax_cross_entropy(graph.forward(images), labels)[0]

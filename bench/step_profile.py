@@ -2,17 +2,17 @@
 
     python -m bench.step_profile --arch resnet20 --batch-size 128 --json -
 
-Every kernel of a step is timed from the call to the return; what is left of the step is Python. The medians over the
-repeats are taken call by call, then added up.
+Every call that a recorded step consists of is timed; what is left of the step is Python. The medians over the repeats
+are taken call by call, then added up.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import tyro
 
 from bench.compare import report
 from bench.rivals import Workload, incnet_step
-from incnet.kernels.cpu import emit, optimise, pointwise, pool, reduce
+from incnet.kernels.cpu import emit
+from incnet.kernels.cpu.tape import Tape
 from incnet.threads import use_threads
 
 __all__ = ["StepProfile", "profile"]
@@ -53,57 +54,75 @@ class StepProfile:
 
 
 class Stopwatch:
-    """Times every call of a kernel, in the order of the calls."""
+    """Times the calls that a recorded step consists of, one by one; with ``running`` false, it looks away."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = defaultdict(list)
-        call = emit.Kernel.__call__
+        self.seconds: dict[tuple[int, int], list[float]] = defaultdict(list)
+        self.names: dict[tuple[int, int], str] = {}
+        self.running = False
+        kernels: dict[int | None, str] = {}
+        call, repeat = emit.Kernel.__call__, Tape.repeat
 
-        def timed(kernel: Any, *arguments: Any, **options: Any) -> None:
-            name = f"{kernel.function.__module__.rpartition('.')[2]}.{kernel.function.__name__}"
-            self.time(name, lambda: call(kernel, *arguments, **options))
+        def known(kernel: emit.Kernel, *arguments: int, **options: Any) -> None:
+            kernels[kernel.address] = qualified(kernel.function)
+            call(kernel, *arguments, **options)
 
-        emit.Kernel.__call__ = timed
-        for module in (optimise, pointwise, pool, reduce):
-            self.watch_runs(module)
+        def timed(tape: Tape) -> None:
+            if not self.running:
+                repeat(tape)
+                return
+            for number, (function, arguments) in enumerate(tape.calls):
+                start = time.perf_counter()
+                function(*arguments)
+                self.seconds[id(tape), number].append(time.perf_counter() - start)
+                self.names[id(tape), number] = name(function, arguments, kernels)
 
-    def watch_runs(self, module: Any) -> None:
-        """Time what a module hands to ``parallel.run``."""
-        run, kind = module.run, module.__name__.rpartition(".")[2]
-        module.run = lambda f, *rest: self.time(f"{kind}.{f.__name__.strip('_')}", lambda: run(f, *rest))
+        emit.Kernel.__call__, Tape.repeat = known, timed
 
-    def time(self, name: str, function: Callable[[], Any]) -> Any:
-        """Call a function, and note how long it took."""
-        start = time.perf_counter()
-        result = function()
-        self.seconds[name].append(time.perf_counter() - start)
-        return result
+    def totals(self) -> dict[str, dict[str, float]]:
+        """Milliseconds and number of calls of each kernel, the slowest first."""
+        found: dict[str, dict[str, float]] = defaultdict(lambda: {"ms": 0.0, "calls": 0})
+        for call, seconds in self.seconds.items():
+            found[self.names[call]]["ms"] += 1e3 * statistics.median(seconds)
+            found[self.names[call]]["calls"] += 1
+        return dict(sorted(found.items(), key=lambda item: -item[1]["ms"]))
+
+
+def name(function: Any, arguments: tuple, kernels: dict[int | None, str]) -> str:
+    """Return what a call computes: the kernel that is launched on all threads, or on one, or the function itself."""
+    if function is emit.launch:
+        return kernels[arguments[0]]
+    if hasattr(function, "argtypes"):
+        return kernels[ctypes.cast(function, ctypes.c_void_p).value]
+    inner = arguments[0] if arguments and callable(arguments[0]) else function  # handed to parallel.run, or as a whole
+    return qualified(getattr(inner, "func", inner))
+
+
+def qualified(function: Any) -> str:
+    """Module and name."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__.strip('_')}"
 
 
 def profile(options: StepProfile) -> dict[str, Any]:
     """Milliseconds of each kernel in a step, its number of calls, and what is left: JSON values."""
     use_threads(options.threads)
-    K = options.subnetwork
+    K, watch = options.subnetwork, Stopwatch()
     step = incnet_step(Workload(options.arch, options.batch_size, "train", K, max(0, K - 1)))
     for _ in range(WARM_UP):
         step()
-    watch, steps = Stopwatch(), []
+    steps = []
     for _ in range(options.repeats):
+        watch.running = False
         start = time.perf_counter()
         step()
         steps.append(time.perf_counter() - start)
-    kernels = {}
-    for name, seconds in watch.seconds.items():
-        calls = len(seconds) // options.repeats
-        kernels[name] = {"ms": 1e3 * sum(statistics.median(seconds[n::calls]) for n in range(calls)), "calls": calls}
-    step_ms = 1e3 * statistics.median(steps)
+        watch.running = True
+        step()
+    kernels, step_ms = watch.totals(), 1e3 * statistics.median(steps)
     return {
         "step_ms": round(step_ms, 2),
         "outside_kernels_ms": round(step_ms - sum(kernel["ms"] for kernel in kernels.values()), 2),
-        "kernels": {
-            name: {"ms": round(kernel["ms"], 3), "calls": kernel["calls"]}
-            for name, kernel in sorted(kernels.items(), key=lambda item: -item[1]["ms"])
-        },
+        "kernels": {name: {**kernel, "ms": round(kernel["ms"], 3)} for name, kernel in kernels.items()},
     }
 
 

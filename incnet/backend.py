@@ -31,6 +31,7 @@ __all__ = [
     "device_count",
     "empty",
     "free_memory",
+    "issue",
     "limit_memory",
     "ops",
     "recorded",
@@ -186,7 +187,9 @@ def asarray(values: Any, dtype: Any = None) -> Array:
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return an uninitialised array of the backend in use."""
+    """Return an uninitialised array of the backend in use, where its kernels read it fastest."""
+    if ops.backend == "cpu":
+        return importlib.import_module("incnet.kernels.cpu.memory").aligned_empty(shape, dtype)
     return _cupy().empty(shape, dtype) if ops.on_device else np.empty(shape, dtype)
 
 
@@ -222,13 +225,23 @@ def limit_memory(size: int | None) -> None:
         importlib.import_module("incnet.kernels.cpu.memory").POOL.limit_to(size)
 
 
+def issue(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, now and whenever what is being recorded is replayed: for work on arrays outside the kernels.
+
+    It gets the same arguments each time, and should leave its results in them.
+    """
+    if ops.backend == "cpu":
+        return importlib.import_module("incnet.kernels.cpu.tape").issue(function, *arguments)
+    return function(*arguments)  # on a device its launches are recorded, wherever they come from
+
+
 def recorder() -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Return what turns functions into a form that costs little to call again and again.
 
-    On a device that is an :class:`incnet.kernels.cuda.Recorder`, with its conditions: its functions share their memory
-    and so must take turns. Elsewhere a function stays what it is.
+    That is an :class:`incnet.kernels.cuda.Recorder`, on the CPU an :class:`incnet.kernels.cpu.Recorder`, with its
+    conditions: its functions share their memory and so must take turns. For the reference a function stays what it is.
     """
-    return ops.kernels.Recorder() if ops.on_device else lambda function: function
+    return ops.kernels.Recorder() if hasattr(ops.kernels, "Recorder") else lambda function: function
 
 
 def recorded(function: Callable[[], None]) -> Callable[[], None]:

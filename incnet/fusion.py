@@ -201,7 +201,7 @@ class ConvReLU:
         """Assign the parameters' gradients and return that of x."""
         conv, dy = self.conv, gradient.dz
         assert conv.bias is not None
-        conv.bias.grad = gradient.sums[0].astype(dy.dtype)
+        conv.bias.grad = ops.cast(gradient.sums[0], dy.dtype)
         x.store()
         return backward(conv, dy, x, need_dx)
 

@@ -20,6 +20,8 @@ class Optimizer:
     ----------
     state : dict of str to dict of str to array
         ``state["S1.block1_1.body.conv1.weight"]["square"]``; made, as zeros, at a parameter's first step.
+    version : int
+        Another one whenever arrays of the state are dropped or replaced: a recorded step holds on to them.
     """
 
     slots: tuple[str, ...] = ()
@@ -31,6 +33,7 @@ class Optimizer:
             raise ValueError(f"weight decay {weight_decay}: choose a number of at least 0")
         self.lr, self.weight_decay = lr, weight_decay
         self.state: dict[str, dict[str, Array]] = {}
+        self.version = 0
 
     def step(self, named_parameters: Iterable[tuple[str, Parameter]]) -> None:
         """Move the given parameters along their gradients; all others, and their state, stay untouched."""
@@ -54,6 +57,7 @@ class Optimizer:
         """Drop the state of every parameter whose name starts with ``prefix``: those of a rebuilt classifier, say."""
         for name in [name for name in self.state if name.startswith(prefix)]:
             del self.state[name]
+        self.version += 1
 
     def extend(self, name: str, parameter: Parameter) -> None:
         """Let the state of ``name`` go on with ``parameter``, of as many rows or more; the new ones begin anew."""
@@ -61,6 +65,7 @@ class Optimizer:
             longer = np.zeros(parameter.data.shape, parameter.data.dtype)
             longer[: len(array)] = asnumpy(array)
             self.state[name][slot] = asarray(longer)
+        self.version += 1
 
     def arrays(self) -> dict[str, Array]:
         """State by "square/S1.block1_1.body.conv1.weight"; the arrays themselves, not copies."""
@@ -87,6 +92,7 @@ class Optimizer:
             if missing := set(self.slots) - slots.keys():
                 raise ValueError(f"optimizer state of {name} lacks {', '.join(sorted(missing))}")
         self.state = state
+        self.version += 1
 
 
 class RMSProp(Optimizer):

@@ -8,7 +8,7 @@ from incnet.backend import ops
 from incnet.fusion import ConvNormReLU, ConvReLU, Dense, FusedSequential, Plain, ResidualBlock, fuse
 from incnet.graph import Graph
 from incnet.kernels.cpu import memory
-from incnet.kernels.cpu.memory import Pool
+from incnet.kernels.cpu.blocks import Pool
 from incnet.kernels.operands import OuterProduct
 from incnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.kernels.cpu.augment import augment
-from incnet.kernels.cpu.memory import pages
+from incnet.kernels.cpu.blocks import pages
 from incnet.kernels.cpu.resize import resize_bilinear
 
 from .augment import Augmentation

@@ -188,7 +188,8 @@ class Run:
 
     def _make_step(self) -> TrainStep:
         if self.communicator.size == 1:
-            return TrainStep(self.graph, self.optimizer)
+            # A recorded step has memory of its own, which a limit on all memory would have to allow for.
+            return TrainStep(self.graph, self.optimizer, record=self.config.memory_limit is None)
         return ParallelStep(self.graph, self.optimizer, self.communicator, sync_bn=self.config.sync_bn)
 
     def _classifier(self, shape: Shape) -> Layer:

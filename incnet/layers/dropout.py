@@ -51,11 +51,8 @@ class Dropout(Layer):
     def forward(self, x: Array, train: bool = False) -> Array:
         if not train:
             return x
-        # SplitMix64 spreads neighbouring seeds only after a first scrambling: an odd factor keeps the sequences apart.
-        # An array's product wraps at 2^64, and the seed stays where the backend's arrays are: nothing waits for it.
-        skipped = self.first_row * (x.size // len(x)) * GAMMA % 2**64
-        seed = (self.seed * np.uint64(0xD1342543DE82EF95) + np.uint64(skipped))[0]
-        self.seed += np.uint64(1)
+        # The seed stays where the backend's arrays are: nothing waits for it.
+        seed = ops.draw_seed(self.seed, skipped=self.first_row * (x.size // len(x)) * GAMMA % 2**64)
         self.keep(seed)
         return ops.dropout(x, self.rate, seed)
 

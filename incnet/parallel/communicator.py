@@ -48,7 +48,7 @@ class Communicator:
     core_sharing : int
         How many of the ranks may run on the same cores as this one, itself included.
     recordable : bool
-        Whether sums may be among the launches that a device records.
+        Whether sums may be among the calls that are recorded.
     carried_by : str or None
         What carries the sums of device arrays; None where there are none.
     raised, heard : set of Signals

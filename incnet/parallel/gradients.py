@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from incnet.backend import Array, asarray
+from incnet.backend import Array, asarray, issue
 from incnet.parallel.communicator import Communicator, Pending
 from incnet.parameter import Parameter
 
@@ -81,7 +81,7 @@ class GradientSum:
         """Put a gradient into its bucket, and send off what is full: in one order on all ranks."""
         self._bucket_of[id(parameter)].take(parameter)
         for pending in self._underway:
-            pending.progress()
+            issue(pending.progress)
         while len(self._underway) < len(self.buckets) and self.buckets[len(self._underway)].full:
             self._underway.append(self.communicator.start_sum(self.buckets[len(self._underway)].array))
 
@@ -95,14 +95,17 @@ class GradientSum:
         """
         if len(self._underway) < len(self.buckets):
             raise RuntimeError("backward is over, and a parameter has no gradient to sum over the ranks")
-        start = time.perf_counter()
-        for pending in self._underway:
-            pending.wait()
-        self.seconds_waited += time.perf_counter() - start
+        issue(self._wait, self._underway)
         for parameter in self._parameters:
             parameter.on_grad = None
         for bucket in self.buckets:
             bucket.hand_out()
+
+    def _wait(self, underway: list[Pending]) -> None:
+        start = time.perf_counter()
+        for pending in underway:
+            pending.wait()
+        self.seconds_waited += time.perf_counter() - start
 
 
 class Bucket:
@@ -149,12 +152,17 @@ class Bucket:
         if len(self.parameters) == 1:
             self.array = parameter.grad
         else:
-            self._places[id(parameter)][...] = parameter.grad
+            issue(assign, self._places[id(parameter)], parameter.grad)
 
     def hand_out(self) -> None:
         """Let every parameter's gradient be its place in the array."""
         for parameter in self.parameters:
             parameter.grad = self.array if len(self.parameters) == 1 else self._places[id(parameter)]
+
+
+def assign(target: Array, source: Array) -> None:
+    """Copy the values of an array to another one."""
+    target[...] = source
 
 
 def pack(parameters: Sequence[Parameter], bucket_bytes: int) -> list[Bucket]:

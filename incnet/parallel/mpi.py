@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from incnet.backend import Array, DeviceError, asarray, asnumpy, synchronize
+from incnet.backend import Array, DeviceError, asarray, asnumpy, issue, synchronize
 from incnet.parallel.communicator import STOP_SIGNALS, Communicator, Pending, process_name
 from incnet.parallel.transport import Transport, choose, nccl_version, place
 
@@ -163,13 +163,15 @@ def cores() -> set[int]:
 class HostTransport:
     """Sums of arrays in host memory. Arrays of a device can be broadcast, too, with the copies that this takes."""
 
-    recordable = False
+    recordable = True
 
     def __init__(self, comm: MPI.Comm) -> None:
         self.comm = comm
 
     def start_sum(self, array: Array) -> Pending:
-        return HostSum(self.comm.Iallreduce(MPI.IN_PLACE, array))
+        pending = HostSum(self.comm, array)
+        issue(pending.start)
+        return pending
 
     def broadcast(self, arrays: Mapping[str, Array]) -> None:
         for array in arrays.values():
@@ -181,8 +183,12 @@ class HostTransport:
 class HostSum:
     """A sum of arrays in host memory. Most MPI libraries work on it only while one of their functions is running."""
 
-    def __init__(self, request: MPI.Request) -> None:
-        self.request = request
+    def __init__(self, comm: MPI.Comm, array: Array) -> None:
+        self.comm, self.array = comm, array
+
+    def start(self) -> None:
+        """Send this rank's values off; once in each replay, if the sum is recorded."""
+        self.request = self.comm.Iallreduce(MPI.IN_PLACE, self.array)
 
     def progress(self) -> None:
         """Let MPI look what has arrived, and send on."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from incnet.backend import Array, asarray, empty, ops
+from incnet.backend import Array, asarray, empty, issue, ops
 from incnet.graph import Graph
 from incnet.kernels.operands import NormGradient
 from incnet.layers.norm import BatchNorm2d, BatchStatistics
@@ -49,8 +49,13 @@ class AverageStatistics:
     def start(self, share: float) -> list[Pending]:
         """Begin to average, this rank having the given share of the images."""
         for array in self._arrays:
-            array *= array.dtype.type(share)
+            issue(scale, array, share)
         return [self.communicator.start_sum(array) for array in self._arrays]
+
+
+def scale(array: Array, factor: float) -> None:
+    """Multiply an array in place."""
+    array *= array.dtype.type(factor)
 
 
 def same(one: object, other: object) -> bool:

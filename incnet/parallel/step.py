@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from incnet.backend import Array, ops
+from incnet.backend import Array, issue, ops
 from incnet.data.shard import Shard
 from incnet.graph import Graph
 from incnet.layers import BatchNorm2d, Dropout
 from incnet.optim import Optimizer
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.gradients import GradientSum
-from incnet.parallel.norm import AverageStatistics, GlobalStatistics
+from incnet.parallel.norm import AverageStatistics, GlobalStatistics, scale
 from incnet.training.step import TrainStep
 
 __all__ = ["ParallelStep"]
@@ -48,7 +48,8 @@ class ParallelStep(TrainStep):
 
     @property
     def recorded(self) -> bool:
-        return super().recorded and self.communicator.recordable
+        # Synchronised batch norm computes in NumPy, between the kernels of a layer.
+        return super().recorded and self.communicator.recordable and (ops.on_device or self.statistics is None)
 
     @property
     def bytes(self) -> int:
@@ -93,10 +94,14 @@ class ParallelStep(TrainStep):
         underway = [self.communicator.start_sum(totals)]
         if self.average:
             underway += self.average.start(share)
-        dlogits *= dlogits.dtype.type(share)
+        issue(scale, dlogits, share)
         self.gradient_sum.begin([parameter for _, parameter in self.graph.trainable_parameters()])
         self.graph.backward(dlogits)
         self.gradient_sum.finish()
         for pending in underway:
-            pending.wait()
+            issue(pending.wait)
         return totals
+
+    @property
+    def parts(self) -> list[Any]:
+        return [*super().parts, self.communicator]

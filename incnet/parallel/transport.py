@@ -29,7 +29,8 @@ class Transport(Protocol):
     Attributes
     ----------
     recordable : bool
-        Whether sums may be among the launches that a CUDA graph records: whether they are launches and nothing else.
+        Whether sums may be among the calls that are recorded: with a CUDA graph, whether they are launches and nothing
+        else.
     """
 
     recordable: bool

@@ -1,12 +1,13 @@
-"""One training step in two parts, gradients and update; on a device, each replayed as one CUDA graph."""
+"""One training step in two parts, gradients and update, which are recorded once and then replayed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from incnet.backend import Array, asarray, asnumpy, ops, recorder
+from incnet.backend import Array, asarray, asnumpy, empty, ops, recorder
 from incnet.graph import Graph
+from incnet.kernels.operands import OuterProduct
 from incnet.optim import Optimizer
 from incnet.parameter import Parameter
 from incnet.training.finite import gradient_sum
@@ -17,6 +18,13 @@ __all__ = ["TrainStep"]
 class TrainStep:
     """Learn from one batch after the other.
 
+    Parameters
+    ----------
+    graph, optimizer
+        What learns, and how.
+    record : bool
+        Whether the CPU's steps may be recorded. Their memory is then reserved for them.
+
     Attributes
     ----------
     from_features : bool
@@ -26,17 +34,22 @@ class TrainStep:
 
     Notes
     -----
-    On a device a step is hundreds of launches, and launching costs more than computing. They are the same as long as
-    the network, the frozen prefix, the learning rate and the kind and size of the batch are, so a step is recorded once
-    for each of these and then replayed. Whatever changes one of them makes new recordings. Those for several sizes of
-    batch share their memory.
+    A step is hundreds of kernel calls, and what leads to them takes time: on a device more than computing, on the CPU a
+    tenth of the step. They are the same as long as the network, the frozen prefix, the numbers that the optimizer goes
+    by and the kind and size of the batch are, so a step is recorded once for each of these and then replayed: as one
+    CUDA graph, or as a list of calls. Whatever changes one of them makes new recordings. Those for several sizes of
+    batch share their memory. What is changed by hand, the rate of a dropout layer, say, asks for a new step.
+
+    On the CPU a replay repeats calls of kernels and knows nothing of what NumPy did between them. So steps are recorded
+    only if all that takes part in them, layers, optimizer and this class, is incnet's own.
     """
 
-    def __init__(self, graph: Graph, optimizer: Optimizer) -> None:
+    def __init__(self, graph: Graph, optimizer: Optimizer, *, record: bool = True) -> None:
         self.graph, self.optimizer = graph, optimizer
         self.from_features = False
-        self._recorder = recorder()
         self.images = 0
+        self._record = record
+        self._recorder: Callable | None = None
         self._recordings: dict[tuple[int, int], Recording] = {}
         self._recorded_for: Any = None
         self._last: Recording | None = None
@@ -47,13 +60,11 @@ class TrainStep:
         Returns
         -------
         totals : (2,) float64
-            Sum of the losses, and number of correct answers; on a device, valid until the next call.
+            Sum of the losses, and number of correct answers; valid until the next call.
         """
         self.images = self.begin(len(images))
-        if not self.recorded:
-            return self.backpropagate(images, labels)
-        self._last = self._recording(images, labels)
-        return self._last.gradients(images, labels)
+        self._last = self._recording(images, labels) if self.recorded else None
+        return self.backpropagate(images, labels) if self._last is None else self._last.gradients(images, labels)
 
     def update(self) -> None:
         """Let the optimizer step along the gradients."""
@@ -64,18 +75,21 @@ class TrainStep:
 
     def look(self, totals: Array) -> tuple[float, float, float]:
         """Bring ``totals`` (2,) and the sum of all values of all gradients to the host: on a device in one copy."""
-        if self._last is None:
+        if self._last is None or not ops.on_device:
             loss, correct = asnumpy(totals)
             return float(loss), float(correct), float(gradient_sum(self.graph))
         loss, correct, gradients = asnumpy(self._last.look(totals))
         return float(loss), float(correct), float(gradients)
 
-    def _recording(self, images: Array, labels: Array) -> Recording:
-        graph = self.graph
-        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, self.optimizer.lr, self.from_features)
+    def _recording(self, images: Array, labels: Array) -> Recording | None:
+        graph, optimizer = self.graph, self.optimizer
+        numbers = {name: value for name, value in vars(optimizer).items() if isinstance(value, int | float)}
+        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, numbers, self.from_features)
         if now != self._recorded_for:
-            self._recorder, self._recordings = recorder(), {}
-            self._last, self._recorded_for = None, now
+            self._last, self._recordings, self._recorded_for = None, {}, now
+            self._recorder = recorder() if ops.on_device or self._is_own() else None
+        if self._recorder is None:
+            return None
         sizes = (len(images), self.images)
         if sizes not in self._recordings:
             self._recordings[sizes] = Recording(self, self._recorder, images, labels)
@@ -83,8 +97,17 @@ class TrainStep:
 
     @property
     def recorded(self) -> bool:
-        """Whether steps are recorded and replayed."""
-        return ops.on_device
+        """Whether steps may be recorded and replayed."""
+        return ops.on_device or (self._record and hasattr(ops.kernels, "Recorder"))
+
+    def _is_own(self) -> bool:
+        """Whether all that takes part is incnet's own."""
+        return all(type(part).__module__.startswith("incnet.") for part in self.parts)
+
+    @property
+    def parts(self) -> list[Any]:
+        """All that takes part."""
+        return [self, self.optimizer, self.graph, *self.graph.layers()]
 
     @property
     def bytes(self) -> int:
@@ -113,22 +136,23 @@ class Recording:
     """A step for one size of batch, on arrays that stay where they are."""
 
     def __init__(self, step: TrainStep, record: Callable, images: Array, labels: Array) -> None:
-        self.images, self.labels = images.copy(), labels.copy()
-        self.totals = asarray([0.0, 0.0])
-        self._looked_at = asarray([0.0, 0.0, 0.0])
-        self._gradients: list[tuple[Parameter, Array | None]] = []
+        self._step = step
+        self.images, self.labels = (empty(array.shape, array.dtype) for array in (images, labels))
+        self.totals: Array = None
+        self._gradients: list[tuple[Parameter, Array | OuterProduct | None]] = []
+        self._backpropagate, self.update = record(self._run), record(step.move)
+        if ops.on_device:
+            self._looked_at, self._add_up = asarray([0.0, 0.0, 0.0]), record(self._sum)
 
-        def backpropagate() -> None:
-            self.totals[...] = step.backpropagate(self.images, self.labels)
-            self._gradients = [(parameter, parameter.grad) for _, parameter in step.graph.trainable_parameters()]
+    def _run(self) -> None:
+        self.totals = self._step.backpropagate(self.images, self.labels)
+        self._gradients = [(parameter, parameter.gradient) for _, parameter in self._step.graph.trainable_parameters()]
 
-        def add_up() -> None:
-            self._looked_at[2:] = gradient_sum(step.graph)
-
-        self._backpropagate, self.update, self._add_up = record(backpropagate), record(step.move), record(add_up)
+    def _sum(self) -> None:
+        self._looked_at[2:] = gradient_sum(self._step.graph)
 
     def gradients(self, images: Array, labels: Array) -> Array:
-        """Copy a batch in, and repeat the recorded launches on it."""
+        """Copy a batch in, and repeat the recorded calls on it."""
         self.images[...] = images
         self.labels[...] = labels
         self._backpropagate()

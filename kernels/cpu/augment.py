@@ -8,10 +8,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ..reference.augment import check_augment
+from .tape import whole
 
 __all__ = ["augment"]
 
 
+@whole
 def augment(
     images: NDArray[np.uint8],
     rows: NDArray[np.int64],

@@ -13,8 +13,9 @@ import numpy as np
 from . import direct, general, panels, winograd
 from .emit import LANES
 from .general import col2im, im2col, output_size
-from .memory import aligned_empty
+from .memory import aligned_empty, contiguous
 from .recipes import BIAS
+from .tape import call_by_call, issue
 
 __all__ = ["algorithm", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col"]
 
@@ -49,18 +50,19 @@ def algorithm(x_shape, weight_shape, stride: int, padding: int, dtype) -> str:
     return "direct"
 
 
+@call_by_call
 def conv2d(x, weight, bias, stride: int, padding: int, out=None):
     """y[n, i, j, k] = sum over h, w, c of x[n, stride*i + h - padding, stride*j + w - padding, c] * weight[h, w, c, k].
 
     Plus bias (K,), unless it is None.
     """
-    x, weight = np.ascontiguousarray(x), np.ascontiguousarray(weight)
+    x, weight = contiguous(x), contiguous(weight)
     (N, H, W, _), (Kh, Kw, _, K) = x.shape, weight.shape
     shape = (N, output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding), K)
     y = aligned_empty(shape, x.dtype) if out is None else out
     match algorithm(x.shape, weight.shape, stride, padding, x.dtype):
         case "winograd":
-            epilogue = winograd.JUST_STORE if bias is None else winograd.Epilogue(BIAS, np.ascontiguousarray(bias))
+            epilogue = winograd.JUST_STORE if bias is None else winograd.Epilogue(BIAS, contiguous(bias))
             winograd.conv2d(x, weight, y, epilogue=epilogue)
             return y
         case "panels":
@@ -70,13 +72,14 @@ def conv2d(x, weight, bias, stride: int, padding: int, out=None):
         case _:
             general.conv2d(x, weight, stride, padding, y)
     if bias is not None:
-        y += bias
+        issue(np.add, y, bias, y)
     return y
 
 
+@call_by_call
 def conv2d_input_grad(dy, weight, x_shape, stride: int, padding: int, out=None):
     """Gradient of `conv2d` in x: dy (N, Ho, Wo, K) -> dx (N, H, W, C)."""
-    dy, weight = np.ascontiguousarray(dy), np.ascontiguousarray(weight)
+    dy, weight = contiguous(dy), contiguous(weight)
     dx = aligned_empty(tuple(x_shape), dy.dtype) if out is None else out
     chosen = algorithm(x_shape, weight.shape, stride, padding, dy.dtype)
     if chosen == "winograd":
@@ -90,9 +93,10 @@ def conv2d_input_grad(dy, weight, x_shape, stride: int, padding: int, out=None):
     return dx
 
 
+@call_by_call
 def conv2d_weight_grad(x, dy, kernel_size, stride: int, padding: int, out=None):
     """Gradient of `conv2d` in the weights: x (N, H, W, C), dy (N, Ho, Wo, K) -> dw (Kh, Kw, C, K)."""
-    x, dy = np.ascontiguousarray(x), np.ascontiguousarray(dy)
+    x, dy = contiguous(x), contiguous(dy)
     shape = (*kernel_size, x.shape[3], dy.shape[3])
     dw = aligned_empty(shape, x.dtype) if out is None else out
     match algorithm(x.shape, shape, stride, padding, x.dtype):

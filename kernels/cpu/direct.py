@@ -37,6 +37,7 @@ from .memory import WORKSPACE, address, aligned_empty, whole, zero_row
 from .norm import BLOCK, pixels
 from .parallel import threads_for
 from .recipes import CENTRED_MOMENTS, NORM_GRADIENT
+from .tape import issue
 from .weights import copy_vectors, pack_weights, rotate_weights
 
 FLOAT, DOUBLE = 4, 8  # bytes
@@ -350,7 +351,7 @@ def conv2d_input_grad(dy, weight, stride, padding, out):
     rotated = aligned_empty((Kh, Kw, K, C))
     rotate_weights(address(weight), Kh * Kw, C, K, address(rotated), threads=threads_for(weight.size))
     if sum(phase.outputs for phase in geometry.phases) < out[0, :, :, 0].size:
-        out[...] = 0  # some pixels, perhaps all, were read by no patch
+        issue(np.copyto, out, 0)  # some pixels, perhaps all, were read by no patch
     if geometry.phases:
         run_phases(dy, rotated, out, geometry, threads)
 

@@ -22,6 +22,8 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from .tape import issue, keep
+
 LANES = 16
 FLOAT, DOUBLE, INT, I32 = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 VECTOR, WIDE = ir.VectorType(FLOAT, LANES), ir.VectorType(DOUBLE, LANES)
@@ -260,11 +262,12 @@ class Kernel:
     def __call__(self, *arguments: int, threads: int | None = None) -> None:
         """Run on so many threads; on all if that is None."""
         packed, address = array("q", arguments), self.address
+        keep(packed)
         place, _ = packed.buffer_info()
         if threads == 1:
-            self.compiled.ctypes(0, 1, place)
+            issue(self.compiled.ctypes, 0, 1, place)
         else:
-            launch(address, threads or numba.get_num_threads(), place)
+            issue(launch, address, threads or numba.get_num_threads(), place)
 
     @property
     def address(self) -> int:

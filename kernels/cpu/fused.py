@@ -19,7 +19,7 @@ from . import direct, winograd
 from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
 from .general import output_size
-from .memory import aligned_empty
+from .memory import aligned_empty, contiguous
 from .norm import batch_norm_stats, fast, run, spread, table
 from .recipes import (
     BIAS_ADD_RELU,
@@ -34,6 +34,7 @@ from .recipes import (
     NORM_RELU,
     NORM_RELU_KEPT,
 )
+from .tape import call_by_call, unrepeatable
 from .winograd import AS_IT_IS, Epilogue, Prologue
 
 __all__ = [
@@ -54,11 +55,13 @@ LARGE = 1 << 19  # floats: fewer are still in the cache when a pass of their own
 FEW_CHANNELS = 32  # up to here memory is what both gradients wait for, and computing them in turns saves a part of it
 
 
+@call_by_call
 def norm_relu(x: Normalised, out=None):
     """relu(scale * y + shift [+ residual])."""
     if fast(x.y, x.residual, out):
         inputs, recipe = ((x.y,), NORM_RELU) if x.residual is None else ((x.y, x.residual), NORM_ADD_RELU)
         return run(recipe, inputs, (x.scale, x.shift), out)[0]
+    unrepeatable()
     a = np.multiply(x.y, x.scale, out=aligned_empty(x.y.shape, x.y.dtype) if out is None else out)
     a += x.shift
     if x.residual is not None:
@@ -66,21 +69,25 @@ def norm_relu(x: Normalised, out=None):
     return np.maximum(a, 0, out=a)
 
 
+@call_by_call
 def norm_gradient(dy: NormGradient, out=None):
     """``p * dz + q * y + r``."""
     if fast(dy.dz, dy.y, out):
         return run(NORM_GRADIENT, (dy.dz, dy.y), (dy.p, dy.q, dy.r), out)[0]
+    unrepeatable()
     result = np.multiply(dy.dz, dy.p, out=aligned_empty(dy.y.shape, dy.y.dtype) if out is None else out)
     result += dy.q * dy.y
     result += dy.r
     return result
 
 
+@call_by_call
 def relu_mask(da, below: Below, out=None):
     """Gradient dz behind the ReLU of the layer below, and its sums (2, C), float64. Returns dz, sums."""
     recipe, others, coefficients = mask(below)
     if recipe and fast(*others, out) and (fast(da) or spread(da)):
         return run(recipe, (da, *others), coefficients, out)
+    unrepeatable()
     a = below.scale * below.y + below.shift if below.a is None else below.a
     dz = np.where(a > 0, da if below.skip is None else da + below.skip, da.dtype.type(0))
     rows, sums = dz.reshape(-1, dz.shape[-1]), np.zeros((2, dz.shape[-1]))
@@ -93,21 +100,23 @@ def relu_mask(da, below: Below, out=None):
     return dz if out is None else out, sums
 
 
+@call_by_call
 def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False, out=None):
     """``relu(conv2d(x) [* scale] + bias [+ residual])``; `overwrite` lets it take the residual's place."""
     recipes = ((BIAS_RELU, BIAS_ADD_RELU), (NORM_RELU, NORM_ADD_RELU))
     recipe = recipes[scale is not None][residual is not None]
     coefficients = (bias,) if scale is None else (scale, bias)
-    skip = None if residual is None else np.ascontiguousarray(residual)
+    skip = None if residual is None else contiguous(residual)
     if overwrite and out is None:
         out = skip
     if fuses(x, weight.shape, stride, padding, whole_tiles=skip is not None):
         y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
-        winograd.conv2d(x, np.ascontiguousarray(weight), y, epilogue=Epilogue(recipe, table(*coefficients), skip=skip))
+        winograd.conv2d(x, contiguous(weight), y, epilogue=Epilogue(recipe, table(*coefficients), skip=skip))
         return y
     y = conv2d(x, weight, None, stride, padding)
     if fast(y, skip):
         return run(recipe, (y,) if skip is None else (y, skip), coefficients, y if out is None else out)[0]
+    unrepeatable()
     if scale is not None:
         y *= scale
     y += bias
@@ -135,7 +144,7 @@ def norm_conv2d_moments(x: Normalised, weight, stride, padding, out=None):
     if x.residual is None:
         prologue = Prologue(NORM_RELU_KEPT, None, coefficients, a)
     else:
-        prologue = Prologue(NORM_ADD_RELU, np.ascontiguousarray(x.residual), coefficients, a)
+        prologue = Prologue(NORM_ADD_RELU, contiguous(x.residual), coefficients, a)
     return a, *winograd_moments(x.y, weight, prologue, out)
 
 
@@ -147,13 +156,13 @@ def fused_weight_grad(x, dy, kernel_size, stride, padding, out=None):
     if not fuses(source, shape, stride, padding) or (isinstance(x, Normalised) and x.residual is not None):
         x = norm_relu(x) if isinstance(x, Normalised) else x
         if isinstance(dy, NormGradient) and algorithm(x.shape, shape, stride, padding, x.dtype) == "direct":
-            x, dz, y = (np.ascontiguousarray(array) for array in (x, dy.dz, dy.y))
+            x, dz, y = (contiguous(array) for array in (x, dy.dz, dy.y))
             dw = aligned_empty(shape) if out is None else out
             return direct.conv2d_weight_grad(x, dz, stride, padding, dw, y, table(dy.p, dy.q, dy.r))
         dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
         return conv2d_weight_grad(x, dy, kernel_size, stride, padding, out)
     dw = aligned_empty(shape) if out is None else out
-    return winograd.conv2d_weight_grad(source, np.ascontiguousarray(dz), dw, input_prologue(x), gradient_prologue(dy))
+    return winograd.conv2d_weight_grad(source, contiguous(dz), dw, input_prologue(x), gradient_prologue(dy))
 
 
 def fused_input_grad(dy, weight, x_shape, stride, padding, out=None):
@@ -163,7 +172,7 @@ def fused_input_grad(dy, weight, x_shape, stride, padding, out=None):
         dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
         return conv2d_input_grad(dy, weight, x_shape, stride, padding, out)
     dx = aligned_empty(tuple(x_shape)) if out is None else out
-    winograd.conv2d_input_grad(dz, np.ascontiguousarray(weight), dx, gradient_prologue(dy))
+    winograd.conv2d_input_grad(dz, contiguous(weight), dx, gradient_prologue(dy))
     return dx
 
 
@@ -176,7 +185,7 @@ def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below, out=No
         return relu_mask(dx, below, dx)
     dx = aligned_empty(tuple(x_shape)) if out is None else out
     epilogue = mask_epilogue(recipe, coefficients, below)
-    sums = winograd.conv2d_input_grad(dz, np.ascontiguousarray(weight), dx, gradient_prologue(dy), epilogue)
+    sums = winograd.conv2d_input_grad(dz, contiguous(weight), dx, gradient_prologue(dy), epilogue)
     return dx, sums
 
 
@@ -188,11 +197,11 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
             dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
         dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
         return dw, *masked_input_grad(dy, weight, source.shape, stride, padding, below)
-    dz, weight = dy.dz if isinstance(dy, NormGradient) else dy, np.ascontiguousarray(weight)
+    dz, weight = dy.dz if isinstance(dy, NormGradient) else dy, contiguous(weight)
     dw, dx = aligned_empty(weight.shape), aligned_empty(source.shape)
     recipe, _, coefficients = mask(below)
     sums = winograd.conv2d_grads(
-        source, np.ascontiguousarray(dz), weight, dw, dx, input_prologue(x), gradient_prologue(dy),
+        source, contiguous(dz), weight, dw, dx, input_prologue(x), gradient_prologue(dy),
         mask_epilogue(recipe, coefficients, below),
     )  # fmt: skip
     return dw, dx, sums
@@ -211,7 +220,7 @@ def in_turns(x, weight_shape, stride, padding, below: Below):
 
 def mask_epilogue(recipe, coefficients, below: Below):
     """Return the epilogue that masks what lies below, and sums it."""
-    arrays = (None if array is None else np.ascontiguousarray(array) for array in (below.y, below.a, below.skip))
+    arrays = (None if array is None else contiguous(array) for array in (below.y, below.a, below.skip))
     return Epilogue(recipe, table(*coefficients), *arrays)
 
 
@@ -244,14 +253,14 @@ def stored_moments(x, weight, stride, padding, out):
         y = conv2d(x, weight, None, stride, padding, out)
         return y, *batch_norm_stats(y)
     y = aligned_empty(shape) if out is None else out
-    sums = direct.conv2d(np.ascontiguousarray(x), np.ascontiguousarray(weight), stride, padding, y, moments=True)
+    sums = direct.conv2d(contiguous(x), contiguous(weight), stride, padding, y, moments=True)
     return y, *moments(sums, y.size // K, np.zeros(K, y.dtype))
 
 
 def winograd_moments(x, weight, prologue, out):
     """Convolve with moments; returns y, mean, var."""
     y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
-    sums = winograd.conv2d(x, np.ascontiguousarray(weight), y, prologue, Epilogue(MOMENTS))
+    sums = winograd.conv2d(x, contiguous(weight), y, prologue, Epilogue(MOMENTS))
     return y, *moments(sums, y.size // y.shape[3], np.zeros(y.shape[3], y.dtype))
 
 
@@ -263,5 +272,5 @@ def input_prologue(x):
 def gradient_prologue(dy):
     """Return the prologue that reads dy."""
     if isinstance(dy, NormGradient):
-        return Prologue(NORM_GRADIENT, np.ascontiguousarray(dy.y), table(dy.p, dy.q, dy.r))
+        return Prologue(NORM_GRADIENT, contiguous(dy.y), table(dy.p, dy.q, dy.r))
     return AS_IT_IS

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .memory import aligned_empty, aligned_zeros
+from .tape import unrepeatable, whole
 
 BLOCK = 1 << 20  # bytes of a block's patch matrix: it is multiplied while it lies in the L2 cache
 
@@ -29,6 +30,7 @@ def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
     return result
 
 
+@whole
 def im2col(x: np.ndarray, kernel_size: tuple[int, int], stride: int, padding: int) -> np.ndarray:
     """``x (N, H, W, C) -> patches (N*Ho*Wo, Kh*Kw*C)``: the input that each output pixel reads, in HWIO order."""
     (N, H, W, C), (Kh, Kw) = x.shape, kernel_size
@@ -38,6 +40,7 @@ def im2col(x: np.ndarray, kernel_size: tuple[int, int], stride: int, padding: in
     return columns
 
 
+@whole
 def col2im(
     columns: np.ndarray, x_shape: tuple[int, ...], kernel_size: tuple[int, int], stride: int, padding: int
 ) -> np.ndarray:
@@ -51,6 +54,7 @@ def col2im(
 
 def conv2d(x, weight, stride, padding, out):
     """``x (N, H, W, C), weight (Kh, Kw, C, K) -> out (N, Ho, Wo, K)``."""
+    unrepeatable()
     (_, Ho, Wo, K), (Kh, Kw, C, _) = out.shape, weight.shape
     matrix = weight.reshape(Kh * Kw * C, K)
     for block, columns in patch_blocks(x, Ho, Wo, Kh, Kw, stride, padding):
@@ -60,6 +64,7 @@ def conv2d(x, weight, stride, padding, out):
 
 def conv2d_input_grad(dy, weight, stride, padding, out):
     """``dy (N, Ho, Wo, K), weight (Kh, Kw, C, K) -> out (N, H, W, C)``."""
+    unrepeatable()
     (N, H, W, C), (_, Ho, Wo, K), (Kh, Kw, _, _), p = out.shape, dy.shape, weight.shape, padding
     matrix = weight.reshape(Kh * Kw * C, K).T
     rows, images = block_size(N, Ho, Wo * Kh * Kw * C * dy.itemsize)
@@ -76,6 +81,7 @@ def conv2d_input_grad(dy, weight, stride, padding, out):
 
 def conv2d_weight_grad(x, dy, stride, padding, out):
     """``x (N, H, W, C), dy (N, Ho, Wo, K) -> out (Kh, Kw, C, K)``."""
+    unrepeatable()
     (_, Ho, Wo, K), (Kh, Kw, _, _) = dy.shape, out.shape
     out[...] = 0
     matrix = out.reshape(-1, K)

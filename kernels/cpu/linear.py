@@ -23,8 +23,9 @@ import numpy as np
 from ..operands import OuterProduct
 from .emit import LANES, ROWS, VECTORS, VectorBuilder, clear, emit, kernel, multiply_add, numbers
 from .matrix import fetch_rows, multiply_rows
-from .memory import address, aligned_empty, whole
+from .memory import address, aligned_empty, aligned_zeros, contiguous, whole
 from .parallel import threads_for
+from .tape import call_by_call, issue, unrepeatable
 
 __all__ = ["factored_weight_grad", "linear", "linear_input_grad", "linear_weight_grad"]
 
@@ -159,16 +160,19 @@ def multiply_for_weights(t, threads, arguments):
     finish_streams(dw)
 
 
+@call_by_call
 def linear(x, weight, bias):
     """``y (N, K) = x (N, C) @ weight (C, K) + bias (K,)``."""
     if not fast(x, weight, *weight.shape):
+        unrepeatable()
         return x @ weight + bias
     weight = columns(weight)
     (N, depth), K = x.shape, weight.shape[1]
     T, threads, panel = whole(N, ROWS), threads_for(N * weight.size // LANES), panel_of(K)
     chunks, panels = aligned_empty((depth // LANES, T, LANES)), aligned_empty((K // panel, T, panel))
-    chunks[:, :N] = x.reshape(N, -1, LANES).transpose(1, 0, 2)
-    chunks[:, N:], panels[...] = 0, 0
+    issue(np.copyto, chunks[:, :N], x.reshape(N, -1, LANES).transpose(1, 0, 2))
+    issue(np.copyto, chunks[:, N:], 0)
+    issue(np.copyto, panels, 0)
     scratch = aligned_empty((threads, DEPTH * WIDTH))
     multiply(
         T, *weight.shape, int(panel > LANES), address(chunks), address(weight), address(panels), address(scratch),
@@ -176,13 +180,15 @@ def linear(x, weight, bias):
     )  # fmt: skip
     y = aligned_empty((N, K))
     rows, biases = panels[:, :N].transpose(1, 0, 2), columns(bias[None]).reshape(-1, panel)
-    np.add(rows, biases, out=y.reshape(N, -1, panel))
-    return np.ascontiguousarray(y[:, : len(bias)])
+    issue(np.add, rows, biases, y.reshape(N, -1, panel))
+    return contiguous(y[:, : len(bias)])
 
 
+@call_by_call
 def linear_input_grad(dy, weight):
     """``dx (N, C) = dy (N, K) @ weight^T``."""
     if not fast(dy, weight, *weight.shape):
+        unrepeatable()
         return dy @ weight.T
     N, T, threads = len(dy), whole(len(dy), VECTORS), threads_for(len(dy) * weight.size // LANES)
     dy, weight = columns(dy, T), columns(weight)
@@ -193,9 +199,11 @@ def linear_input_grad(dy, weight):
     return dx
 
 
+@call_by_call
 def linear_weight_grad(x, dy):
     """``dw (C, K) = x (N, C)^T @ dy (N, K)``."""
     if not fast(x, dy, x.shape[1], dy.shape[1]):
+        unrepeatable()
         return x.T @ dy
     (N, C), K = x.shape, dy.shape[1]
     x, dy, wide = packed_factors(x, columns(dy))
@@ -203,7 +211,7 @@ def linear_weight_grad(x, dy):
     multiply_for_weights(
         N, *dw.shape, wide, address(x), address(dy), address(dw), threads=threads_for(N * dw.size // LANES)
     )
-    return np.ascontiguousarray(dw[:, :K])
+    return contiguous(dw[:, :K])
 
 
 def factored_weight_grad(x, dy):
@@ -230,7 +238,7 @@ def packed_factors(x, dy):
 def packed(rows, width):
     """Rows (N, features) as (features / width, N, width)."""
     panels = aligned_empty((rows.shape[1] // width, len(rows), width))
-    panels[...] = rows.reshape(len(rows), -1, width).transpose(1, 0, 2)
+    issue(np.copyto, panels, rows.reshape(len(rows), -1, width).transpose(1, 0, 2))
     return panels
 
 
@@ -249,6 +257,9 @@ def columns(array, rows=0):
 
     And for as many more rows as make them ``rows``, if there are fewer.
     """
-    more_rows, more_columns = max(0, rows - len(array)), -array.shape[1] % LANES
-    padded = np.pad(array, ((0, more_rows), (0, more_columns))) if more_rows or more_columns else array
-    return np.ascontiguousarray(padded)
+    shape = max(rows, len(array)), whole(array.shape[1], LANES)
+    if shape == array.shape:
+        return contiguous(array)
+    padded = aligned_zeros(shape, array.dtype)
+    issue(np.copyto, padded[: len(array), : array.shape[1]], array)
+    return padded

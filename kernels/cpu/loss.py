@@ -5,10 +5,12 @@ from numba import njit
 
 from ..reference.loss import check_labels
 from .memory import aligned_empty
+from .tape import whole
 
 __all__ = ["softmax_cross_entropy"]
 
 
+@whole
 def softmax_cross_entropy(logits, labels):
     """Loss of ``logits`` (N, K) against integer ``labels`` (N,), with the gradient of its mean; see the reference.
 

@@ -30,6 +30,7 @@ from .recipes import (
     NORM_GRADIENT,
     NORM_RELU,
 )
+from .tape import call_by_call, issue, unrepeatable, whole
 
 __all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats"]
 
@@ -139,20 +140,27 @@ def run(recipe, inputs, coefficients=(), out=None):
 
 def table(*coefficients):
     """Coefficients (C,) as the rows of one array, None if there are none."""
-    return np.concatenate(coefficients, dtype=np.float32) if coefficients else None
+    if not coefficients:
+        return None
+    rows = np.empty(len(coefficients) * coefficients[0].size, np.float32)
+    issue(np.concatenate, coefficients, 0, rows)
+    return rows
 
 
+@call_by_call
 def batch_norm_stats(x):
     """``x (..., C) -> mean (C,), var (C,)``; the variance is biased."""
     m = x.size // x.shape[-1]
     center = x.reshape(-1, x.shape[-1])[0]
     if fast(x):
         return moments(run(CENTRED_MOMENTS, (x,), (center,))[1], m, center)
+    unrepeatable()
     centred = x.reshape(-1, x.shape[-1]) - center
     first, second = centred.sum(0, dtype=np.float64), np.einsum("mc,mc->c", centred, centred, dtype=np.float64)
     return moments(np.stack((first, second)), m, center)
 
 
+@call_by_call
 def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=None):
     """``y = [relu](gamma * (x - mean) / sqrt(var + eps) + beta [+ residual])``."""
     scale, shift = norm_coefficients(mean, var, gamma, beta, eps)
@@ -160,6 +168,7 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=No
         recipes = ((NORM, NORM_RELU), (NORM_ADD, NORM_ADD_RELU))
         recipe = recipes[residual is not None][bool(relu)]
         return run(recipe, (x,) if residual is None else (x, residual), (scale, shift), out)[0]
+    unrepeatable()
     y = np.multiply(x, scale, out=aligned_empty(x.shape, x.dtype) if out is None else out)
     y += shift
     if residual is not None:
@@ -169,6 +178,7 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=No
     return y
 
 
+@call_by_call
 def batch_norm_grad(dy, x, mean, var, gamma, eps, out=None):
     """Return dx, dgamma, dbeta where mean and var are those of x."""
     m = x.size // x.shape[-1]
@@ -176,6 +186,7 @@ def batch_norm_grad(dy, x, mean, var, gamma, eps, out=None):
         _, sums = run(GRADIENT_SUMS, (dy, x), (mean,))
         *pqr, dgamma, dbeta = gradient_coefficients(sums, m, mean, var, gamma, eps)
         return run(NORM_GRADIENT, (dy, x), pqr, out)[0], dgamma, dbeta
+    unrepeatable()
     p, q, r, dgamma, dbeta = gradient_coefficients(gradient_sums(dy, x, mean), m, mean, var, gamma, eps)
     dx = np.multiply(dy, p, out=aligned_empty(x.shape, x.dtype) if out is None else out)
     dx += q * x
@@ -183,6 +194,7 @@ def batch_norm_grad(dy, x, mean, var, gamma, eps, out=None):
     return dx, dgamma, dbeta
 
 
+@whole
 def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps, out=None):
     """Return dx, dgamma, dbeta where mean and var are constants."""
     rstd = 1 / np.sqrt(var + mean.dtype.type(eps))

@@ -10,6 +10,8 @@ from typing import Any
 
 from numba import get_num_threads, set_num_threads
 
+from .tape import issue
+
 __all__ = ["run", "threads_for"]
 
 # A thread that waits for the next kernel, or for the others to end theirs, gives its core up after some microseconds.
@@ -27,6 +29,10 @@ def threads_for(operations: int) -> int:
 
 def run(function: Callable[..., Any], operations: int, *arguments: Any) -> Any:
     """Call a function compiled with ``parallel=True``; on this thread alone if it has few operations."""
+    return issue(_run, function, operations, *arguments)
+
+
+def _run(function: Callable[..., Any], operations: int, *arguments: Any) -> Any:
     threads = get_num_threads()
     if threads == 1 or operations > SERIAL:
         return function(*arguments)

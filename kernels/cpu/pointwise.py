@@ -3,15 +3,17 @@
 import numpy as np
 from numba import njit, prange
 
+from .. import reference
 from .memory import aligned_empty, contiguous
 from .parallel import run
+from .tape import whole
 
-__all__ = ["add", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+__all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
 
 
 def add(a, b):
     """``a + b``, of one shape."""
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    a, b = contiguous(a), contiguous(b)
     out = aligned_empty(a.shape, a.dtype)
     run(_add, a.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
     return out
@@ -25,7 +27,7 @@ def _add(a, b, out):
 
 def relu(x):
     """``max(x, 0)``."""
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     y = aligned_empty(x.shape, x.dtype)
     run(_relu, x.size, x.reshape(-1), y.reshape(-1))
     return y
@@ -57,7 +59,7 @@ def subsample(x, stride, channels):
     """Every ``stride``-th pixel of ``x`` (N, H, W, C), its channels filled up with zeros to ``channels``."""
     n, height, width, _ = x.shape
     y = aligned_empty((n, -(-height // stride), -(-width // stride), channels), x.dtype)
-    run(_subsample, y.size, np.ascontiguousarray(x), stride, y)
+    run(_subsample, y.size, contiguous(x), stride, y)
     return y
 
 
@@ -76,7 +78,7 @@ def _subsample(x, stride, y):
 def subsample_grad(dy, x_shape, stride):
     """Adjoint of :func:`subsample`: ``dx`` (N, H, W, C), zero at the pixels that were left out."""
     dx = aligned_empty(x_shape, dy.dtype)
-    run(_subsample_grad, dx.size, np.ascontiguousarray(dy), stride, dx)
+    run(_subsample_grad, dx.size, contiguous(dy), stride, dx)
     return dx
 
 
@@ -90,9 +92,13 @@ def _subsample_grad(dy, stride, dx):
                     dx[n, h, w, c] = dy[n, h // stride, w // stride, c] if taken else 0
 
 
+cast, draw_seed = whole(reference.cast), whole(reference.draw_seed)
+
+
+@whole
 def dropout(x, rate, seed):
     """Set each element to zero with probability ``rate`` and divide the others by ``1 - rate``; see the reference."""
-    x = np.ascontiguousarray(x)
+    x = contiguous(x)
     y = aligned_empty(x.shape, x.dtype)
     scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint64(round(rate * 2**32))
     run(_dropout, x.size, x.reshape(-1), scale, threshold, np.uint64(seed), y.reshape(-1))

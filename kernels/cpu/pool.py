@@ -5,6 +5,7 @@ from numba import njit, prange
 
 from .memory import aligned_empty, contiguous
 from .parallel import run
+from .tape import issue
 
 __all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
@@ -14,7 +15,7 @@ def max_pool(x, size, stride):
     n, height, width, channels = x.shape
     shape = n, (height - size) // stride + 1, (width - size) // stride + 1, channels
     y, where = aligned_empty(shape, x.dtype), aligned_empty(shape, np.uint8)
-    run(_max_pool, x.size, np.ascontiguousarray(x), size, stride, y, where)
+    run(_max_pool, x.size, contiguous(x), size, stride, y, where)
     return y, where
 
 
@@ -59,7 +60,7 @@ def _max_pool_grad(dy, where, size, stride, dx):
 def global_avg_pool(x):
     """Mean over the pixels of every channel: (N, H, W, C) to (N, C)."""
     y = aligned_empty((x.shape[0], x.shape[3]), x.dtype)
-    run(_global_avg_pool, x.size, np.ascontiguousarray(x), x.dtype.type(1 / (x.shape[1] * x.shape[2])), y)
+    run(_global_avg_pool, x.size, contiguous(x), x.dtype.type(1 / (x.shape[1] * x.shape[2])), y)
     return y
 
 
@@ -78,5 +79,5 @@ def _global_avg_pool(x, scale, y):
 def global_avg_pool_grad(dy, x_shape):
     """``dx`` (N, H, W, C): ``dy / (H * W)`` at every pixel; a view of N pixels, which nobody can change."""
     pixels = aligned_empty(dy.shape, dy.dtype)
-    np.multiply(dy, dy.dtype.type(1 / (x_shape[1] * x_shape[2])), out=pixels)
+    issue(np.multiply, dy, dy.dtype.type(1 / (x_shape[1] * x_shape[2])), pixels)
     return np.broadcast_to(pixels[:, None, None, :], x_shape)

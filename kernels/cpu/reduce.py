@@ -4,10 +4,12 @@ import numpy as np
 from numba import njit, prange
 
 from .parallel import run, threads_for
+from .tape import whole
 
 __all__ = ["bias_grad"]
 
 
+@whole
 def bias_grad(dy):
     """Sum of ``dy`` (..., K) over all axes but the last, accumulated in float64."""
     rows = np.ascontiguousarray(dy).reshape(-1, dy.shape[-1])

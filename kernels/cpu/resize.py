@@ -8,10 +8,12 @@ from numba import njit
 
 from ..reference.resize import neighbours
 from .memory import aligned_empty
+from .tape import whole
 
 __all__ = ["resize_bilinear"]
 
 
+@whole
 def resize_bilinear(x, size, out=None):
     """Interpolate x (n, H, W, C) between its pixels to (n, Ho, Wo, C); see the reference."""
     shape = (len(x), *size, x.shape[3])

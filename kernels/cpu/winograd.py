@@ -57,6 +57,7 @@ from .recipes import (
     SAME,
     Recipe,
 )
+from .tape import keep
 
 TRANSFORM = 128  # operations, about, to transform 16 kernels
 GAP = 16  # floats between planes: those a multiple of 4096 bytes apart would share one set of the L1 cache
@@ -553,6 +554,8 @@ def conv2d_grads(x, dy, weight, dw, dx, prologue, dy_prologue, epilogue):
     for_weights, du = prepare_for_weights(x, dy, prologue, dy_prologue, SECOND_WORKSPACE)
     pieces = -(-FLOAT * x.size // (du.workers * PIECE))
     for_weights, forward = array("q", for_weights), array("q", forward)
+    keep(for_weights)
+    keep(forward)
     convolve_backward(
         pieces, convolve_for_weights.address, for_weights.buffer_info()[0], convolve.address, forward.buffer_info()[0],
         threads=du.workers,

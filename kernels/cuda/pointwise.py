@@ -5,10 +5,11 @@ from __future__ import annotations
 import cupy as cp
 import numpy as np
 
+from ..reference.pointwise import cast, draw_seed
 from .launch import contiguous, elements, vector_width
 from .loader import load
 
-__all__ = ["add", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+__all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
 
 FILE = "pointwise.cu"
 

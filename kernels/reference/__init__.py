@@ -26,7 +26,7 @@ from .norm import (
     norm_coefficients,
 )
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
-from .pointwise import add, dropout, relu, relu_grad, subsample, subsample_grad
+from .pointwise import add, cast, draw_seed, dropout, relu, relu_grad, subsample, subsample_grad
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .resize import resize_bilinear
 
@@ -38,12 +38,14 @@ __all__ = [
     "batch_norm_grad",
     "batch_norm_stats",
     "bias_grad",
+    "cast",
     "col2im",
     "conv2d",
     "conv2d_bias_relu",
     "conv2d_input_grad",
     "conv2d_moments",
     "conv2d_weight_grad",
+    "draw_seed",
     "dropout",
     "factored_weight_grad",
     "fused_input_grad",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["add", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+__all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
 
 
 def add(a, b):
@@ -52,3 +52,19 @@ def dropout(x, rate, seed):
     bits = (state ^ (state >> np.uint64(31))) >> np.uint64(32)
     kept = (bits >= np.uint64(round(rate * 2**32))).reshape(x.shape)
     return np.where(kept, x * x.dtype.type(1 / (1 - rate)), x.dtype.type(0))
+
+
+def draw_seed(count, skipped):
+    """Seed of the next mask, an array without axes; ``count`` (1,), uint64, goes up by one.
+
+    SplitMix64 spreads neighbouring seeds only after a first scrambling, so counts are multiplied by an odd factor: it
+    keeps their sequences apart. ``skipped``, an integer in [0, 2^64), is added: how far the sequence has moved on.
+    """
+    seed = count * np.uint64(0xD1342543DE82EF95) + np.uint64(skipped)  # an array's product wraps at 2^64
+    count += np.uint64(1)
+    return seed.reshape(())
+
+
+def cast(x, dtype):
+    """Copy of ``x`` in another type."""
+    return x.astype(dtype)

@@ -14,7 +14,7 @@ from incnet.cost import network_bytes, pool_bytes, rehearse
 from incnet.data import Loader, Normalisation, Split
 from incnet.growth.batch import largest_batch, plan_batches, round_batch, scaled_lr, training_memory
 from incnet.growth.run import Run
-from incnet.kernels.cpu import memory
+from incnet.kernels.cpu import blocks, memory
 from incnet.optim import RMSProp
 from incnet.training.events import Epoch
 from incnet.training.folder import RunFolder
@@ -137,7 +137,7 @@ def test_batch_and_rate_of_each_stage_are_written_down(tmp_path):
 
 
 def test_the_pool_keeps_to_the_plan_in_every_stage(tmp_path, monkeypatch):
-    pool = memory.Pool()
+    pool = blocks.Pool()
     monkeypatch.setattr(memory, "POOL", pool)
     memory.WORKSPACE.free()
     options = {"lookahead_epochs": 1, "max_stage_epochs": 3, "epochs": 9, "window": 2, "limit": 180}

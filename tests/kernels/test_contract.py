@@ -338,6 +338,16 @@ def dropout_of_nothing(draw, *shape):
     return draw(*shape), 0.0, 1
 
 
+@case("draw_seed", (0,), (2**64 - 1,), changed=lambda arguments: [arguments[0]], any_layout=False, dtypes=(np.float32,))
+def draw_seed(draw, skipped):
+    return draw.rng.integers(2**63, size=1, dtype=np.uint64), skipped
+
+
+@case("cast", (2, 5))
+def cast(draw, *shape):
+    return draw.rng.standard_normal(shape), np.dtype(draw.dtype)
+
+
 # n, height, width, channels, stride, channels of the output.
 SUBSAMPLES = [(2, 8, 6, 3, 2, 6), (1, 9, 7, 4, 2, 5), (2, 5, 4, 3, 3, 3), (3, 4, 3, 2, 1, 7)]
 
@@ -698,6 +708,33 @@ def calls():
 @pytest.mark.parametrize(("case", "dtype", "layout"), list(calls()))
 def test_equals_its_definition(backend, case, dtype, layout):
     check(backend, case, dtype, layout)
+
+
+@pytest.mark.parametrize(("case", "dtype", "layout"), list(calls()))
+def test_repeats_what_was_recorded(case, dtype, layout):
+    """On the CPU a recorded call, repeated, does with other numbers in its arguments what a new call does."""
+    kernels = BACKENDS["cpu"].kernels
+    given, others = (
+        _map(lambda array: layout(array, np.asarray), case.build(Draw(dtype, seed), *case.sizes)) for seed in (0, 1)
+    )
+    results = []
+    recorded = kernels.Recorder()(lambda: results.extend(_arrays(getattr(kernels, case.kernel)(*given))))
+    recorded()
+    for array, other in zip(_arrays(given), _arrays(others), strict=True):
+        array[...] = other
+    for result in results:
+        if result.flags.writeable and not any(np.may_share_memory(result, array) for array in _arrays(given)):
+            result[...] = 0
+    recorded()
+    expected = _arrays(getattr(kernels, case.kernel)(*_like(given, others)))
+    for found, right in zip(results + case.changed(given), expected + case.changed(others), strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+def _like(given, others):
+    """Arguments with the arrays of ``others``, and whatever else ``given`` has."""
+    arrays = iter(_arrays(others))
+    return _map(lambda _: next(arrays), given)
 
 
 @st.composite

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from incnet.kernels import reference
-from incnet.kernels.cpu import convolution, fused, memory, winograd
+from incnet.kernels.cpu import blocks, convolution, fused, memory, winograd
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 
@@ -340,10 +340,10 @@ def test_memory_is_aligned_and_bounded():
     for size in rng.integers(0, 300_000, 300):
         for dtype in (np.float32, np.float64):
             array = memory.aligned_empty((int(size),), dtype)
-            assert array.ctypes.data % memory.ALIGNMENT == 0
+            assert array.ctypes.data % blocks.ALIGNMENT == 0
             assert array.flags.c_contiguous
             assert array.flags.writeable
-    pool = memory.Pool()
+    pool = blocks.Pool()
     for size in range(100_000, 10_000_000, 100_000):
         pool.lend(size)
-    assert pool.lent + pool.waiting_bytes <= memory.SLACK * pool.most_lent + memory.size_class(size) + 2 * memory.PAGE
+    assert pool.lent + pool.waiting_bytes <= blocks.SLACK * pool.most_lent + blocks.size_class(size) + 2 * blocks.PAGE

@@ -16,6 +16,7 @@ pytestmark = needs_mpi
         (2, "residual", "plain", "global", 0, "eval"),
         (2, "residual", "fused", "local", 0, "eval"),
         (2, "dropout", "fused", "global", 0, "eval"),
+        (2, "dropout", "fused", "local", 0, "eval"),
         (2, "residual", "fused", "global", 2, "batch"),
         (2, "residual", "fused", "local", 2, "eval"),
         (3, "residual", "fused", "global", 1, "eval"),
@@ -30,6 +31,7 @@ def test_twenty_steps(ranks, network, fused, statistics, frozen, frozen_bn):
     assert found["weights"] < 1e-10
     assert found["moved"] > 1e-2
     assert found["given"] == found["claimed"] > 0
+    assert found["recorded"] == (statistics == "local")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, S
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 from incnet.parallel.launch import connect
+from incnet.parallel.mpi import HostSum
 from incnet.parallel.step import ParallelStep
 from incnet.threads import use_threads
 from incnet.training.step import TrainStep
@@ -103,6 +104,9 @@ class SeparateParts:
         for rank in range(self.ranks):
             part = Shard(rank, self.ranks).of(len(images))
             self.graph.load_state({**self.graph.state(), **before})
+            for layer in self.graph.layers():
+                if isinstance(layer, Dropout):
+                    layer.first_row = part.start
             some, dlogits = ops.softmax_cross_entropy(self.graph.forward(images[part], train=True), labels[part])
             self.graph.backward(dlogits)
             share = (part.stop - part.start) / len(images)
@@ -110,7 +114,7 @@ class SeparateParts:
             for name, parameter in parameters.items():
                 gradients[name] = gradients[name] + share * parameter.grad
             for name, array in self.graph.named_buffers():
-                buffers[name] = buffers[name] + share * array
+                buffers[name] = array.copy() if array.dtype.kind == "u" else buffers[name] + share * array
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
         self.graph.load_state({**self.graph.state(), **buffers})
@@ -129,14 +133,14 @@ def main():
         return grow(network, fused == "fused", int(frozen), frozen_bn), RMSProp(1e-3)
 
     given = 0
-    start_sum = communicator.start_sum
+    start = HostSum.start
 
-    def counted(array):
+    def counted(pending):
         nonlocal given
-        given += array.nbytes
-        return start_sum(array)
+        given += pending.array.nbytes
+        start(pending)
 
-    communicator.start_sum = counted
+    HostSum.start = counted
     step = ParallelStep(*make(), communicator, sync_bn=statistics == "global")
     expected = TrainStep(*make()) if statistics == "global" else SeparateParts(*make(), communicator.size)
     losses, claimed = 0.0, 0
@@ -153,7 +157,8 @@ def main():
         ours, theirs = step.graph.state(), expected.graph.state()
         weights = max(np.abs(ours[name] - array).max() for name, array in theirs.items() if array.dtype == np.float64)
         moved = max(np.abs(array - make()[0].state()[name]).max() for name, array in ours.items() if "seed" not in name)
-        print(json.dumps({"losses": losses, "weights": weights, "moved": moved, "given": given, "claimed": claimed}))
+        found = {"losses": losses, "weights": weights, "moved": moved, "given": given, "claimed": claimed}
+        print(json.dumps({**found, "recorded": step._last is not None}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,155 @@
+"""Blocks of memory that are lent, come back, and are lent again.
+
+Fresh memory comes from the operating system as untouched pages, and touching one costs as much as a kernel's whole work
+on it. A training step creates and drops the same arrays again and again: a `Pool` keeps their memory for the next ones.
+"""
+
+import mmap
+import threading
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+PAGE = 4096
+ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
+HUGE = 1 << 22  # bytes: from here on huge pages pay, as NumPy has it for its own arrays
+ROOMY = 2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
+SLACK = 2.0  # lent and waiting blocks may take this many times the most that was ever lent
+TIGHT = 1.5  # the same, where a limit is planned: whatever waits leaves room for fewer images in a step
+
+
+def whole(size: int, unit: int) -> int:
+    """Round up to a whole number of units."""
+    return -(-size // unit) * unit
+
+
+def pages(size: int) -> np.ndarray:
+    """Uninitialised bytes in pages of their own: freed, they go back to the system, which the C library may put off."""
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, size, **private)
+    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
+
+
+class Block(NamedTuple):
+    """Raw memory of a pool, and the address in it where an array may start."""
+
+    raw: np.ndarray
+    start: int
+
+
+class Loan:
+    """One lent block. Every array on it keeps its loan alive, through `ndarray.base`; dying, it returns the block."""
+
+    __slots__ = ("__array_interface__", "block", "returned")
+
+    def __init__(self, block: Block, size: int, returned: deque) -> None:
+        self.block, self.returned = block, returned
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (block.start, False)}
+
+    def __del__(self) -> None:
+        # A destructor may run inside any other code, a locked section too: so it only appends, which is atomic.
+        self.returned.append(self.block)
+
+
+class Pool:
+    """Blocks that wait to be lent again, by size.
+
+    Attributes
+    ----------
+    limit : int or None
+        Bytes that lent and waiting blocks may take together, unless the lent ones alone take more. None for `slack`
+        times the most that was ever lent.
+    slack, roomy : float
+        See `SLACK` and `ROOMY`. With a limit a block serves its own size alone, so that what is lent is what the arrays
+        take, whatever came before.
+    lent, waiting_bytes : int
+        Bytes of the blocks that are in use, and of those that wait.
+    most_lent, most_held : int
+        The most that were ever lent, and the most that were ever lent or waiting.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.returned: deque[Block] = deque()
+        self.waiting: dict[int, list[tuple[int, Block]]] = {}  # with the number of its return, in that order
+        self.limit: int | None = None
+        self.slack, self.roomy = SLACK, ROOMY
+        self.lent = self.most_lent = self.most_held = self.waiting_bytes = self.made = self.returns = 0
+
+    def lend(self, size: int) -> Loan:
+        """Return a loan of so many bytes."""
+        capacity = whole(size_class(size) + PAGE, PAGE)
+        with self.lock:
+            self._take_back()
+            block = self._waiting_block(capacity)
+            self.lent += capacity if block is None else block.raw.size
+            self.most_lent = max(self.most_lent, self.lent)
+            if block is None:
+                self._trim()
+                block = self._make(capacity)
+            self.most_held = max(self.most_held, self.lent + self.waiting_bytes)
+        return Loan(block, size, self.returned)
+
+    def _waiting_block(self, capacity: int) -> Block | None:
+        """Return the smallest block that waits and is large enough, but not far too large.
+
+        In a chain of ever smaller images, two blocks then serve all of it; each size with blocks of its own would hold
+        several times what is ever in use, so that some would be freed and made again in every step.
+        """
+        size = capacity
+        if not self.waiting.get(capacity):
+            most = self.roomy * capacity
+            fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= most]
+            if not fitting:
+                return None
+            size = min(fitting)
+        self.waiting_bytes -= size
+        _, block = self.waiting[size].pop()
+        return block
+
+    def _take_back(self) -> None:
+        while self.returned:
+            block = self.returned.popleft()
+            capacity = block.raw.size
+            self.lent -= capacity
+            self.waiting_bytes += capacity
+            self.returns += 1
+            self.waiting.setdefault(capacity, []).append((self.returns, block))
+
+    def _trim(self) -> None:
+        """Free the blocks that were returned longest ago, until what is held keeps to the limit."""
+        limit = self.slack * self.most_lent if self.limit is None else self.limit
+        while self.waiting_bytes and self.lent + self.waiting_bytes > limit:
+            _, capacity = min((blocks[0][0], capacity) for capacity, blocks in self.waiting.items() if blocks)
+            del self.waiting[capacity][0]
+            self.waiting_bytes -= capacity
+
+    def limit_to(self, limit: int | None) -> None:
+        """Set the limit, and keep to it from now on."""
+        with self.lock:
+            self.limit, self.roomy = limit, ROOMY if limit is None else 1
+            self._take_back()
+            self._trim()
+
+    def free(self) -> None:
+        """Give the waiting blocks back to the system, and forget how much was lent before."""
+        with self.lock:
+            self._take_back()
+            self.waiting.clear()
+            self.waiting_bytes, self.most_lent, self.most_held = 0, self.lent, self.lent
+
+    def _make(self, capacity: int) -> Block:
+        raw = pages(capacity)
+        lines = PAGE // ALIGNMENT
+        self.made += 1
+        place = self.made * 13 % lines * ALIGNMENT  # 13: neighbours in time lie far apart, all places are used
+        return Block(raw, raw.ctypes.data + place)
+
+
+def size_class(size: int) -> int:
+    """Round up to one of eight sizes between powers of two: nearly equal sizes share their blocks."""
+    step = 1 << max(size.bit_length() - 4, 6)
+    return whole(size, step)

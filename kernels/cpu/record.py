@@ -1,0 +1,66 @@
+"""A function that computes with the kernels, recorded once and then repeated: their calls, without the Python between.
+
+Between two kernels of a training step Python finds memory, addresses and plans. That is little work, but a kernel has
+just emptied the caches, and the other threads wait. From step to step the calls are the same, on the same memory if it
+stays reserved.
+"""
+
+import math
+from collections.abc import Callable
+
+from .blocks import Pool
+from .tape import Tape
+
+__all__ = ["Recorded", "Recorder"]
+
+
+class Recorder:
+    """Record functions that work in the same memory: ``repeated = recorder(function)``.
+
+    What they need while they run is allocated once, for the largest of them. They must take turns, on one thread, and
+    none may rely on memory that another one's repetition left behind; see :class:`Recorded`.
+    """
+
+    def __init__(self) -> None:
+        self._pool = Pool()
+        self._pool.slack = math.inf  # whatever has been lent once is still worked in
+
+    def __call__(self, function: Callable[[], None]) -> "Recorded":
+        return Recorded(function, self._pool)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the recorded calls work in."""
+        return self._pool.most_held
+
+
+class Recorded:
+    """``function()``, recorded on its first call and repeated from then on.
+
+    Parameters
+    ----------
+    function : callable
+        Takes nothing and returns nothing. It computes by this package's operations alone, on arrays that stay where
+        they are between calls, and may use memory of its own in between. It must not decide anything by what changes:
+        no Python code runs again, and what NumPy was asked to compute beside the operations is not repeated.
+    pool : Pool
+        Gives the memory; only functions of the same recorder may use it.
+
+    Notes
+    -----
+    Arrays that the recorded call left behind, gradients for instance, are overwritten by each repetition, and for as
+    long as somebody holds them by nothing else.
+    """
+
+    def __init__(self, function: Callable[[], None], pool: Pool) -> None:
+        self._function: Callable[[], None] | None = function
+        self._tape = Tape(pool)
+
+    def __call__(self) -> None:
+        if self._function is None:
+            self._tape.repeat()
+            return
+        self._tape.clear()  # of what a call that failed has left
+        with self._tape.writing():
+            self._function()
+        self._function = None
