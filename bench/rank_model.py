@@ -26,7 +26,7 @@ import tyro
 
 from bench.compare import report
 from bench.rivals import HYPER, Workload
-from incnet.backend import Array
+from incnet.backend import Array, issue
 from incnet.optim import RMSProp
 from incnet.parallel.communicator import Communicator, Done, Pending
 from incnet.parallel.step import ParallelStep
@@ -61,13 +61,19 @@ class RankModel:
 class Notes(Communicator):
     """A rank by itself that notes when sums begin, and of how many bytes they are."""
 
+    recordable = True
+
     def __init__(self) -> None:
         super().__init__()
         self.sums: list[tuple[float, int]] = []
 
     def start_sum(self, array: Array) -> Pending:
-        self.sums.append((time.perf_counter(), array.nbytes))
+        issue(self.begin, array)
         return Done()
+
+    def begin(self, array: Array) -> None:
+        """Note a sum, in every replay anew."""
+        self.sums.append((time.perf_counter(), array.nbytes))
 
 
 @dataclass(frozen=True)

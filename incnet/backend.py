@@ -187,9 +187,7 @@ def asarray(values: Any, dtype: Any = None) -> Array:
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Return an uninitialised array of the backend in use, where its kernels read it fastest."""
-    if ops.backend == "cpu":
-        return importlib.import_module("incnet.kernels.cpu.memory").aligned_empty(shape, dtype)
+    """Return an uninitialised array of the backend in use."""
     return _cupy().empty(shape, dtype) if ops.on_device else np.empty(shape, dtype)
 
 

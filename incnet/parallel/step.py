@@ -101,7 +101,3 @@ class ParallelStep(TrainStep):
         for pending in underway:
             issue(pending.wait)
         return totals
-
-    @property
-    def parts(self) -> list[Any]:
-        return [*super().parts, self.communicator]

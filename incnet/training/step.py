@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from incnet.backend import Array, asarray, asnumpy, empty, ops, recorder
+from incnet.backend import Array, asarray, asnumpy, ops, recorder
 from incnet.graph import Graph
 from incnet.kernels.operands import OuterProduct
 from incnet.optim import Optimizer
@@ -37,8 +36,8 @@ class TrainStep:
     A step is hundreds of kernel calls, and what leads to them takes time: on a device more than computing, on the CPU a
     tenth of the step. They are the same as long as the network, the frozen prefix, the numbers that the optimizer goes
     by and the kind and size of the batch are, so a step is recorded once for each of these and then replayed: as one
-    CUDA graph, or as a list of calls. Whatever changes one of them makes new recordings. Those for several sizes of
-    batch share their memory. What is changed by hand, the rate of a dropout layer, say, asks for a new step.
+    CUDA graph, or as a list of calls. Whatever changes one of them makes new recordings. Those for several kinds and
+    sizes of batch share their memory. What is changed by hand, the rate of a dropout layer, say, asks for a new step.
 
     On the CPU a replay repeats calls of kernels and knows nothing of what NumPy did between them. So steps are recorded
     only if all that takes part in them, layers, optimizer and this class, is incnet's own.
@@ -49,8 +48,8 @@ class TrainStep:
         self.from_features = False
         self.images = 0
         self._record = record
-        self._recorder: Callable | None = None
-        self._recordings: dict[tuple[int, int], Recording] = {}
+        self._recorder: Any = None
+        self._recordings: dict[tuple[int, int, bool], Recording] = {}
         self._recorded_for: Any = None
         self._last: Recording | None = None
 
@@ -84,16 +83,16 @@ class TrainStep:
     def _recording(self, images: Array, labels: Array) -> Recording | None:
         graph, optimizer = self.graph, self.optimizer
         numbers = {name: value for name, value in vars(optimizer).items() if isinstance(value, int | float)}
-        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, numbers, self.from_features)
+        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, numbers)
         if now != self._recorded_for:
             self._last, self._recordings, self._recorded_for = None, {}, now
             self._recorder = recorder() if ops.on_device or self._is_own() else None
         if self._recorder is None:
             return None
-        sizes = (len(images), self.images)
-        if sizes not in self._recordings:
-            self._recordings[sizes] = Recording(self, self._recorder, images, labels)
-        return self._recordings[sizes]
+        kind = (len(images), self.images, self.from_features)
+        if kind not in self._recordings:
+            self._recordings[kind] = Recording(self, self._recorder, images, labels)
+        return self._recordings[kind]
 
     @property
     def recorded(self) -> bool:
@@ -102,12 +101,8 @@ class TrainStep:
 
     def _is_own(self) -> bool:
         """Whether all that takes part is incnet's own."""
-        return all(type(part).__module__.startswith("incnet.") for part in self.parts)
-
-    @property
-    def parts(self) -> list[Any]:
-        """All that takes part."""
-        return [self, self.optimizer, self.graph, *self.graph.layers()]
+        parts = [self, self.optimizer, self.graph, *self.graph.layers()]
+        return all(type(part).__module__.startswith("incnet.") for part in parts)
 
     @property
     def bytes(self) -> int:
@@ -135,14 +130,14 @@ class TrainStep:
 class Recording:
     """A step for one size of batch, on arrays that stay where they are."""
 
-    def __init__(self, step: TrainStep, record: Callable, images: Array, labels: Array) -> None:
-        self._step = step
-        self.images, self.labels = (empty(array.shape, array.dtype) for array in (images, labels))
+    def __init__(self, step: TrainStep, recorder: Any, images: Array, labels: Array) -> None:
+        self._step, self._fill = step, recorder.fill
+        self.images, self.labels = (recorder.empty(array.shape, array.dtype) for array in (images, labels))
         self.totals: Array = None
         self._gradients: list[tuple[Parameter, Array | OuterProduct | None]] = []
-        self._backpropagate, self.update = record(self._run), record(step.move)
+        self._backpropagate, self.update = recorder(self._run), recorder(step.move)
         if ops.on_device:
-            self._looked_at, self._add_up = asarray([0.0, 0.0, 0.0]), record(self._sum)
+            self._looked_at, self._add_up = asarray([0.0, 0.0, 0.0]), recorder(self._sum)
 
     def _run(self) -> None:
         self.totals = self._step.backpropagate(self.images, self.labels)
@@ -153,8 +148,8 @@ class Recording:
 
     def gradients(self, images: Array, labels: Array) -> Array:
         """Copy a batch in, and repeat the recorded calls on it."""
-        self.images[...] = images
-        self.labels[...] = labels
+        self._fill(self.images, images)
+        self._fill(self.labels, labels)
         self._backpropagate()
         # A replay writes to its own gradients, and the parameters may still have those of a batch of another size.
         for parameter, gradient in self._gradients:

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .coefficients import total
-from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, emit, kernel, multiply_add, numbers
+from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, copy, emit, kernel, multiply_add, numbers
 from .general import output_size
 from .memory import WORKSPACE, address, aligned_empty, whole, zero_row
 from .norm import BLOCK, pixels
@@ -181,12 +181,6 @@ multiply_pixels = emit(*(product_of_pixels(rows, vectors) for rows in (ROWS, STE
 
 
 moments_of_pixels, gradient_of_pixels = emit(pixels(CENTRED_MOMENTS)), emit(pixels(NORM_GRADIENT))
-
-
-@emit
-def copy(v, src, dst, count):
-    """Copy count floats."""
-    v.copy(src, dst, count)
 
 
 @emit

@@ -300,6 +300,12 @@ def clear(v, address, count):
 
 
 @emit
+def copy(v, source, target, count):
+    """Copy count floats between arrays that do not overlap."""
+    v.copy(source, target, count)
+
+
+@emit
 def add_to_double(v, part, sums, count):
     """Sums (float64) += part (float32); part = 0."""
 

@@ -10,6 +10,9 @@ from .tape import whole
 
 __all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
 
+# Of few numbers: NumPy's definition serves.
+cast, draw_seed = whole(reference.cast), whole(reference.draw_seed)
+
 
 def add(a, b):
     """``a + b``, of one shape."""
@@ -92,23 +95,19 @@ def _subsample_grad(dy, stride, dx):
                     dx[n, h, w, c] = dy[n, h // stride, w // stride, c] if taken else 0
 
 
-cast, draw_seed = whole(reference.cast), whole(reference.draw_seed)
-
-
-@whole
 def dropout(x, rate, seed):
     """Set each element to zero with probability ``rate`` and divide the others by ``1 - rate``; see the reference."""
     x = contiguous(x)
     y = aligned_empty(x.shape, x.dtype)
     scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint64(round(rate * 2**32))
-    run(_dropout, x.size, x.reshape(-1), scale, threshold, np.uint64(seed), y.reshape(-1))
+    run(_dropout, x.size, x.reshape(-1), scale, threshold, np.asarray(seed, np.uint64).reshape(1), y.reshape(-1))
     return y
 
 
 @njit(parallel=True, cache=True)
 def _dropout(x, scale, threshold, seed, y):
     for i in prange(x.size):
-        state = np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15) + seed
+        state = np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15) + seed[0]
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         bits = (state ^ (state >> np.uint64(31))) >> np.uint64(32)

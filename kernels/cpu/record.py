@@ -8,7 +8,12 @@ stays reserved.
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from .blocks import Pool
+from .emit import LANES, copy, kernel, numbers
+from .memory import address, aligned_empty
+from .parallel import threads_for
 from .tape import Tape
 
 __all__ = ["Recorded", "Recorder"]
@@ -28,10 +33,33 @@ class Recorder:
     def __call__(self, function: Callable[[], None]) -> "Recorded":
         return Recorded(function, self._pool)
 
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return an uninitialised array that recorded functions may read and write."""
+        return aligned_empty(shape, dtype, self._pool)
+
+    def fill(self, target: np.ndarray, source: np.ndarray) -> None:
+        """Copy what the recorded functions read next, on all threads if it is large."""
+        if source.dtype == target.dtype == np.float32 and source.shape == target.shape and source.flags.c_contiguous:
+            copy_floats(address(source), address(target), source.size, threads=threads_for(source.size))
+        else:
+            target[...] = source
+
     @property
     def memory(self) -> int:
         """Bytes that the recorded calls work in."""
         return self._pool.most_held
+
+
+FLOAT = 4  # bytes
+
+
+@kernel
+def copy_floats(t, threads, arguments):
+    """Copy so many floats, in whole vectors for all threads but the last."""
+    source, target, count = numbers(arguments, 3)
+    first = t * (count // LANES) // threads * LANES
+    last = count if t == threads - 1 else (t + 1) * (count // LANES) // threads * LANES
+    copy(source + FLOAT * first, target + FLOAT * first, last - first)
 
 
 class Recorded:

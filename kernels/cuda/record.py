@@ -24,6 +24,14 @@ class Recorder:
     def __call__(self, function: Callable[[], None]) -> Recorded:
         return Recorded(function, self)
 
+    def empty(self, shape: tuple[int, ...], dtype: cp.dtype) -> cp.ndarray:
+        """Return an uninitialised array that recorded functions may read and write."""
+        return cp.empty(shape, dtype)
+
+    def fill(self, target: cp.ndarray, source: cp.ndarray) -> None:
+        """Copy what the recorded functions read next."""
+        target[...] = source
+
     @property
     def memory(self) -> int:
         """Bytes that the recorded launches work in."""
