@@ -18,6 +18,8 @@ from .tape import Tape
 
 __all__ = ["Recorded", "Recorder"]
 
+FLOAT = 4  # bytes
+
 
 class Recorder:
     """Record functions that work in the same memory: ``repeated = recorder(function)``.
@@ -50,18 +52,6 @@ class Recorder:
         return self._pool.most_held
 
 
-FLOAT = 4  # bytes
-
-
-@kernel
-def copy_floats(t, threads, arguments):
-    """Copy so many floats, in whole vectors for all threads but the last."""
-    source, target, count = numbers(arguments, 3)
-    first = t * (count // LANES) // threads * LANES
-    last = count if t == threads - 1 else (t + 1) * (count // LANES) // threads * LANES
-    copy(source + FLOAT * first, target + FLOAT * first, last - first)
-
-
 class Recorded:
     """``function()``, recorded on its first call and repeated from then on.
 
@@ -92,3 +82,12 @@ class Recorded:
         with self._tape.writing():
             self._function()
         self._function = None
+
+
+@kernel
+def copy_floats(t, threads, arguments):
+    """Copy so many floats, in whole vectors for all threads but the last."""
+    source, target, count = numbers(arguments, 3)
+    first = t * (count // LANES) // threads * LANES
+    last = count if t == threads - 1 else (t + 1) * (count // LANES) // threads * LANES
+    copy(source + FLOAT * first, target + FLOAT * first, last - first)
