@@ -75,12 +75,12 @@ class Workload:
         return rng.standard_normal((self.batch_size, *CIFAR), np.float32), rng.integers(0, CLASSES, self.batch_size)
 
 
-def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False, record: bool = True) -> Step:
+def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False) -> Step:
     """One step of incnet; with ``cached`` from the frozen prefix's features, which are there already."""
     graph = work.network(fused=fused)
     images, labels = work.batch()
     running = np.zeros(2)
-    step = TrainStep(graph, RMSProp(**HYPER), record=record)
+    step = TrainStep(graph, RMSProp(**HYPER))
     step.from_features, x = cached, graph.features(images) if cached else images
 
     def train() -> None:

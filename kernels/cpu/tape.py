@@ -54,7 +54,7 @@ class Tape:
 
     def note(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Append a call."""
-        self.calls.append((function, self._detached(arguments)))
+        self.calls.append((function, self.detached(arguments)))
 
     def keep(self, thing: Any) -> None:
         """Let something live as long as the tape. An array of the pool need not: its memory does."""
@@ -65,14 +65,14 @@ class Tape:
         """Drop all but the first so many calls, and things that are kept."""
         del self.calls[calls:], self.kept[kept:]
 
-    def _detached(self, argument: Any) -> Any:
+    def detached(self, argument: Any) -> Any:
         """Return an array of the pool as a view that does not keep its loan; of a container, its members' views."""
         if self._lent(argument):
             return np.asarray(SimpleNamespace(__array_interface__=argument.__array_interface__))
         if isinstance(argument, tuple):
-            members = map(self._detached, argument)
+            members = map(self.detached, argument)
             return type(argument)(*members) if hasattr(argument, "_fields") else tuple(members)
-        return [*map(self._detached, argument)] if isinstance(argument, list) else argument
+        return [*map(self.detached, argument)] if isinstance(argument, list) else argument
 
     def _lent(self, thing: Any) -> bool:
         owner = thing
@@ -150,7 +150,7 @@ def unrepeatable() -> None:
 def _note_whole(tape: Tape, operation: Callable[..., Any], arguments: tuple, options: dict[str, Any]) -> Any:
     with tape.writing(noting=False):
         results = operation(*arguments, **options)
-    call = functools.partial(operation, **dict(zip(options, tape._detached([*options.values()]), strict=True)))
+    call = functools.partial(operation, **{name: tape.detached(value) for name, value in options.items()})
     tape.note(_repeat_whole, call, arguments, results)
     return results
 

@@ -68,7 +68,10 @@ def test_batches_that_threads_share():
 def test_float64(optimizer):
     """NumPy's operations are repeated as a whole."""
     data = batches((8, 8, 3), 7, 7, 7, dtype=np.float64)
-    make = lambda: grow("resnet8", (8, 8, 3), dtype=np.float64, fused=True)  # noqa: E731
+
+    def make():
+        return grow("resnet8", (8, 8, 3), dtype=np.float64, fused=True)
+
     assert_learns_the_same(make, lambda step: learn(step, data), optimizer)
 
 
