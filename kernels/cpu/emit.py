@@ -82,7 +82,7 @@ class VectorBuilder:
         """Pick lanes from a (0..15) and b (16..31)."""
         return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), list(lanes)))
 
-    def prefetch(self, pointer: ir.Value, write: bool) -> None:
+    def prefetch(self, pointer: ir.Value, write: bool = False) -> None:
         """Ask for a cache line to be brought into L2."""
         byte = ir.IntType(8).as_pointer()
         function = self._function("llvm.prefetch.p0", ir.VoidType(), [byte, I32, I32, I32])

@@ -1,8 +1,8 @@
 """Dense layers: products of a matrix of a few rows, a batch, with one of many weights. float32.
 
 At batch sizes of tens, a weight takes part in a few dozen multiplications only, so the weights' way through the caches
-decides. Each is read once, along its row, as memory gives them fastest. Forward, a *tile* at a time is packed to lie as
-the register tiles read it, while the next one is fetched. Backward, weights are multiplied as they lie in their rows.
+decides. Each is read once: a *tile* at a time is packed to lie as the register tiles read it, transposed for the input
+gradient, while the next one is fetched. Whatever is used more often, rows of the batch and sums, stays in the L2 cache.
 The weight gradient is written once, past the caches, or never: see `optimise`. BLAS does the small products only, those
 that it does on one thread: its threads, once done, go on spinning for tens of milliseconds, and take the cores from
 those of the next kernel.
@@ -12,26 +12,28 @@ Error against float64, relative, for normal data: 5e-7.
 Symbols
 -------
 N, C, K    rows of the batch, features of the input x, features of the output y
-T          N, rounded up to a multiple of ROWS; of VECTORS in the input gradient
-tile       DEPTH input features times WIDTH outputs
-panel      16 VECTORS (or 16) outputs; a packed tile is (panels, depth, panel), results are (panels, T, panel): rows
-           as far apart as those of the weights would all share the same few sets of the caches
+D, M       the features that a product sums over, and those of its result: C and K, or for the input gradient K and C
+T          N, rounded up to a multiple of ROWS
+tile       16 rows of weights, or for the input gradient a panel of them; LENGTH floats of each
+panel      16 VECTORS (or 16) outputs; a packed tile is (panels, depth, panel), sums are (panels, T, panel): rows as far
+           apart as those of the weights would all share the same few sets of the caches
+chunk      16 features; rows of a batch are packed as (chunks, T, 16)
 """
 
 import numpy as np
 
 from ..operands import OuterProduct
-from .emit import LANES, ROWS, VECTORS, VectorBuilder, clear, emit, kernel, multiply_add, numbers
-from .matrix import fetch_rows, multiply_rows
-from .memory import address, aligned_empty, aligned_zeros, contiguous, whole
+from .emit import INT, LANES, ROWS, VECTORS, VectorBuilder, clear, emit, kernel, multiply_add, numbers
+from .matrix import fetch_schedule, multiply_rows
+from .memory import WORKSPACE, address, aligned_empty, aligned_zeros, contiguous, whole, zero_row
 from .parallel import threads_for
 from .tape import call_by_call, issue, unrepeatable
 
 __all__ = ["factored_weight_grad", "linear", "linear_input_grad", "linear_weight_grad"]
 
-FLOAT = 4  # bytes
-DEPTH, WIDTH = 32, 128  # of a tile: 16 KiB, so that it stays in the L1 cache beside the rows of the batch
-STRETCH = 512  # of a row of weights, backward: ROWS of them are 16 KiB
+FLOAT, LONG = 4, 8  # bytes
+LENGTH = 512  # 2 KiB: memory gives long pieces of rows faster than short ones, longer ones push others out of the cache
+SUMS = 1 << 16  # floats of the sums of a block of outputs: 256 KiB, a quarter of an L2 cache
 SMALL = 1 << 18  # multiplications: fewer are BLAS's, which needs no rearrangement, and takes one thread
 
 
@@ -50,29 +52,37 @@ def pack_row(vectors):
     return body
 
 
+def unpack_row(vectors):
+    """Collect a row from places that are `apart` floats apart, and add the bias."""
+
+    def body(v, sums, apart, panels, bias, row):
+        def step(i, carried):
+            for n in range(vectors):
+                here = v.times(LANES * vectors, i), LANES * n
+                value = v.load(v.at(sums, v.b.mul(i, apart), LANES * n))
+                v.store(v.add(value, v.load(v.at(bias, *here))), v.at(row, *here))
+            return carried
+
+        v.loop(panels, [], step)
+
+    return body
+
+
 # First argument, here and below: 1 where the outputs are a multiple of VECTORS chunks, else 0.
-row_to_panels = emit(pack_row(1), pack_row(VECTORS))
+row_to_panels, panels_to_row = (emit(body(1), body(VECTORS)) for body in (pack_row, unpack_row))
 
 
 @emit
-def multiply_along_rows(v, w, w_row, dy, dy_row, sums, chunks):
-    """``sums[n, c] += w[c] * dy[n]``, lane by lane along rows: of ROWS rows c, VECTORS rows n; sums is (n, 16, 16)."""
-    cells = [v.at(sums, LANES * (LANES * n + c)) for c in range(ROWS) for n in range(VECTORS)]
+def transpose_rows(v, rows, row, blocks, there, panel):
+    """Transpose 16 rows, a block of 16 columns after the other, to (16 blocks, panel)."""
 
     def step(i, carried):
-        weights = [v.load(v.at(w, v.times(c, w_row), v.times(LANES, i))) for c in range(ROWS)]
-        gradients = [v.load(v.at(dy, v.times(n, dy_row), v.times(LANES, i))) for n in range(VECTORS)]
-        pairs = [(a, b) for a in weights for b in gradients]
-        return [v.fma(a, b, value) for (a, b), value in zip(pairs, carried, strict=True)]
+        block = [v.load(v.at(rows, v.times(n, row), v.times(LANES, i))) for n in range(LANES)]
+        for n, value in enumerate(v.transpose(block)):
+            v.store(value, v.at(there, v.b.mul(v.b.add(v.times(LANES, i), INT(n)), panel)))
+        return carried
 
-    for cell, value in zip(cells, v.loop(chunks, [v.load(cell) for cell in cells], step), strict=True):
-        v.store(value, cell)
-
-
-@emit
-def add_lanes(v, sums, out):
-    """``out (16,) = the sums of the rows of sums (16, 16)``."""
-    v.store(v.total(v.transpose([v.load(v.at(sums, LANES * c)) for c in range(LANES)])), v.at(out))
+    v.loop(blocks, [], step)
 
 
 def outer_product(vectors, put):
@@ -81,7 +91,7 @@ def outer_product(vectors, put):
     def body(v, x, dy, count, dw, dw_row):
         def step(n, sums):
             row = [v.load(v.at(dy, v.times(LANES * vectors, n), LANES * i)) for i in range(vectors)]
-            return multiply_add(v, [v.at(x, v.times(ROWS, n), r) for r in range(ROWS)], row, sums)
+            return multiply_add(v, [v.at(x, v.times(LANES, n), r) for r in range(ROWS)], row, sums)
 
         for n, value in enumerate(v.loop(count, [v.vector(0)] * (ROWS * vectors), step)):
             put(v, value, v.at(dw, v.times(n // vectors, dw_row), LANES * (n % vectors)))
@@ -102,61 +112,75 @@ def finish_streams(v, address):
 
 @kernel
 def multiply(t, threads, arguments):
-    """``y += x @ w (C, K)``; x in chunks, (C / 16, T, 16), y in panels, (K / panel, T, panel)."""
-    T, C, K, wide, x, w, y, scratch = numbers(arguments, 8)
+    """``y (N, M) = x (N, D) @ w (D, M) + bias (M,)``, or transposed, w (M, D); x in chunks, (D / 16, T, 16).
+
+    A block of outputs at a time. What comes next is fetched by a schedule: so many lines with each chunk of a product.
+    """
+    (
+        N, T, D, M, transposed, wide, block, x, w, bias, y, scratch, share, schedule, lines,
+    ) = numbers(arguments, 15)  # fmt: skip
     panel = LANES * VECTORS if wide else LANES
-    tile = scratch + FLOAT * t * DEPTH * WIDTH
-    first, last = t * (K // panel) // threads * panel, (t + 1) * (K // panel) // threads * panel
-    for c in range(0, C, DEPTH):
-        depth = min(DEPTH, C - c)
-        for k in range(first, last, WIDTH):
-            panels = min(WIDTH, last - k) // panel
-            for i in range(depth):
-                row_to_panels(
-                    wide, w + FLOAT * ((c + i) * K + k), panels, tile + FLOAT * i * panel, depth * panel
-                )  # fmt: skip
-            # The next tile, to the right or the first one below, comes a few rows with each product: the cache has room
-            # for a few requests only, and makes all others wait.
-            coming = w + FLOAT * (c * K + k + WIDTH if k + WIDTH < last else (c + DEPTH) * K + first)
-            products, fetched = panels * (T // ROWS), 0
-            for i in range(products):
-                n, m = i // (T // ROWS) * panel, i % (T // ROWS) * ROWS
-                due = DEPTH * (i + 1) // products
-                if due > fetched:
-                    fetch_rows(coming + FLOAT * fetched * K, K, due - fetched, WIDTH // LANES)
-                    fetched = due
-                multiply_rows(
-                    wide, x + FLOAT * (c * T + m * LANES), T * LANES, tile + FLOAT * n * depth,
-                    y + FLOAT * ((k + n) * T + m * panel), panel, depth // LANES,
-                )  # fmt: skip
+    tile_depth, width = (LENGTH, panel) if transposed else (LANES, LENGTH)
+    tile = scratch + FLOAT * t * share
+    sums = tile + FLOAT * panel * LENGTH
+    first, last = t * (M // panel) // threads * panel, (t + 1) * (M // panel) // threads * panel
+    for begin in range(first, last, block):
+        end = min(begin + block, last)
+        clear(sums, T * (end - begin))
+        for d in range(0, D, tile_depth):
+            depth = min(tile_depth, D - d)
+            for m in range(begin, end, width):
+                panels = min(width, end - m) // panel
+                if transposed:
+                    for n in range(0, panels * panel, LANES):
+                        there = tile + FLOAT * (n // panel * panel * depth + n % panel)
+                        transpose_rows(w + FLOAT * ((m + n) * D + d), D, depth // LANES, there, panel)
+                else:
+                    for i in range(depth):
+                        here, there = w + FLOAT * ((d + i) * M + m), tile + FLOAT * i * panel
+                        row_to_panels(wide, here, panels, there, depth * panel)
+                # The next tile comes while this one is multiplied.
+                next_m, next_d = (m + width, d) if m + width < end else (begin, d + tile_depth)
+                if next_d >= D:
+                    next_m, next_d = end, 0
+                coming = w + FLOAT * (next_m * D + next_d if transposed else next_d * M + next_m)
+                coming_lines = schedule
+                for n in range(0, panels * panel, panel):
+                    for r in range(0, T, ROWS):
+                        multiply_rows(
+                            wide, x + FLOAT * (d * T + r * LANES), T * LANES, tile + FLOAT * n * depth,
+                            sums + FLOAT * ((m - begin + n) * T + r * panel), panel, depth // LANES,
+                            coming, coming_lines, lines,
+                        )  # fmt: skip
+                        coming_lines += depth // LANES * lines * LONG
+        for n in range(N):
+            here, there = sums + FLOAT * n * panel, y + FLOAT * (n * M + begin)
+            panels_to_row(wide, here, T * panel, (end - begin) // panel, bias + FLOAT * begin, there)
 
 
 @kernel
-def multiply_transposed(t, threads, arguments):
-    """``dx (N, C) = dy @ w^T``, dy (T, K), w (C, K); 16 input features at a time, whose sums are (T, 16, 16)."""
-    N, T, C, K, dy, w, dx, scratch = numbers(arguments, 8)
-    sums = scratch + FLOAT * t * T * LANES * LANES
-    for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
-        clear(sums, T * LANES * LANES)
-        for k in range(0, K, STRETCH):
-            for r in range(0, LANES, ROWS):
-                for n in range(0, T, VECTORS):
-                    multiply_along_rows(
-                        w + FLOAT * ((c + r) * K + k), K, dy + FLOAT * (n * K + k), K,
-                        sums + FLOAT * (n * LANES + r) * LANES, min(STRETCH, K - k) // LANES,
-                    )  # fmt: skip
-        for n in range(N):
-            add_lanes(sums + FLOAT * n * LANES * LANES, dx + FLOAT * (n * C + c))
+def pack(t, threads, arguments):
+    """``x (N, F) -> panels (F / panel, T, panel)``, zeros after the last row; panels of chunks if they are not wide."""
+    N, T, F, wide, x, panels = numbers(arguments, 6)
+    panel = LANES * VECTORS if wide else LANES
+    first, last = t * (F // panel) // threads, (t + 1) * (F // panel) // threads
+    for n in range(N):
+        here, there = x + FLOAT * (n * F + first * panel), panels + FLOAT * (first * T + n) * panel
+        row_to_panels(wide, here, last - first, there, T * panel)
+    if T > N:
+        for p in range(first, last):
+            clear(panels + FLOAT * (p * T + N) * panel, (T - N) * panel)
 
 
 @kernel
 def multiply_for_weights(t, threads, arguments):
-    """``dw (C, K) = x^T @ dy``; both packed, x (C / ROWS, N, ROWS), dy (K / panel, N, panel)."""
+    """``dw (C, K) = x^T @ dy``; x in chunks, (C / 16, N, 16), dy in panels, (K / panel, N, panel)."""
     N, C, K, wide, x, dy, dw = numbers(arguments, 7)
     panel = LANES * VECTORS if wide else LANES
     for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
         for k in range(0, K, panel):
-            stream_outer(wide, x + FLOAT * c * N, dy + FLOAT * k * N, N, dw + FLOAT * (c * K + k), K)
+            here = x + FLOAT * (c // LANES * LANES * N + c % LANES)
+            stream_outer(wide, here, dy + FLOAT * k * N, N, dw + FLOAT * (c * K + k), K)
     finish_streams(dw)
 
 
@@ -166,22 +190,8 @@ def linear(x, weight, bias):
     if not fast(x, weight, *weight.shape):
         unrepeatable()
         return x @ weight + bias
-    weight = columns(weight)
-    (N, depth), K = x.shape, weight.shape[1]
-    T, threads, panel = whole(N, ROWS), threads_for(N * weight.size // LANES), panel_of(K)
-    chunks, panels = aligned_empty((depth // LANES, T, LANES)), aligned_empty((K // panel, T, panel))
-    issue(np.copyto, chunks[:, :N], x.reshape(N, -1, LANES).transpose(1, 0, 2))
-    issue(np.copyto, chunks[:, N:], 0)
-    issue(np.copyto, panels, 0)
-    scratch = aligned_empty((threads, DEPTH * WIDTH))
-    multiply(
-        T, *weight.shape, int(panel > LANES), address(chunks), address(weight), address(panels), address(scratch),
-        threads=threads,
-    )  # fmt: skip
-    y = aligned_empty((N, K))
-    rows, biases = panels[:, :N].transpose(1, 0, 2), columns(bias[None]).reshape(-1, panel)
-    issue(np.add, rows, biases, y.reshape(N, -1, panel))
-    return contiguous(y[:, : len(bias)])
+    weight, padded = columns(weight), columns(bias[None])
+    return contiguous(product(x, weight, weight.shape[1], address(padded))[:, : len(bias)])
 
 
 @call_by_call
@@ -190,13 +200,32 @@ def linear_input_grad(dy, weight):
     if not fast(dy, weight, *weight.shape):
         unrepeatable()
         return dy @ weight.T
-    N, T, threads = len(dy), whole(len(dy), VECTORS), threads_for(len(dy) * weight.size // LANES)
-    dy, weight = columns(dy, T), columns(weight)
-    dx, scratch = aligned_empty((N, len(weight))), aligned_empty((threads, T * LANES * LANES))
-    multiply_transposed(
-        N, T, *weight.shape, address(dy), address(weight), address(dx), address(scratch), threads=threads
-    )
-    return dx
+    return product(columns(dy), columns(weight), len(weight), zero_row(len(weight)), transposed=True)
+
+
+def product(x, weight, M, bias, transposed=False):
+    """``x (N, D) @ weight (D, M) + bias``, or transposed, weight (M, D); the bias is an address, D whole chunks."""
+    N, D = x.shape
+    T, panel, threads = whole(N, ROWS), panel_of(M), threads_for(N * D * M // LANES)
+    height, row = (panel, D) if transposed else (LANES, M)
+    schedule = fetch_schedule(1, 0, height, row, LENGTH, height * LENGTH // (panel * LANES) * T // ROWS)
+    chunks, y = packed(x, T), aligned_empty((N, M))
+    (scratch,) = WORKSPACE.carve(threads * share(T, M))
+    multiply(
+        N, T, D, M, int(transposed), int(panel > LANES), block_of(T), address(chunks), address(weight), bias,
+        address(y), scratch, share(T, M), address(schedule), schedule.shape[1], threads=threads,
+    )  # fmt: skip
+    return y
+
+
+def block_of(T):
+    """Outputs whose sums stay in the L2 cache together, for so many rows."""
+    return max(LENGTH, SUMS // T // LENGTH * LENGTH)
+
+
+def share(T, M):
+    """Floats of scratch memory that a product with M outputs asks for on each thread."""
+    return panel_of(M) * LENGTH + T * min(block_of(T), M)
 
 
 @call_by_call
@@ -232,13 +261,15 @@ def computed_on_the_way(x, dy):
 def packed_factors(x, dy):
     """Lay out x and dy, of whole chunks, as `outer_product` reads them; and say which one, by its first argument."""
     panel = panel_of(dy.shape[1])
-    return packed(x, ROWS), packed(dy, panel), int(panel > LANES)
+    return packed(x, len(x)), packed(dy, len(dy), panel), int(panel > LANES)
 
 
-def packed(rows, width):
-    """Rows (N, features) as (features / width, N, width)."""
-    panels = aligned_empty((rows.shape[1] // width, len(rows), width))
-    issue(np.copyto, panels, rows.reshape(len(rows), -1, width).transpose(1, 0, 2))
+def packed(rows, T, panel=LANES):
+    """Rows (N, F) as panels (F / panel, T, panel), with zeros after the last row."""
+    rows = contiguous(rows)
+    N, F = rows.shape
+    panels = aligned_empty((F // panel, T, panel))
+    pack(N, T, F, int(panel > LANES), address(rows), address(panels), threads=threads_for(panels.size))
     return panels
 
 
@@ -252,14 +283,11 @@ def fast(rows, other, C, K):
     return rows.dtype == other.dtype == np.float32 and C % LANES == 0 and len(rows) * C * K >= SMALL
 
 
-def columns(array, rows=0):
-    """Return an array (n, K), contiguous, with zeros for as many more columns as make them a multiple of 16.
-
-    And for as many more rows as make them ``rows``, if there are fewer.
-    """
-    shape = max(rows, len(array)), whole(array.shape[1], LANES)
-    if shape == array.shape:
+def columns(array):
+    """Return an array (n, K), contiguous, with zeros for as many more columns as make them a multiple of 16."""
+    n, K = array.shape
+    if K % LANES == 0:
         return contiguous(array)
-    padded = aligned_zeros(shape, array.dtype)
-    issue(np.copyto, padded[: len(array), : array.shape[1]], array)
+    padded = aligned_zeros((n, whole(K, LANES)), array.dtype)
+    issue(np.copyto, padded[:, :K], array)
     return padded

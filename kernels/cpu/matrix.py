@@ -3,19 +3,35 @@
 Symbols: a chunk is 16 features; rows come as (chunks, rows, 16), a panel as (depth, 16 VECTORS or 16).
 """
 
+from functools import lru_cache
+
+import numpy as np
+
 from .emit import INT, LANES, ROWS, VECTORS, emit, multiply_add
 
-__all__ = ["fetch_rows", "multiply_rows"]
+__all__ = ["fetch_schedule", "multiply_rows"]
+
+FLOAT = 4  # bytes
 
 
 def product_of_rows(vectors):
-    """y[r, 0 : 16 vectors] += sum over the depth of x[r] * w, for ROWS rows r."""
+    """y[r, 0 : 16 vectors] += sum over the depth of x[r] * w, for ROWS rows r.
 
-    def body(v, x, x_chunk, w, y, y_row, chunks):
+    With each chunk, a few cache lines at `coming` are brought into the L2 cache, by their offsets in a schedule. There
+    is room for a few such requests only, and all others wait: bursts would hold up the product.
+    """
+
+    def body(v, x, x_chunk, w, y, y_row, chunks, coming, schedule, lines):
         cells = [v.at(y, v.times(n // vectors, y_row), LANES * (n % vectors)) for n in range(ROWS * vectors)]
+        offsets = v.b.bitcast(v.at(schedule), INT.as_pointer())
 
         def along_chunks(c, sums):
             scalars, panel = v.at(x, v.b.mul(c, x_chunk)), v.at(w, v.times(LANES * LANES * vectors, c))
+
+            def fetch(i, carried):
+                offset = v.b.load(v.b.gep(offsets, [v.b.add(v.b.mul(lines, c), i)]))
+                v.prefetch(v.pointer(v.b.add(coming, offset)))
+                return carried
 
             def along_features(i, sums):
                 for s in range(4):
@@ -25,6 +41,7 @@ def product_of_rows(vectors):
                     sums = multiply_add(v, column, row, sums)
                 return sums
 
+            v.loop(lines, [], fetch)
             return v.loop(INT(LANES // 4), sums, along_features)
 
         sums = v.loop(chunks, [v.vector(0)] * len(cells), along_chunks)
@@ -38,12 +55,16 @@ def product_of_rows(vectors):
 multiply_rows = emit(product_of_rows(1), product_of_rows(VECTORS))
 
 
-@emit
-def fetch_rows(v, address, row, rows, lines):
-    """Ask for so many cache lines at the beginning of each of several rows, whose length is `row`."""
+@lru_cache(256)
+def fetch_schedule(blocks, block, rows, row, columns, steps):
+    """Offsets (steps, lines) in bytes: the cache lines that each step of a product asks for, for the next ones.
 
-    def along_row(r, carried):
-        v.loop(lines, [], lambda i, _: v.prefetch(v.at(address, v.b.mul(r, row), v.times(LANES, i)), False) or [])
-        return carried
-
-    v.loop(rows, [], along_row)
+    They are those of a few blocks of rows of so many columns; blocks and rows are so many floats apart.
+    """
+    columns //= LANES
+    total = blocks * rows * columns
+    lines = -(-total // steps)
+    wanted = np.minimum((np.arange(steps) * total // steps)[:, None] + np.arange(lines), total - 1)
+    wanted[1:][wanted[1:] <= wanted[:-1]] = 0  # asked for before: the first line is there, and costs nothing
+    n, r, column = np.unravel_index(wanted, (blocks, rows, columns))
+    return FLOAT * (n * block + r * row + column * LANES)

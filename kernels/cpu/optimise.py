@@ -105,7 +105,7 @@ def _rmsprop_outer(t, threads, arguments):
     size, like, grad = ROWS * K, np.float32(0), scratch + FLOAT * t * ROWS * K
     constants = carray(pointer(hyper, like), 6)
     for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
-        _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
+        _gradient(wide, x + FLOAT * (c // LANES * LANES * N + c % LANES), dy, N, K, grad)
         _rmsprop(
             carray(pointer(data + FLOAT * c * K, like), size),
             carray(pointer(grad, like), size),
@@ -122,7 +122,7 @@ def _sgd_outer(t, threads, arguments):
     size, like, grad = ROWS * K, np.float32(0), scratch + FLOAT * t * ROWS * K
     constants = carray(pointer(hyper, like), 3)
     for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
-        _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
+        _gradient(wide, x + FLOAT * (c // LANES * LANES * N + c % LANES), dy, N, K, grad)
         _sgd(
             carray(pointer(data + FLOAT * c * K, like), size),
             carray(pointer(grad, like), size),
@@ -134,7 +134,7 @@ def _sgd_outer(t, threads, arguments):
 
 @njit
 def _gradient(wide, x, dy, N, K, grad):
-    """Compute ROWS rows (ROWS, K) of a gradient, from as many columns of x."""
+    """Compute ROWS rows (ROWS, K) of a gradient, from as many columns of a chunk of x."""
     panel = LANES * VECTORS if wide else LANES
     for k in range(0, K, panel):
         store_outer(wide, x, dy + FLOAT * k * N, N, grad + FLOAT * k, K)

@@ -28,11 +28,11 @@ from numba import get_num_threads
 
 from . import winograd
 from .emit import LANES, ROWS, VECTORS, clear, emit, kernel, numbers
-from .matrix import fetch_rows, multiply_rows
+from .matrix import fetch_schedule, multiply_rows
 from .memory import WORKSPACE, address, whole, zero_row
 from .winograd import GAP, product_over_tiles, rotate_block
 
-FLOAT = 4  # bytes
+FLOAT, LONG = 4, 8  # bytes
 DEPTH = 64
 
 
@@ -161,8 +161,8 @@ def transform_tiles(t, threads, arguments):
 def multiply_panels(t, threads, arguments):
     """``y (N, H, W, K) = convolution of the tiles v with w (3, 3, C, K)``; or, rotated, with w (3, 3, K, C)."""
     (
-        N, H, W, C, K, T, V, family, step, points, rotated, wide, v, w, y, scratch, scratch_size,
-    ) = numbers(arguments, 17)  # fmt: skip
+        N, H, W, C, K, T, V, family, step, points, rotated, wide, v, w, y, scratch, scratch_size, schedule, lines,
+    ) = numbers(arguments, 19)  # fmt: skip
     panel, tap = LANES * VECTORS if wide else LANES, C * K
     tile_rows, tile_columns = (H + step - 1) // step, (W + step - 1) // step
     U, M = DEPTH * panel + GAP, T * panel + GAP
@@ -183,18 +183,18 @@ def multiply_panels(t, threads, arguments):
                             transform_kernel(family, block + FLOAT * r * LANES, LANES * LANES, there, U)
                         else:
                             transform_kernel(family, w + FLOAT * ((c + i + r) * K + k + n), tap, there, U)
-            if c + DEPTH < C:
-                for n in range(9):  # the next weights come while these are multiplied
-                    if rotated:
-                        fetch_rows(w + FLOAT * (n * tap + k * C + c + DEPTH), C, panel, DEPTH // LANES)
-                    else:
-                        fetch_rows(w + FLOAT * (n * tap + (c + DEPTH) * K + k), K, DEPTH, panel // LANES)
+            # The next weights come while these are multiplied.
+            next_k, next_c = (k, c + DEPTH) if c + DEPTH < C else (k + panel, 0)
+            coming = w + FLOAT * (next_k * C + next_c if rotated else next_c * K + next_k)
+            coming_lines = schedule
             for point in range(points):
                 for tile in range(0, T, ROWS):
                     multiply_rows(
                         wide, v + FLOAT * (point * V + c * T + tile * LANES), T * LANES, u + FLOAT * point * U,
                         m + FLOAT * (point * M + tile * panel), panel, depth // LANES,
+                        coming, coming_lines, lines,
                     )  # fmt: skip
+                    coming_lines += depth // LANES * lines * LONG
         for tile in range(N * tile_rows * tile_columns):
             row, j = divmod(tile, tile_columns)
             n, i = divmod(row, tile_rows)
@@ -265,10 +265,13 @@ def convolve(x, weight, out, rotated):
     panel = LANES * VECTORS if wide else LANES
     share = points * (DEPTH * panel + GAP + plane(T, panel)) + 9 * LANES * LANES
     v, scratch = WORKSPACE.carve(points * V, threads * share)
+    depth = min(DEPTH, C)
+    block = (panel, C, depth) if rotated else (depth, K, panel)  # of weights: rows, how far apart, columns
+    schedule = fetch_schedule(9, C * K, *block, points * T // ROWS * depth // LANES)
     tiles(x, family, T, 0, v)
     multiply_panels(
         N, H, W, C, K, T, V, family, transforms.pixels_out, points, rotated, wide, v, address(weight), address(out),
-        scratch, share,
+        scratch, share, address(schedule), schedule.shape[1],
     )  # fmt: skip
     return out
 

@@ -21,7 +21,7 @@ from . import convolution, fused, panels, winograd
 from .blocks import ALIGNMENT, TIGHT, Block, Pool, whole
 from .emit import LANES, ROWS, VECTORS
 from .general import output_size
-from .linear import computed_on_the_way
+from .linear import computed_on_the_way, share
 from .memory import SMALL
 
 FLOAT = 4  # bytes
@@ -302,15 +302,18 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
 
 
 def linear(x, weight, bias):
-    T, (C, K) = whole(len(x), ROWS), weight.shape
-    _panels = Bytes(FLOAT * T * C), Bytes(FLOAT * T * K)
-    return Ghost((len(x), K), x.dtype)
+    return dense(x, weight.shape[1])
 
 
 def linear_input_grad(dy, weight):
-    dx = Ghost((len(dy), len(weight)), dy.dtype)
-    borrow(get_num_threads() * whole(len(dy), VECTORS) * LANES * LANES)
-    return dx
+    return dense(dy, len(weight))
+
+
+def dense(x, outputs):
+    T = whole(len(x), ROWS)
+    _packed, y = Bytes(FLOAT * T * x.shape[1]), Ghost((len(x), outputs), x.dtype)
+    carve(get_num_threads() * share(T, outputs))
+    return y
 
 
 def linear_weight_grad(x, dy):
