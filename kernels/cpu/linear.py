@@ -177,10 +177,10 @@ def multiply_for_weights(t, threads, arguments):
     """``dw (C, K) = x^T @ dy``; x in chunks, (C / 16, N, 16), dy in panels, (K / panel, N, panel)."""
     N, C, K, wide, x, dy, dw = numbers(arguments, 7)
     panel = LANES * VECTORS if wide else LANES
-    for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
+    for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
         for k in range(0, K, panel):
-            here = x + FLOAT * (c // LANES * LANES * N + c % LANES)
-            stream_outer(wide, here, dy + FLOAT * k * N, N, dw + FLOAT * (c * K + k), K)
+            for r in range(0, LANES, ROWS):
+                stream_outer(wide, x + FLOAT * (c * N + r), dy + FLOAT * k * N, N, dw + FLOAT * ((c + r) * K + k), K)
     finish_streams(dw)
 
 

@@ -96,16 +96,16 @@ def _sgd_stored(addresses, sizes, decays, hyper, threads):
 
 
 # Gradients that are products, float32, of factors that are packed: each thread has its share of the rows of one tensor
-# (C, K), and room for ROWS rows of the gradient. The weight decay follows the other constants.
+# (C, K), and room for 16 rows of the gradient. The weight decay follows the other constants.
 
 
 @kernel
 def _rmsprop_outer(t, threads, arguments):
     N, C, K, wide, x, dy, scratch, hyper, data, square, velocity = numbers(arguments, 11)
-    size, like, grad = ROWS * K, np.float32(0), scratch + FLOAT * t * ROWS * K
+    size, like, grad = LANES * K, np.float32(0), scratch + FLOAT * t * LANES * K
     constants = carray(pointer(hyper, like), 6)
-    for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
-        _gradient(wide, x + FLOAT * (c // LANES * LANES * N + c % LANES), dy, N, K, grad)
+    for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
+        _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
         _rmsprop(
             carray(pointer(data + FLOAT * c * K, like), size),
             carray(pointer(grad, like), size),
@@ -119,10 +119,10 @@ def _rmsprop_outer(t, threads, arguments):
 @kernel
 def _sgd_outer(t, threads, arguments):
     N, C, K, wide, x, dy, scratch, hyper, data, velocity = numbers(arguments, 10)
-    size, like, grad = ROWS * K, np.float32(0), scratch + FLOAT * t * ROWS * K
+    size, like, grad = LANES * K, np.float32(0), scratch + FLOAT * t * LANES * K
     constants = carray(pointer(hyper, like), 3)
-    for c in range(t * (C // ROWS) // threads * ROWS, (t + 1) * (C // ROWS) // threads * ROWS, ROWS):
-        _gradient(wide, x + FLOAT * (c // LANES * LANES * N + c % LANES), dy, N, K, grad)
+    for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
+        _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
         _sgd(
             carray(pointer(data + FLOAT * c * K, like), size),
             carray(pointer(grad, like), size),
@@ -134,10 +134,11 @@ def _sgd_outer(t, threads, arguments):
 
 @njit
 def _gradient(wide, x, dy, N, K, grad):
-    """Compute ROWS rows (ROWS, K) of a gradient, from as many columns of a chunk of x."""
+    """Compute 16 rows (16, K) of a gradient, from a chunk of x."""
     panel = LANES * VECTORS if wide else LANES
     for k in range(0, K, panel):
-        store_outer(wide, x, dy + FLOAT * k * N, N, grad + FLOAT * k, K)
+        for r in range(0, LANES, ROWS):
+            store_outer(wide, x + FLOAT * r, dy + FLOAT * k * N, N, grad + FLOAT * (r * K + k), K)
 
 
 @intrinsic
@@ -178,7 +179,7 @@ def _step_outer(function, data, grad, state, hyper):
     places = _places(data, state)
     x, dy, wide = packed_factors(*grad)
     threads = threads_for(N * data.size // LANES)
-    scratch = aligned_empty((threads, ROWS * K))
+    scratch = aligned_empty((threads, LANES * K))
     function(N, C, K, wide, address(x), address(dy), address(scratch), address(hyper), *places, threads=threads)
 
 
