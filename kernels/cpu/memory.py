@@ -55,9 +55,19 @@ def contiguous(array: np.ndarray) -> np.ndarray:
 
 
 def address(array: np.ndarray | None) -> int:
-    """Where an array's first element lies, 0 for None. The caller keeps the array alive."""
+    """Where an array's first element lies, 0 for None. The caller keeps the array alive.
+
+    Raises `TypeError` for float64: behind an address lie float32 numbers, or integers.
+    """
     if array is None:
         return 0
+    if array.dtype == np.float64:
+        raise TypeError(f"an operand, {array.shape}, is float64, another one float32: convert one of them with astype")
+    return address_of_any(array)
+
+
+def address_of_any(array: np.ndarray) -> int:
+    """`address`, of numbers of any type."""
     keep(array)
     return _address(array)
 

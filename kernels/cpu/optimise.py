@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from ..operands import OuterProduct
 from .emit import LANES, ROWS, VECTORS, kernel, numbers
 from .linear import computed_on_the_way, linear_weight_grad, packed_factors, store_outer
-from .memory import address, aligned_empty
+from .memory import address, address_of_any, aligned_empty
 from .parallel import run, threads_for
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
@@ -198,4 +198,4 @@ def _places(data, others):
                 f"parameter, gradient and state have to be contiguous and alike: {data.dtype} {data.shape}, "
                 f"{array.dtype} {array.shape}"
             )
-    return [address(array) for array in (data, *others)]
+    return [address_of_any(array) for array in (data, *others)]

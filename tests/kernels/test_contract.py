@@ -10,6 +10,8 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import count as count_from
 from typing import Any
 
 import numpy as np
@@ -729,6 +731,27 @@ def test_repeats_what_was_recorded(case, dtype, layout):
     expected = _arrays(getattr(kernels, case.kernel)(*_like(given, others)))
     for found, right in zip(results + case.changed(given), expected + case.changed(others), strict=True):
         np.testing.assert_array_equal(found, right)
+
+
+def _widen(array, place):
+    """The array, in float64 if it is the float32 array whose place is 0."""
+    return _float64(array) if array.dtype == np.float32 and next(place) == 0 else array
+
+
+@pytest.mark.parametrize("case", [each for each in CASES if np.float32 in each.dtypes], ids=str)
+def test_mixed_types_are_refused_or_right(case):
+    """On the CPU no kernel takes the bits of one type for those of another, whichever argument differs."""
+    count = sum(array.dtype == np.float32 for array in _arrays(case.build(Draw(np.float32), *case.sizes)))
+    for odd in range(count):
+        arguments = case.build(Draw(np.float32), *case.sizes)
+        mixed = _map(partial(_widen, place=count_from(-odd)), arguments)
+        exact = _outcome(reference, case, _map(_float64, mixed))
+        try:
+            found = _outcome(BACKENDS["cpu"].kernels, case, mixed)
+        except TypeError:
+            continue
+        for ours, expected in zip(found, exact, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.nanmax(np.abs(expected), initial=0))
 
 
 def _like(given, others):
