@@ -164,6 +164,8 @@ def pack(t, threads, arguments):
     N, T, F, wide, x, panels = numbers(arguments, 6)
     panel = LANES * VECTORS if wide else LANES
     first, last = t * (F // panel) // threads, (t + 1) * (F // panel) // threads
+    if first == last:
+        return
     for n in range(N):
         here, there = x + FLOAT * (n * F + first * panel), panels + FLOAT * (first * T + n) * panel
         row_to_panels(wide, here, last - first, there, T * panel)
