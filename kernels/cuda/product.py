@@ -132,7 +132,10 @@ def product(pass_, left, right, out, geometry, *, bias=None, epilogue=BIAS, belo
     ------
     ValueError
         More than 2^14 pixels along a side or 2^31 values in an array: the kernels count in 16 and in 32 bits.
+    TypeError
+        The dtypes differ.
     """
+    _same_dtype(left.values, right.values, out, *(below or ()))
     largest = max(left.values.size, right.values.size, out.size)
     if max(geometry.H, geometry.W, geometry.Ho, geometry.Wo) > 2**14 or largest >= 2**31:
         raise ValueError(f"too large for the convolution kernels: {geometry}")
@@ -144,7 +147,7 @@ def product(pass_, left, right, out, geometry, *, bias=None, epilogue=BIAS, belo
     split = cut.parts > 1
     if split:
         epilogue = BIAS
-    below = () if below is None else _checked(*below)
+    below = () if below is None else contiguous(*below)
     kernel = product_kernel(
         pass_,
         cut.tile,
@@ -187,17 +190,16 @@ def product_kernel(pass_, tile, widths, dtype, reads=(ARRAY, ARRAY), epilogue=BI
 
 
 def _checked(*arrays):
-    """The arrays, contiguous; they go into structures, where the kernel's loader does not see their types.
+    """The arrays, contiguous and of one dtype."""
+    _same_dtype(*arrays)
+    return tuple(contiguous(*arrays))
 
-    Raises
-    ------
-    TypeError
-        The dtypes differ.
-    """
+
+def _same_dtype(*arrays):
+    """Raise `TypeError` if dtypes differ, None aside: in structures the kernel's loader does not see them."""
     found = {str(array.dtype) for array in arrays if array is not None}
     if len(found) > 1:
         raise TypeError(f"a kernel reads arrays of one dtype, not of {' and '.join(sorted(found))}")
-    return tuple(contiguous(*arrays))
 
 
 def _divisor(size):

@@ -7,7 +7,7 @@ from incnet import backend
 from incnet.backend import asarray, asnumpy, ops
 from incnet.kernels import reference
 
-from .cases import CONVOLUTIONS, FUSED, cases, error, in_tf32, products, results, truth
+from .cases import CONVOLUTIONS, FUSED, cases, error, in_double, in_tf32, mapped, products, results, truth
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
 # What remains of the digits when values with a mean of 40 and a deviation of 3 are centred.
@@ -44,6 +44,33 @@ def test_values(device, case, dtype):
 def test_no_race_and_no_access_out_of_bounds(device, case, dtype):
     device.checked, device.schedule = True, 4
     compare(case, truth(case, reference), dtype)
+
+
+@pytest.mark.parametrize(("case", "dtype"), listed(np.float32, CONVOLUTIONS[:1], FUSED[:1]))
+def test_mixed_types_are_refused_or_right(device, case, dtype):
+    """No kernel takes the bits of one type for those of another, whichever argument differs."""
+    count = 0
+
+    def counted(array):
+        nonlocal count
+        count += array.dtype == dtype
+        return array
+
+    def widened(odd):
+        places = iter(range(count))
+        return lambda array: in_double(array) if array.dtype == dtype and next(places) == odd else array
+
+    for argument in case.arguments:
+        mapped(counted, argument)
+    for odd in range(count):
+        widen = widened(odd)
+        mixed = case._replace(arguments=tuple(mapped(widen, argument) for argument in case.arguments))
+        try:
+            found = results(mixed, ops, asarray, asnumpy)
+        except TypeError:
+            continue
+        for got, wanted in zip(found, truth(mixed._replace(exact=False), reference), strict=True):
+            assert error(got, wanted) < LOOSE[dtype]
 
 
 def listed_products(*convolutions):
