@@ -124,7 +124,8 @@ class Config:
     """Epochs that a stage lasts at least, look-ahead included, whatever its learning curve."""
 
     max_stage_epochs: int | None = None
-    """Epochs that a stage lasts at most. Default: an equal share of the epochs left."""
+    """Epochs that a stage lasts at most. Default: an equal share of the epochs left, but no fewer than those of look-ahead
+    and one of training."""
 
     end: Literal["rule", "budget"] = "rule"
     """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used, as periodic
@@ -269,6 +270,11 @@ class Config:
         must(self.min_stage_epochs >= 0, "min_stage_epochs", "at least 0")
         most = self.max_stage_epochs
         must(most is None or most > self.min_stage_epochs, "max_stage_epochs", "more than --min-stage-epochs")
+        must(
+            most is None or not self.looks_ahead or most > self.lookahead_epochs,
+            "max_stage_epochs",
+            "more than --lookahead-epochs, so that everything is trained for an epoch",
+        )
         must(0 <= self.rho < 1, "rho", "a number in [0, 1)")
         must(0 <= self.momentum < 1, "momentum", "a number in [0, 1)")
         must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")

@@ -196,7 +196,14 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
         f"({ranks}{config.threads} threads{' each' if ranks else ''}); run folder {folder.path}\n"
         "kernels are compiled on first use (seconds, once)",
         soft_wrap=True,
+        markup=False,
     )
+    if run.epochs == 0 and config.method == "incremental" and config.epochs < run.schedule.needed:
+        console.print(
+            f"{config.epochs} epochs are few: look-ahead and an epoch of training take {run.schedule.needed} with all "
+            "sub-networks; the last of them will get less, or will not come in",
+            soft_wrap=True,
+        )
     code = 0
     try:
         with StopSignals(communicator) as signals, Display(config.epochs, console) as display:

@@ -166,8 +166,10 @@ class SlopeAngle:
         ratio = angle / before if before is not None and before > 0 else None
         if angle <= 0:
             grow, reason = True, f"no improvement left: angle {angle:.1f} deg"
-        elif ratio is None:
+        elif before is None:
             grow, reason = False, f"first window of the stage: angle {angle:.1f} deg"
+        elif ratio is None:
+            grow, reason = False, f"angle {angle:.1f} deg after {before:.1f} deg"
         elif ratio <= self.gamma:
             grow, reason = True, f"angle {angle:.1f} deg <= gamma {self.gamma:g} x {before:.1f} deg"
         else:

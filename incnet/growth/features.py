@@ -51,6 +51,10 @@ class Cache:
     views: int
     augmented: bool
 
+    def computes(self, epoch: int) -> bool:
+        """Whether the prefix runs in this epoch of a look-ahead, for which nothing was computed before."""
+        return epoch < self.views
+
     @classmethod
     def parse(cls, text: str) -> Cache | None:
         """Read ``off`` (None), ``fixed`` or ``views:V``.
@@ -111,7 +115,7 @@ class LookaheadFeatures:
         check: Callable[[], None] = lambda: None,
         communicator: Communicator = ALONE,
     ) -> None:
-        self._first, self._room = first, room
+        self._cache, self._first, self._room = cache, first, room
         prefix = Prefix(graph)
 
         def view(images: Loader, index: int, read_again: bool) -> View:
@@ -122,8 +126,8 @@ class LookaheadFeatures:
         self._validation = view(validation, 0, epochs > 1)
 
     def computes(self, index: int) -> bool:
-        """Whether the prefix runs in epoch ``index`` of the run, for which nothing was computed before."""
-        return index - self._first < len(self._views)
+        """Whether the prefix runs in epoch ``index`` of the run."""
+        return self._cache.computes(index - self._first)
 
     def train(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
         """Return an iterator over the batches of epoch ``index`` of the run, from batch ``start`` on."""

@@ -482,7 +482,9 @@ class Run:
         failed, rollbacks = self.schedule.epoch + 1, self.rollbacks + 1
         if self.config.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
             raise error
+        seconds = self.folder.seconds
         self.resume(self.folder, between_epochs=True)
+        self.folder.seconds = seconds  # what was lost has taken its time
         self.slow_down(rollbacks)
         self._emit(events.Rollback(self.epochs, failed, rollbacks, self.optimizer.lr, str(error)))
         self._save()

@@ -69,7 +69,8 @@ class Schedule:
         Epochs that a stage lasts at least, its look-ahead included: a rule that fires earlier is overruled.
     most : int or None
         Epochs that a stage lasts at most, its look-ahead included. None for an equal share of what is left of the
-        budget when the stage begins, so that every sub-network gets its turn.
+        budget when the stage begins, so that every sub-network gets its turn. Either way a stage has its least epochs,
+        and one in which everything is trained.
     end : {"rule", "budget"}
         Whether the rule ends the last stage too, or only the budget does; the rule is then not asked any more.
     inserted : int
@@ -110,7 +111,7 @@ class Schedule:
     def restore(self, state: ScheduleState) -> None:
         """Go on where another schedule with the same parameters, or a smaller budget, was.
 
-        With a larger budget the stage in progress keeps its limit; later ones share all that is then left.
+        With a larger budget the stage in progress keeps its share; later ones share all that is then left.
 
         Raises
         ------
@@ -125,7 +126,8 @@ class Schedule:
             raise ValueError(f"a look-ahead of {self.lookahead} epochs after {state.stage_epochs}")
         self.rule.restore(state.rule)
         self.inserted, self.phase = state.inserted, state.phase
-        self.epoch, self.stage_epochs, self.stage_limit = state.epoch, state.stage_epochs, state.stage_limit
+        self.epoch, self.stage_epochs = state.epoch, state.stage_epochs
+        self.stage_limit = state.stage_limit if self.most is None else self._limit()
 
     def observe(self, accuracy: float, stop: Callable[[bool], str | None] | None = None) -> list[Decision]:
         """Take the validation accuracy, a fraction, of the epoch that has just ended; return what is to be done.
@@ -153,6 +155,11 @@ class Schedule:
         elif over:
             decisions.append(self._stop(over) if self.last else self._grow(over))
         return decisions
+
+    @property
+    def needed(self) -> int:
+        """Epochs that the rest of the run takes if each stage is as short as can be."""
+        return sum(self._shortest(inserted) for inserted in range(self.inserted, self.subnetworks + 1))
 
     @property
     def last(self) -> bool:
@@ -189,7 +196,10 @@ class Schedule:
         return Stop(reason)
 
     def _limit(self) -> int:
-        if self.most is not None:
-            return self.most
         stages_left = self.subnetworks - self.inserted + 1
-        return max(1, (self.budget - self.epoch) // stages_left)
+        limit = (self.budget - self.epoch) // stages_left if self.most is None else self.most
+        return max(limit, self._shortest(self.inserted))
+
+    def _shortest(self, inserted: int) -> int:
+        """Epochs that the stage of so many sub-networks has at least, if the budget allows."""
+        return max(self.least, 1 + (self.lookahead if inserted > 1 else 0))

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from incnet import backend
-from incnet.config import ConfigError
+from incnet.config import Config, ConfigError
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import DataError, Dataset
 from incnet.models import build
@@ -23,8 +24,8 @@ from incnet.report.history import History
 from incnet.study.display import Display, plan_table, results_table
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Executor, Job, Processes
-from incnet.study.folder import Run, StudyFolder
-from incnet.study.options import Study, StudyError, as_arguments
+from incnet.study.folder import FREE, Run, StudyFolder
+from incnet.study.options import Study, StudyError, as_arguments, as_option
 from incnet.study.tables import as_markdown, summarise
 from incnet.threads import use_threads
 from incnet.training.files import WriteError
@@ -170,8 +171,11 @@ def arguments(run: Run, threads: int | None) -> list[str]:
     config = run.planned.config
     if run.status == "new":
         return [*as_arguments(replace(config, out=run.path, threads=config.threads or threads))]
-    where = [] if config.data_dir is None else ["--data-dir", str(config.data_dir)]
-    return ["--resume", str(run.path), *where]
+    assert run.history is not None
+    begun = Config.from_json(run.history.options)
+    values = ((name, getattr(config, name)) for name in sorted(FREE - {"out", "resume"}))
+    changed = [as_option(name, value) for name, value in values if value not in (None, getattr(begun, name))]
+    return ["--resume", str(run.path), *chain.from_iterable(changed)]
 
 
 def look_again(run: Run, code: int, job: Job, *, stopped: bool) -> None:

@@ -63,8 +63,10 @@ class Estimator:
         schedule, names = run.schedule, list(run.subnetworks)
         for name in names[: schedule.inserted]:
             run.graph.insert(name, run.subnetworks[name])
+        cache = run.config.cache()
         while not schedule.finished:
-            ledger += Ledger.of(run.graph, images)
+            read = cache and schedule.phase == "lookahead" and not cache.computes(schedule.stage_epochs)
+            ledger += Ledger.of(run.graph, images, from_features=bool(read))
             for decision in schedule.observe(schedule.epoch / schedule.budget):
                 match decision:
                     case Grow():

@@ -172,10 +172,15 @@ def as_arguments(config: Config) -> Iterator[str]:
     """Yield the arguments of ``python -m incnet.train`` that give ``config``: those that are not the default."""
     yield config.dataset
     for field in fields(Config):
-        value, option = getattr(config, field.name), field.name.replace("_", "-")
-        if field.name == "dataset" or value == field.default:
-            continue
-        if isinstance(value, bool):
-            yield f"--{option}" if value else f"--no-{option}"
-        else:
-            yield from (f"--{option}", str(value))
+        value = getattr(config, field.name)
+        if field.name != "dataset" and value != field.default:
+            yield from as_option(field.name, value)
+
+
+def as_option(name: str, value: Any) -> Iterator[str]:
+    """Yield the arguments that give an option its value."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        yield f"--{option}" if value else f"--no-{option}"
+    else:
+        yield from (f"--{option}", str(value))

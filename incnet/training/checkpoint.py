@@ -79,7 +79,10 @@ class Checkpoints:
         ------
         WriteError
             If it cannot be written; those before it are untouched.
+        ValueError
+            If its state is nothing that JSON can hold, such as an infinite number, for it could not be read again.
         """
+        text = json.dumps(checkpoint.state, allow_nan=False)
         with writing(self.folder):
             self.folder.mkdir(exist_ok=True)
         serial = max((name.serial for name in self._names().values()), default=0) + 1
@@ -89,7 +92,7 @@ class Checkpoints:
         with ThreadPoolExecutor(max_workers=1) as summing:
 
             def summed() -> Iterator[Any]:
-                for piece in pack(checkpoint.arrays, json.dumps(checkpoint.state)):
+                for piece in pack(checkpoint.arrays, text):
                     summing.submit(checksum.update, piece)
                     yield piece
 
@@ -107,7 +110,8 @@ class Checkpoints:
         Parameters
         ----------
         between_epochs : bool
-            Pass over those from within an epoch.
+            Go back to the end of an epoch: newer ones, from within the next, are removed. The run's events will be cut
+            to fit the one that is read, and might then be fewer than those expect.
 
         Returns
         -------
@@ -120,9 +124,12 @@ class Checkpoints:
             If there are some, and all are damaged.
         """
         remove_temporary(self.folder)
-        paths = [path for path, name in self._newest_first() if not (between_epochs and name.batch)]
         damaged: list[tuple[Path, str]] = []
-        for path in paths:
+        for path, name in self._newest_first():
+            if between_epochs and name.batch:
+                with writing(path):
+                    path.unlink()
+                continue
             try:
                 checkpoint = read_checkpoint(path)
             except CheckpointError as error:

@@ -62,6 +62,12 @@ def test_no_improvement_always_fires(second):
     assert "no improvement" in windows[1].reason
 
 
+def test_a_window_after_one_that_was_overruled_says_what_came_before():
+    windows = feed(SlopeAngle(window=2), [0.6, 0.5, 0.5, 0.6])
+    assert [w.grow for w in windows] == [True, False]
+    assert windows[1].reason == "angle 84.3 deg after -84.3 deg"
+
+
 def test_a_flat_first_window_fires():
     (window,) = feed(SlopeAngle(window=2), [0.5, 0.5])
     assert window.grow

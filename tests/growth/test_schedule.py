@@ -131,6 +131,20 @@ def test_after_a_lookahead_longer_than_the_period_comes_an_epoch_of_training():
     assert [inserted for _, inserted, _ in course(schedule, flat())] == [1] * 2 + [2] * 4 + [3] * 8
 
 
+@pytest.mark.parametrize("most", [None, 2])
+def test_a_share_that_is_no_longer_than_the_lookahead_gets_an_epoch_of_training(most):
+    schedule = Schedule(subnetworks=3, budget=9, rule=SlopeAngle(window=5), lookahead=3, most=most)
+    phases = [(phase, inserted) for phase, inserted, _ in course(schedule, rising())]
+    first = [("train", 1)] * (most or 3)
+    second = [*[("lookahead", 2)] * 3, ("train", 2)]
+    assert phases == (first + second + [*[("lookahead", 3)] * 3, ("train", 3)])[:9]
+
+
+def test_least_epochs_go_before_an_equal_share():
+    schedule = Schedule(subnetworks=3, budget=9, rule=SlopeAngle(window=5), lookahead=1, least=5)
+    assert [inserted for _, inserted, _ in course(schedule, rising())] == [1] * 5 + [2] * 4
+
+
 def test_budget_ends_a_lookahead():
     schedule = Schedule(subnetworks=2, budget=4, rule=SlopeAngle(window=2), lookahead=2)
     rows = course(schedule, flat())

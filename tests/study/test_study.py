@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,8 @@ from incnet.study import __main__ as command
 from incnet.study.designs import DESIGNS
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Job, Processes
-from incnet.study.options import Study, StudyError, as_arguments
+from incnet.study.folder import Run
+from incnet.study.options import Planned, Study, StudyError, as_arguments
 from incnet.training.lock import Lock
 
 SMALL = (
@@ -219,9 +221,20 @@ def test_a_dry_run_changes_nothing(copy, tmp_path, capsys):
     assert "finished │" in out
 
 
-@pytest.mark.parametrize("arguments", [{"method": "baseline"}, {"init": "lookahead"}, {"growth": "periodic"}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"method": "baseline"},
+        {"init": "lookahead"},
+        {"growth": "periodic"},
+        {"lookahead_cache": "views:2"},
+        {"lookahead_cache": "fixed", "epochs": 12},
+    ],
+)
 def test_estimated_macs_are_those_of_a_run_that_the_rule_does_not_end(arguments, tmp_path):
-    config = Config("digits", "resnet8", limit=200, epochs=9, gamma=1e-9, window=9, seed=1, **arguments).resolve()
+    config = Config(
+        "digits", "resnet8", limit=200, gamma=1e-9, window=9, seed=1, **{"epochs": 9, **arguments}
+    ).resolve()
     estimator = Estimator(config, load_digits())
     job = Job("run", [*as_arguments(config), "--out", str(tmp_path / "run")], tmp_path / "log")
     assert [code for _, code in Processes(1).execute([job], lambda: True)] == [0]
@@ -367,6 +380,19 @@ def test_arguments_give_the_configuration():
 
     config = Config("digits", "resnet14", "baseline", augment=False, lr=0.25, limit=9, seed=3).resolve()
     assert tyro.cli(Config, args=[*as_arguments(config)]) == config
+
+
+def test_a_run_goes_on_with_options_that_make_no_other_run(finished):
+    path = finished / "runs" / RUNS[0]
+    begun = Config.from_json(json.loads((path / "config.json").read_text())["config"])
+    asked = replace(begun, on_nonfinite="rollback", report=not begun.report, keep_checkpoints=5)
+    run = Run(Planned("resnet8", "baseline", 0, asked), path)
+    run.look()
+    run.status = "unfinished"
+    report = "--report" if asked.report else "--no-report"
+    assert command.arguments(run, None) == [
+        "--resume", str(run.path), "--keep-checkpoints", "5", "--on-nonfinite", "rollback", report,
+    ]  # fmt: skip
 
 
 def test_options_of_runs_pass_through():

@@ -1,10 +1,12 @@
 """Weights on disk."""
 
+import math
+
 import numpy as np
 import pytest
 
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
-from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
+from incnet.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, load_weights, save_weights
 from incnet.training.files import WriteError
 
 
@@ -28,6 +30,12 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
     with pytest.raises(CheckpointError, match=r"w\.safetensors"):
         load_weights(tmp_path / "w.safetensors", layer)
     assert all(np.array_equal(array, layer.state()[name]) for name, array in before.items())
+
+
+def test_a_state_that_could_not_be_read_again_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        Checkpoints(tmp_path, keep=2).save(Checkpoint({"best": -math.inf}, {}), 1, 0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):

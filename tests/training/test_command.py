@@ -107,6 +107,15 @@ def test_another_seed_gives_another_history(finished, tmp_path):
     assert events(tmp_path / "run")[1]["train_loss"] != events(finished)[1]["train_loss"]
 
 
+def test_too_few_epochs_are_told_and_any_name_of_a_folder_is_shown(tmp_path, capsys):
+    assert run("--epochs", 3, "--out", tmp_path / "run[lr=1][") == 0
+    shown = capsys.readouterr().out
+    assert "3 epochs are few: look-ahead and an epoch of training take 5 with all sub-networks" in shown
+    assert "run[lr=1][" in shown
+    assert run("--epochs", 5, "--out", tmp_path / "enough") == 0
+    assert "are few" not in capsys.readouterr().out
+
+
 def test_baseline_trains_everything_from_the_start(tmp_path):
     assert run("--epochs", 2, "--method", "baseline", "--out", tmp_path / "run") == 0
     log = events(tmp_path / "run")

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from incnet.kernels.operands import OuterProduct
 from incnet.models import build, make_classifier
 from incnet.training import loop
 from incnet.training.finite import NonFiniteError, check_gradients, check_loss, first_nonfinite
-from tests.faults.runs import ARGUMENTS, history, outcome
+from tests.faults.runs import ARGUMENTS, EVERY_STEP, history, outcome
+
+LOST = 0.1  # seconds that an epoch takes before it fails
 
 
 def graph():
@@ -98,6 +101,7 @@ def poisoned(monkeypatch):
             def spoilt():
                 for images, labels in batches:
                     bad = epochs_begun(step.graph) and step.optimizer.lr > 3e-4 / 2**halvings and running.batches == 3
+                    time.sleep(LOST if bad else 0)
                     yield images + np.float32(np.inf) if bad else images, labels
 
             def receive_signal():
@@ -140,6 +144,8 @@ def test_rollback_halves_the_learning_rate_until_it_works(poisoned, tmp_path):
         (3, 4, 2, 7.5e-5),
     ]
     assert "at batch 4; the highest layer" in retries[0]["reason"]
+    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(seconds[log.index(retry)] - seconds[log.index(retry) - 1] >= LOST for retry in retries)
     assert [event["epoch"] for event in log if event["event"] == "epoch"] == [1, 2, 3, 4, 5, 6]
 
 
@@ -161,10 +167,12 @@ def test_rolling_back_is_the_same_in_one_session_and_in_many(poisoned, tmp_path)
     assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")
 
 
-def test_a_run_that_stopped_can_be_resumed_with_rollback(poisoned, tmp_path):
+@pytest.mark.parametrize("arguments", [(), EVERY_STEP, ("--init", "random", *EVERY_STEP)])
+def test_a_run_that_stopped_can_be_resumed_with_rollback(arguments, poisoned, tmp_path):
+    """Also past an insertion, which the checkpoints from within the failed epoch expect."""
     poisoned(1)
-    assert train("--out", tmp_path / "whole", "--on-nonfinite", "rollback") == 0
-    assert train("--out", tmp_path / "stopped") == 3
+    assert train("--out", tmp_path / "whole", *arguments, "--on-nonfinite", "rollback") == 0
+    assert train("--out", tmp_path / "stopped", *arguments) == 3
     assert command.main(["--resume", str(tmp_path / "stopped"), "--on-nonfinite", "rollback"]) == 0
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
 

@@ -110,6 +110,14 @@ def test_epochs_may_grow(arguments, tmp_path):
     assert json.loads((tmp_path / "short" / "config.json").read_text())["config"]["epochs"] == 7
 
 
+def test_a_period_does_not_depend_on_the_epochs(tmp_path):
+    arguments = ("--growth", "periodic", "--period", 4)
+    assert train("--out", tmp_path / "short", *arguments, "--epochs", 3) == 0
+    assert resume(tmp_path / "short", "--epochs", 7) == 0
+    assert train("--out", tmp_path / "long", *arguments, "--epochs", 7) == 0
+    assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
+
+
 def test_a_killed_process_that_had_saved_nothing(finished, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     shutil.copy(finished / "config.json", tmp_path / "run")
