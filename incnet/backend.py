@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from incnet.kernels.shapes import checked
+
 __all__ = [
     "BACKENDS",
     "Array",
@@ -54,7 +56,7 @@ class DeviceError(Exception):
 
 
 class Ops:
-    """The kernels of the backend in use, as attributes."""
+    """The kernels of the backend in use, as attributes; with arrays that do not fit together they raise ValueError."""
 
     def __init__(self) -> None:
         self.name = "cpu"
@@ -79,7 +81,7 @@ class Ops:
         return self.backend == "cuda"
 
     def __getattr__(self, kernel: str) -> Callable[..., Any]:
-        function = getattr(self.kernels, kernel)
+        function = checked(kernel, getattr(self.kernels, kernel))
         if self._calls is None:
             return function
         calls = self._calls

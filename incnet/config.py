@@ -124,8 +124,8 @@ class Config:
     """Epochs that a stage lasts at least, look-ahead included, whatever its learning curve."""
 
     max_stage_epochs: int | None = None
-    """Epochs that a stage lasts at most. Default: an equal share of the epochs left, but no fewer than those of look-ahead
-    and one of training."""
+    """Epochs that a stage lasts at most. Default: an equal share of the epochs left, but at least a look-ahead and an
+    epoch of training."""
 
     end: Literal["rule", "budget"] = "rule"
     """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used, as periodic

@@ -94,12 +94,14 @@ class Ledger:
 
 def unfrozen_cost(graph: Graph) -> Cost:
     """Return the multiply-adds of a training step, per image, if nothing were frozen."""
-    boundary = graph.boundary
+    boundary, frozen = graph.boundary, [(layer, layer.frozen) for layer in graph.layers()]
     graph.unfreeze()
     try:
         return graph.cost(graph.input_shape)
     finally:
-        graph.freeze_prefix(boundary)
+        graph.boundary = boundary
+        for layer, was_frozen in frozen:
+            layer.frozen = was_frozen
 
 
 # Memory.

@@ -11,7 +11,8 @@ below and returns a chain with the same layers, names and parameters that comput
 Forward, a normalised activation is not stored: a step hands on the convolution's output with scale and shift, an
 :class:`Activation`, and the next convolution normalises what it reads. Backward, a convolution that has computed its
 input gradient masks it with the ReLU below and sums what the batch norm below needs: a :class:`Masked` gradient. The
-gradient of a dense layer's weights is left in factors, where the backend's optimizers compute it on their way.
+gradient of a dense layer's weights is left in factors, where the backend's optimizers compute it on their way: until
+they have, what the layer read and its output's gradient must stay as they are.
 """
 
 from __future__ import annotations
@@ -273,7 +274,12 @@ class Plain:
     """Any other layer, as it is."""
 
     def __init__(self, layer: Layer) -> None:
-        self.layer, self.trainable = layer, layer.trainable
+        self.layer = layer
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer has anything to learn now."""
+        return self.layer.trainable
 
     def forward(self, x: Activation) -> tuple[Activation, tuple]:
         """Compute the layer's output."""
@@ -311,6 +317,7 @@ class FusedSequential(Sequential):
                 made_here = made_here or not isinstance(step, Plain)
             return x
         if any(layer.frozen for layer in self._all_layers):
+            self._kept = None  # of a fused pass before
             return super().forward(x, train)
         activations, kept = [Activation(x)], []
         for step in self.steps:
@@ -332,6 +339,9 @@ class FusedSequential(Sequential):
             if below is not None:
                 gradient = Masked(*ops.relu_mask(gradient, below))
             gradient = step.backward(kept.pop(), activations[-1], gradient, need_dx or i > lowest)
+        for step in self.steps[:lowest]:
+            if isinstance(step, Plain):
+                step.layer.discard()
         return gradient if need_dx else None
 
 

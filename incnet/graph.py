@@ -152,10 +152,10 @@ class Graph(Layer):
         return {**self.subnetworks, "classifier": self.classifier}
 
     def trainable_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Named parameters above the boundary: what the optimizer steps."""
+        """Named parameters above the boundary, but those of layers frozen by themselves: what the optimizer steps."""
         for i, (name, layer) in enumerate(self.children().items()):
             if i >= self.boundary:
-                yield from layer.named_parameters(f"{name}.")
+                yield from layer.named_parameters(f"{name}.", frozen=False)
 
     @property
     def feature_shape(self) -> Shape:

@@ -114,13 +114,13 @@ class Layer:
         for layer in self.children().values():
             yield from layer.layers()
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield ("block1.conv1.weight", parameter), ... in a fixed order."""
+    def named_parameters(self, prefix: str = "", *, frozen: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Yield ("block1.conv1.weight", parameter), ... in a fixed order; those of frozen layers only if ``frozen``."""
         for name, value in vars(self).items():
-            if isinstance(value, Parameter):
+            if isinstance(value, Parameter) and (frozen or not self.frozen):
                 yield prefix + name, value
         for name, layer in self.children().items():
-            yield from layer.named_parameters(f"{prefix}{name}.")
+            yield from layer.named_parameters(f"{prefix}{name}.", frozen=frozen)
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Array]]:
         """Yield ("block1.norm1.running_mean", array), ... in a fixed order."""

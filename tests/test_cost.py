@@ -92,6 +92,19 @@ def test_one_layer_by_hand():
     assert ledger.share_skipped == pytest.approx(ledger.skipped / (ledger.skipped + 7 * 640))
 
 
+def test_counting_changes_nothing():
+    """Neither what is frozen nor gradients."""
+    graph = grow("resnet8", IMAGE)
+    graph.freeze_prefix(1)
+    layer = graph.subnetworks["S3"].freeze()
+    weight = graph.classifier.children()["linear"].weight
+    weight.grad = gradient = np.ones_like(weight.data)
+    before = [each.frozen for each in graph.layers()]
+    assert Ledger.of(graph, images=1).skipped > 0
+    assert [each.frozen for each in graph.layers()] == before
+    assert (graph.boundary, layer.frozen, weight.grad is gradient) == (1, True, True)
+
+
 def test_ledgers_add_up():
     assert Ledger(1, 2, 3, 4, 5) + Ledger(10, 20, 30, 40, 50) == Ledger(11, 22, 33, 44, 55)
     assert Ledger(1, 2, 3, 5).total == 6

@@ -235,3 +235,40 @@ def test_names_and_state_are_the_textbook_ones():
     rng = np.random.default_rng(0)
     chain = build("resnet8", (8, 8, 1), rng=rng)["S1"]
     assert fuse(chain).state().keys() == chain.state().keys()
+
+
+# State that must not go stale.
+
+
+def chain():
+    rng = np.random.default_rng(0)
+    conv = Conv2d(3, 16, 3, padding=1, bias=False, rng=rng)
+    return Sequential({"pool": MaxPool2d(2), "conv": conv, "norm": BatchNorm2d(16), "relu": ReLU()})
+
+
+def images(seed):
+    return np.random.default_rng(seed).standard_normal((2, 8, 8, 3), np.float32)
+
+
+def test_layers_that_were_frozen_when_they_were_fused_learn_once_they_are_not():
+    lone = Sequential({"conv": Conv2d(3, 4, 3, rng=np.random.default_rng(0)), "norm": BatchNorm2d(4)}).freeze()
+    fused = fuse(lone).unfreeze()
+    fused.backward(np.ones_like(fused.forward(images(0), train=True)), need_dx=False)
+    assert all(parameter.grad is not None for parameter in fused.parameters())
+
+
+def test_a_pass_with_a_frozen_layer_forgets_the_fused_one_before():
+    fused, plain = fuse(chain()), chain()
+    for each in (fused, plain):
+        each.forward(images(0), train=True)  # moves the statistics, too
+        each.children()["norm"].freeze()
+    dy = np.ones_like(fused.forward(images(1), train=True))
+    plain.forward(images(1), train=True)
+    np.testing.assert_allclose(fused.backward(dy), plain.backward(dy), rtol=0, atol=1e-6)
+    assert fused.children()["norm"].gamma.grad is None
+
+
+def test_nothing_is_held_below_the_lowest_layer_that_learns():
+    fused = fuse(chain())
+    fused.backward(np.ones_like(fused.forward(images(0), train=True)), need_dx=False)
+    assert not fused.holds_activations

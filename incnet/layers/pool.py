@@ -7,6 +7,8 @@ from incnet.layer import Layer, Shape
 
 __all__ = ["GlobalAvgPool2d", "MaxPool2d"]
 
+LARGEST = 16
+
 
 class MaxPool2d(Layer):
     """Largest value of every window, per channel: (N, H, W, C) to (N, Ho, Wo, C), Ho = (H - size) // stride + 1.
@@ -14,7 +16,7 @@ class MaxPool2d(Layer):
     Parameters
     ----------
     size : int
-        Height and width of a window.
+        Height and width of a window, at most 16: the place of a maximum is kept in a byte.
     stride : int or None
         Step between windows; None for ``size``, windows that touch.
 
@@ -25,6 +27,8 @@ class MaxPool2d(Layer):
 
     def __init__(self, size: int, stride: int | None = None) -> None:
         super().__init__()
+        if not 1 <= size <= LARGEST:
+            raise ValueError(f"MaxPool2d({size}): choose a window of 1 to {LARGEST} pixels")
         self.size, self.stride = size, size if stride is None else stride
 
     def forward(self, x: Array, train: bool = False) -> Array:

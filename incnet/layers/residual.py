@@ -45,6 +45,8 @@ class Subsample(Layer):
         return ops.subsample_grad(dy, x_shape, self.stride) if need_dx else None
 
     def output_shape(self, shape: Shape) -> Shape:
+        if self.channels < shape[2]:
+            raise ValueError(f"shortcut A pads channels, and cannot lead from {shape[2]} to {self.channels}; choose B")
         return -(-shape[0] // self.stride), -(-shape[1] // self.stride), self.channels
 
 
@@ -73,7 +75,10 @@ class Residual(Layer):
         return ops.add(through_body, through_shortcut) if need_dx else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        return self.body.output_shape(shape)
+        through_body, through_shortcut = self.body.output_shape(shape), self.shortcut.output_shape(shape)
+        if through_body != through_shortcut:
+            raise ValueError(f"a residual block's body gives {through_body}, its shortcut {through_shortcut}")
+        return through_body
 
     def macs(self, shape: Shape) -> int:
         return self.cost(shape).forward

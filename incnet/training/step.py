@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 from incnet.backend import Array, asarray, asnumpy, ops, recorder
 from incnet.graph import Graph
 from incnet.kernels.operands import OuterProduct
+from incnet.layer import Layer
 from incnet.optim import Optimizer
 from incnet.parameter import Parameter
 from incnet.training.finite import gradient_sum
@@ -49,8 +51,10 @@ class TrainStep:
         self.images = 0
         self._record = record
         self._recorder: Any = None
-        self._recordings: dict[tuple[int, int, bool], Recording] = {}
+        self._recordings: dict[tuple, Recording] = {}
         self._recorded_for: Any = None
+        self._parts: Any = None
+        self._layers: list[Layer] = []
         self._last: Recording | None = None
 
     def gradients(self, images: Array, labels: Array) -> Array:
@@ -67,7 +71,7 @@ class TrainStep:
 
     def update(self) -> None:
         """Let the optimizer step along the gradients."""
-        if self._last is None:
+        if self._last is None or self._last.gradients_differ:  # from those that were left: somebody clips them, say
             self.move()
         else:
             self._last.update()
@@ -82,14 +86,17 @@ class TrainStep:
 
     def _recording(self, images: Array, labels: Array) -> Recording | None:
         graph, optimizer = self.graph, self.optimizer
-        numbers = {name: value for name, value in vars(optimizer).items() if isinstance(value, int | float)}
-        now = (tuple(graph.subnetworks), graph.classifier, graph.boundary, numbers)
+        numbers = {name: value for name, value in vars(optimizer).items() if isinstance(value, Real)}
+        parts = (tuple(graph.subnetworks), graph.classifier)
+        if parts != self._parts:
+            self._parts, self._layers = parts, list(graph.layers())
+        now = (*parts, graph.boundary, [layer.frozen for layer in self._layers], numbers)
         if now != self._recorded_for:
             self._last, self._recordings, self._recorded_for = None, {}, now
             self._recorder = recorder() if ops.on_device or self._is_own() else None
         if self._recorder is None:
             return None
-        kind = (len(images), self.images, self.from_features)
+        kind = (images.shape, images.dtype, labels.shape, labels.dtype, self.images, self.from_features)
         if kind not in self._recordings:
             self._recordings[kind] = Recording(self, self._recorder, images, labels)
         return self._recordings[kind]
@@ -155,6 +162,11 @@ class Recording:
         for parameter, gradient in self._gradients:
             parameter.grad = gradient
         return self.totals
+
+    @property
+    def gradients_differ(self) -> bool:
+        """Whether some parameter has another gradient than the last replay's, or has it in another form."""
+        return any(parameter.gradient is not gradient for parameter, gradient in self._gradients)
 
     def look(self, totals: Array) -> Array:
         """Return ``totals`` (2,) and the sum of all values of the gradients, (3,)."""

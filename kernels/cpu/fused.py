@@ -8,6 +8,9 @@ without a residual, and gradients dy, are never stored.
 
 All this is what `winograd` does. `direct` convolves with moments, and computes weight gradients from batch norm's; for
 the rest, and for other shapes, the passes of `norm` run before and after the convolution, with the same result.
+
+Variances come from sums of y and of y^2. They lose digits where a channel's mean is large beside its deviation: three
+remain at a hundred times the deviation. Inputs that are normalised, as they should be, are far from that.
 """
 
 import math

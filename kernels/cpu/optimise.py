@@ -160,6 +160,8 @@ def _step(stored, outer, tensors, hyper):
     for dtype, group in groups.items():
         there = []
         for data, grad, *state, decay in group:
+            if isinstance(grad, OuterProduct) and len(grad.x) != len(grad.dy):
+                raise TypeError(f"the factors of a gradient are {grad.x.shape} and {grad.dy.shape}: of unlike batches")
             if isinstance(grad, OuterProduct) and computed_on_the_way(*grad):
                 _step_outer(outer, data, grad, state, np.array([*hyper, decay], dtype))
             else:

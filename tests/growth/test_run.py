@@ -1,8 +1,6 @@
 """Rules at work: short runs on a few hundred digits."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
@@ -116,16 +114,6 @@ def test_a_rule_of_ones_own(tmp_path):
         assert (path.name[:13], damaged) == ("000008-epoch7", [])
         run.train(folder)
         assert [{**event, **dict.fromkeys(TIMINGS)} for event in events(folder.path)] == whole
-
-
-def test_the_examples_of_the_documentation_run():
-    text = (Path(__file__).parents[2] / "docs" / "growing.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == 2
-    for example in examples:
-        names: dict = {}
-        exec(example, names)
-        assert isinstance(names["run"], Run)
 
 
 @pytest.mark.parametrize(

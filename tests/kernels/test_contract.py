@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count as count_from
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from incnet.backend import device_count
 from incnet.kernels import reference
 from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
+from incnet.kernels.shapes import checked
 
 
 @dataclass(frozen=True)
@@ -751,6 +753,30 @@ def test_mixed_types_are_refused_or_right(case):
         except TypeError:
             continue
         for ours, expected in zip(found, exact, strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.nanmax(np.abs(expected), initial=0))
+
+
+def _cut(array, axis, place):
+    """The array, without the last entries along an axis if it is the one whose place is 0."""
+    return array.take(range(array.shape[axis] - 1), axis) if next(place) == 0 else array
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_shapes_that_do_not_fit_are_refused_or_right(case):
+    """Behind `ops` no kernel of the CPU goes beyond an array that is smaller than others ask for."""
+    dtype = case.dtypes[0]
+    careful = SimpleNamespace(**{case.kernel: checked(case.kernel, getattr(BACKENDS["cpu"].kernels, case.kernel))})
+    shapes = [array.shape for array in _arrays(case.build(Draw(dtype), *case.sizes))]
+    for place, axis in [(place, axis) for place, shape in enumerate(shapes) for axis in range(len(shape))]:
+        if shapes[place][axis] < 2:
+            continue
+        cut = _map(partial(_cut, axis=axis, place=count_from(-place)), case.build(Draw(dtype), *case.sizes))
+        exact = _map(np.copy, cut)
+        try:
+            found = _outcome(careful, case, cut)
+        except (ValueError, TypeError, IndexError):
+            continue
+        for ours, expected in zip(found, _outcome(reference, case, exact), strict=True):
             np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.nanmax(np.abs(expected), initial=0))
 
 

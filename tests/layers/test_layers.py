@@ -5,12 +5,15 @@ import pytest
 
 from incnet.backend import recording
 from incnet.layers import (
+    BatchNorm2d,
     Conv2d,
     Dropout,
     GlobalAvgPool2d,
+    Identity,
     Linear,
     MaxPool2d,
     ReLU,
+    Residual,
     Sequential,
     Subsample,
     residual_block,
@@ -185,3 +188,42 @@ def test_a_chain_without_anything_to_learn_calls_nothing_if_dx_is_not_needed(rng
         assert chain.backward(dy, need_dx=False) is None
     assert not calls
     assert not chain.holds_activations
+
+
+# Sizes that do not fit are refused, before anything is read or written.
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda rng: Conv2d(16, 16, 3, padding=1, rng=rng), (2, 8, 8, 32)),
+        (lambda rng: BatchNorm2d(16), (2, 8, 8, 32)),
+        (lambda rng: Linear(1024, 512, rng=rng), (8, 2048)),
+        (lambda rng: Linear(4, 3, rng=rng), (8, 5)),
+        (lambda rng: Residual(Conv2d(4, 6, 1, rng=rng), Identity()), (2, 5, 5, 4)),
+        (lambda rng: Subsample(2, 32), (2, 8, 8, 64)),
+    ],
+)
+def test_an_input_that_does_not_fit(layer, shape, rng):
+    with pytest.raises(ValueError, match=r"fit together|shortcut"):
+        layer(rng).forward(np.zeros(shape, np.float32), train=True)
+
+
+def test_a_gradient_that_does_not_fit(rng):
+    conv = Conv2d(3, 16, 3, padding=1, rng=rng)
+    conv.forward(np.zeros((2, 8, 8, 3), np.float32), train=True)
+    with pytest.raises(ValueError, match=r"\(2, 4, 8, 16\) for NYXK, where .*Y = 8"):
+        conv.backward(np.zeros((2, 4, 8, 16), np.float32))
+
+
+def test_a_block_whose_branches_differ(rng):
+    with pytest.raises(ValueError, match="cannot lead from 64 to 32; choose B"):
+        residual_block(64, 32, stride=2, rng=rng).output_shape((8, 8, 64))
+    with pytest.raises(ValueError, match=r"body gives \(8, 8, 4\), its shortcut \(8, 8, 3\)"):
+        Residual(Conv2d(3, 4, 1, rng=rng), Identity()).output_shape((8, 8, 3))
+
+
+@pytest.mark.parametrize("size", [0, 17])
+def test_a_window_that_is_too_large(size):
+    with pytest.raises(ValueError, match=rf"MaxPool2d\({size}\): choose a window of 1 to 16 pixels"):
+        MaxPool2d(size)

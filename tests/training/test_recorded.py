@@ -195,3 +195,76 @@ def test_memory_is_shared_and_returned():
         assert pool() is None
     finally:
         gc.enable()
+
+
+# What may change between two steps.
+
+
+def vgg():
+    """With a dense layer whose weights' gradient is left in factors."""
+    return grow("vgg16", (32, 32, 3), fused=True)
+
+
+def clipped_anew(parameter):
+    parameter.grad = parameter.grad / 2
+
+
+def clipped_in_place(parameter):
+    parameter.grad *= 0.5
+
+
+@pytest.mark.parametrize("change", [lambda parameter: parameter.grad, clipped_anew, clipped_in_place])
+@pytest.mark.parametrize("when", [(0,), (1,), (0, 2)])
+def test_gradients_that_are_read_or_changed(change, when):
+    def course(step):
+        totals = []
+        for i, batch in enumerate(batches((32, 32, 3), 4, 4, 4, 4)):
+            totals.append(step.gradients(*batch).copy())
+            for _, parameter in step.graph.trainable_parameters():
+                if i in when:
+                    change(parameter)
+            step.update()
+        return totals
+
+    assert_learns_the_same(vgg, course)
+
+
+def test_a_rate_of_any_type():
+    def course(step):
+        totals = []
+        for i, batch in enumerate(batches((8, 8, 3), 7, 7, 7)):
+            step.optimizer.lr = np.float32(1e-3 / 2**i)
+            totals += learn(step, [batch])
+        return totals
+
+    assert_learns_the_same(lambda: grow("resnet8", (8, 8, 3), fused=True), course)
+
+
+def test_images_of_other_sizes():
+    data = [*batches((8, 8, 3), 7, 7), *batches((12, 8, 3), 7, 7), *batches((8, 8, 3), 7)]
+    assert_learns_the_same(lambda: grow("resnet8", (8, 8, 3), fused=True), lambda step: learn(step, data))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_layer_that_is_frozen_by_itself_stays_as_it_is(fused):
+    def course(step):
+        data = batches((8, 8, 3), 7, 7, 7)
+        totals = learn(step, data)
+        layer = step.graph.subnetworks["S2"].freeze()
+        before = {name: array.copy() for name, array in layer.state().items()}
+        totals += learn(step, data)
+        for name, array in layer.state().items():
+            np.testing.assert_array_equal(array, before[name], err_msg=name)
+        layer.unfreeze()
+        return totals + learn(step, data)
+
+    assert_learns_the_same(lambda: grow("resnet8", (8, 8, 3), fused=fused), course)
+
+
+def test_labels_that_do_not_fit_are_refused():
+    step = TrainStep(grow("resnet8", (8, 8, 3), fused=True), RMSProp(1e-3))
+    (images, labels), *_ = batches((8, 8, 3), 7)
+    learn(step, [(images, labels)])
+    for few in (labels[:6], labels[:1]):
+        with pytest.raises(ValueError, match="arrays do not fit together"):
+            step.gradients(images, few)
