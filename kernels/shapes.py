@@ -5,7 +5,7 @@ operand and a letter for each axis: equal letters are equal sizes. ``*`` stands 
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 from .reference.conv import output_size
@@ -15,6 +15,7 @@ __all__ = ["checked"]
 VECTORS = {"scale", "shift", "mean", "p", "q", "r"}  # fields of operands that hold a number for each channel
 
 
+@lru_cache(256)
 def checked(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
     """Return the operation of that name, with a look at the shapes of what it is given."""
     check = globals().get(name)
