@@ -49,19 +49,15 @@ def test_no_race_and_no_access_out_of_bounds(device, case, dtype):
 @pytest.mark.parametrize(("case", "dtype"), listed(np.float32, CONVOLUTIONS[:1], FUSED[:1]))
 def test_mixed_types_are_refused_or_right(device, case, dtype):
     """No kernel takes the bits of one type for those of another, whichever argument differs."""
-    count = 0
-
-    def counted(array):
-        nonlocal count
-        count += array.dtype == dtype
-        return array
+    found_types = []
+    for argument in case.arguments:
+        mapped(lambda array: found_types.append(array.dtype), argument)
+    count = found_types.count(dtype)
 
     def widened(odd):
         places = iter(range(count))
         return lambda array: in_double(array) if array.dtype == dtype and next(places) == odd else array
 
-    for argument in case.arguments:
-        mapped(counted, argument)
     for odd in range(count):
         widen = widened(odd)
         mixed = case._replace(arguments=tuple(mapped(widen, argument) for argument in case.arguments))
