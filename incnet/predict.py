@@ -17,6 +17,7 @@ from incnet import backend
 from incnet.data.dataset import DataError
 from incnet.deploy.images import read_images
 from incnet.deploy.model import Model, ModelError, load_model
+from incnet.records import parse_json
 from incnet.threads import use_threads
 
 __all__ = ["Predict", "main"]
@@ -33,7 +34,7 @@ class Predict:
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model, from the folder stages of a run; or a run folder, for its last stage."""
+    """Model, from the folder stages of a run; or a run folder, for its last stage, which is then named."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
     """Pictures (PNG, JPEG, ...: pip install incnet[images]), or .npy files of uint8 (H, W, C) or (N, H, W, C)."""
@@ -58,12 +59,30 @@ def main(arguments: list[str] | None = None) -> int:
             raise DataError("no images: name at least one after the model")
         backend.use(backend.resolve(options.device))
         use_threads(None)
-        for answer in predictions(load_model(options.model), options.images, options.top):
+        model = load_model(options.model)
+        if options.model.is_dir():
+            print(f"model: {_which_stage(model, options.model)}", file=sys.stderr)
+        for answer in predictions(model, options.images, options.top):
             print(json.dumps(answer) if options.json else in_words(answer))
     except (ModelError, DataError, backend.DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     return 0
+
+
+def _which_stage(model: Model, folder: Path) -> str:
+    """Say which stage of a run ``model`` is, and whether there may be a later one."""
+    stage = model.description.stage
+    try:
+        *_, last = (folder / "metrics.jsonl").read_bytes().splitlines()
+        ended = parse_json(last)["event"] == "stop"
+    except (OSError, ValueError, TypeError, KeyError):  # no such file, or a line that is being written
+        ended = False
+    return (
+        f"{stage}, the last stage of {folder}"
+        if ended
+        else f"{stage}, the last stage so far of {folder}, which has not ended"
+    )
 
 
 def predictions(model: Model, paths: Iterable[Path], top: int) -> Iterator[dict]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["use_threads"]
+__all__ = ["threads_in_use", "use_threads"]
 
 
 def use_threads(count: int | None, processes: int = 1) -> int:
@@ -31,3 +31,10 @@ def use_threads(count: int | None, processes: int = 1) -> int:
     numba.set_num_threads(count)
     threadpoolctl.threadpool_limits(count)
     return count
+
+
+def threads_in_use() -> int:
+    """Threads of the compiled kernels."""
+    import numba
+
+    return int(numba.get_num_threads())

@@ -25,4 +25,4 @@ def test_example_runs(code, tmp_path, monkeypatch):
         assert names["totals"][0] > 0
     else:
         run = names["run"]
-        assert (run.config.dataset, run.epochs) == ("digits", 9 if "run.train" in code else 0)
+        assert (run.config.dataset, run.epochs) == ("digits", 9 if "train_run" in code else 0)

@@ -79,6 +79,8 @@ class Run:
         The network in use, what trains it, and what decides about it.
     stages : list of Stage
         One for each sub-network that has come in; a baseline has one.
+    objects : dict of str to str
+        Names of the rule and of the condition that were given as Python objects: no option brings them back.
 
     Notes
     -----
@@ -97,6 +99,9 @@ class Run:
         communicator: Communicator | None = None,
     ) -> None:
         self.config, self._rule = config, rule
+        self.objects = {} if rule is None else {"rule": type(rule).__name__}
+        if stop is not None:
+            self.objects["stop"] = str(as_condition(stop))
         if stop is None and config.stop is not None:
             stop = parse(config.stop)
         self._stop = None if stop is None else as_condition(stop)

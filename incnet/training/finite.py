@@ -17,6 +17,8 @@ __all__ = ["NonFiniteError", "check_gradients", "check_loss", "first_nonfinite",
 class NonFiniteError(Exception):
     """A loss, a gradient or a weight is NaN or infinite."""
 
+    exit_code = 3
+
 
 def check_loss(graph: Graph, loss: float, batch: int) -> None:
     """Raise :class:`NonFiniteError` if ``loss``, the mean over an epoch up to ``batch``, is no finite number."""

@@ -127,7 +127,9 @@ def test_stop_keeps_the_last_good_epoch(poisoned, tmp_path, capsys):
     poisoned(99)
     assert train("--out", tmp_path) == 3
     error = capsys.readouterr().err
-    assert error.startswith("error: epoch 4 (train): the training loss is nan at batch 4; the highest layer")
+    assert error.startswith(
+        "error: epoch 4 (train), learning rate 0.0003: the training loss is nan at batch 4; the highest layer"
+    )
     assert error.count("\n") == 1
     assert all(np.isfinite(array).all() for array in load_file(tmp_path / "last.safetensors").values())
     assert json.loads((tmp_path / "summary.json").read_text())["epochs"] == 3

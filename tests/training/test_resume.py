@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 
+from incnet import session
 from incnet import train as command
 from incnet.growth import run as run_module
 from incnet.training import folder as folder_module
@@ -230,7 +231,7 @@ def test_other_images_are_refused(copy, capsys):
 
 
 def test_other_versions_are_named(copy, capsys, monkeypatch):
-    monkeypatch.setattr(command, "environment", lambda: folder_module.environment() | {"numpy": "9.9"})
+    monkeypatch.setattr(session, "environment", lambda: folder_module.environment() | {"numpy": "9.9"})
     assert resume(copy) == 0
     assert f"'numpy' was '{np.__version__}' and is '9.9' now: results may differ" in capsys.readouterr().out
 

@@ -1,0 +1,233 @@
+"""A session: one process, or the ranks of one launch, at work on a run in its folder, from the command or from Python.
+
+Whoever trains by these functions leaves a folder with everything in it that :class:`RunFolder` lists::
+
+    run = Run(Config(dataset="digits").resolve(), rule=Saturated())
+    summary = train_run(run, "runs/saturated")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from incnet import backend
+from incnet.config import Config, ConfigError
+from incnet.data.dataset import DataError
+from incnet.growth.run import Run
+from incnet.parallel.communicator import Communicator
+from incnet.parallel.silent import SilentFolder
+from incnet.report.live import LiveReport
+from incnet.threads import threads_in_use
+from incnet.training.finite import NonFiniteError
+from incnet.training.folder import RunFolder, environment
+from incnet.training.progress import Display
+from incnet.training.signals import Interrupted, StopSignals
+from incnet.training.tensorboard import TensorBoard
+
+__all__ = ["begin", "finish", "open_folder", "restart", "resume_run", "train_run"]
+
+Say = Callable[[str], None]
+
+
+# In Python: a call for a run.
+
+
+def train_run(run: Run, path: Path | str, display: Display | None = None, say: Say = print) -> dict[str, Any]:
+    """Train ``run`` from its beginning, in a new folder, as ``python -m incnet.train`` does.
+
+    Parameters
+    ----------
+    path : Path or str
+        Of the folder, which is made. Nothing is ever overwritten.
+    display : Display, optional
+        Shows epochs and batches; open.
+    say : callable
+        Takes each line that is for the user: warnings, and where the report is.
+
+    Returns
+    -------
+    dict
+        Content of ``summary.json``: test accuracy, cost, and every stage; see docs/metrics.md.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder is not empty, or cannot be made.
+    Interrupted, NonFiniteError
+        As :func:`finish` does; :func:`resume_run` goes on.
+    WriteError
+        If the disk is full.
+    """
+    with begin(run, Path(path)) as folder:
+        return finish(run, folder, display, say)
+
+
+def resume_run(run: Run, path: Path | str, display: Display | None = None, say: Say = print) -> dict[str, Any]:
+    """Go on with the run in a folder, from its newest whole checkpoint; arguments and result as for :func:`train_run`.
+
+    Parameters
+    ----------
+    run : Run
+        A new one, with the configuration, and the rule, that the run was begun with. What may be another is what
+        :meth:`Config.resumed_as` takes, and the condition to stop.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If it is another run.
+    RunFolderError, CheckpointError
+        If the folder is no run's, is in use or damaged.
+    """
+    communicator, path = run.communicator, Path(path)
+    with open_folder(communicator, path, lambda: RunFolder.reopen(path)) as folder:
+        content = communicator.from_first(folder.read_config)
+        run.config = communicator.from_first(lambda: Config.from_json(content.get("config")).resumed_as(run.config))
+        restart(run, folder, content, say)
+        return finish(run, folder, display, say)
+
+
+# The parts of a session.
+
+
+def open_folder(communicator: Communicator, path: Path, opener: Callable[[], RunFolder]) -> RunFolder:
+    """Open the run folder on rank 0; the others get one that keeps nothing."""
+    opened: list[RunFolder] = []
+    communicator.from_first(lambda: opened.append(opener()))
+    return opened[0] if opened else SilentFolder(path)
+
+
+@contextmanager
+def begin(run: Run, path: Path) -> Iterator[RunFolder]:
+    """Make the folder of a new run, and open it."""
+    communicator = run.communicator
+    with open_folder(communicator, path, lambda: RunFolder.create(path, _description(run))) as folder:
+        folder.log_session("begin", processes=communicator.names, environment=_environment(communicator))
+        yield folder
+
+
+def restart(run: Run, folder: RunFolder, content: dict[str, Any], say: Say) -> None:
+    """Bring ``run`` to the newest whole checkpoint in ``folder``; say where that is, and what is another than before.
+
+    Parameters
+    ----------
+    content : dict
+        Of ``config.json``.
+    """
+    communicator = run.communicator
+    described = _description(run)
+    unknown = communicator.from_first(lambda: _check_same(run, described, content))
+    checkpoint, damaged = communicator.on_every(lambda: run.resume(folder))
+    described["config"]["out"] = content["config"].get("out")
+    if described["config"] != content["config"] or unknown:
+        folder.write("config.json", {**described, **content, "config": described["config"]})
+    before, now = content.get("environment", {}), _environment(communicator)
+    for line in [*damaged, *unknown, *_changes(before, now)]:
+        say(f"warning: {line}")
+    where = f"after {run.epochs} epochs and {run.running.batches} batches"
+    say(f"going on {where}, from {checkpoint or 'the beginning'}")
+    name = checkpoint.name if checkpoint else None
+    folder.log_session("resume", checkpoint=name, damaged=damaged, processes=communicator.names, environment=now)
+
+
+def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say = print) -> dict[str, Any]:
+    """Train ``run`` until it ends or is stopped; leave weights, models, summary and report in ``folder``.
+
+    Returns
+    -------
+    dict
+        Content of ``summary.json``.
+
+    Raises
+    ------
+    Interrupted
+        If SIGINT or SIGTERM has come. All is left as it is then, with a checkpoint.
+    NonFiniteError
+        If the numbers diverged: in which epoch, at which learning rate. The last good epoch is left.
+    """
+    first = run.communicator.first
+    stopped: Interrupted | NonFiniteError | None = None
+    listeners = _listeners(run, folder, say) if first else []
+    try:
+        with StopSignals(run.communicator) as signals:
+            run.train(folder, display, signals, listeners)
+    except Interrupted as interrupted:
+        stopped = interrupted
+    except NonFiniteError as error:
+        where = f"epoch {run.schedule.epoch + 1} ({run.schedule.phase}), learning rate {run.optimizer.lr:g}"
+        stopped = NonFiniteError(f"{where}: {error}")
+        run.resume(folder, between_epochs=True)
+    if first:
+        run.export()
+    summary = run.summary(run.test() if stopped is None else None)
+    folder.write("summary.json", summary)
+    for listener in listeners:
+        listener.close()
+    folder.log_session("end", exit_code=stopped.exit_code if stopped else 0, epochs=run.epochs)
+    if stopped is not None:
+        raise stopped
+    return summary
+
+
+def _listeners(run: Run, folder: RunFolder, say: Say) -> list[LiveReport | TensorBoard]:
+    listeners: list[LiveReport | TensorBoard] = []
+    if run.config.tensorboard:
+        listeners.append(TensorBoard(folder))
+    if run.config.report:
+        listeners.append(LiveReport(folder.path, say))
+    return listeners
+
+
+# What a folder says of its run.
+
+
+def _description(run: Run) -> dict[str, Any]:
+    """Content of ``config.json``; what the configuration left to the machine is as it came out."""
+    config, device = run.config, backend.current().replace("cuda", "gpu")
+    if config.device == "auto":
+        config = replace(config, device="cpu" if device == "reference" else device)
+    if config.threads is None:
+        config = replace(config, threads=threads_in_use())
+    return {
+        "config": config.as_json(),
+        **({"objects": run.objects} if run.objects else {}),
+        "data": {"sha256": run.images.digest()},
+        "environment": _environment(run.communicator),
+    }
+
+
+def _environment(communicator: Communicator) -> dict[str, str]:
+    """Versions, machine, the number of ranks and what sums over them, by which sums are divided and rounded."""
+    sums = {"sums": communicator.carried_by} if communicator.carried_by else {}
+    return environment() | {"ranks": str(communicator.size)} | sums
+
+
+def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) -> list[str]:
+    """Refuse a run that was begun with another rule or other images. Returns warnings of what cannot be known."""
+    begun = content.get("objects", {})
+    if "rule" in begun and "rule" not in run.objects:
+        raise ConfigError(
+            f"the run was begun in Python with a growth rule of its own, {begun['rule']!r:.80}, which no option brings "
+            "back; go on there, by incnet.session.resume_run"
+        )
+    if "stop" in begun and "stop" not in run.objects and run.config.stop is None:
+        raise ConfigError(
+            f"the run was begun in Python with a condition to stop, {begun['stop']!r:.200}; choose one by --stop, "
+            "or go on there, by incnet.session.resume_run"
+        )
+    if "data" not in content:
+        return ["config.json holds no checksum of the data: whether the images are the same is not known"]
+    if content["data"] != described["data"]:
+        raise DataError(f"{run.images.dataset.source} holds other images than those that the run was begun with")
+    return []
+
+
+def _changes(before: dict[str, Any], now: dict[str, str]) -> list[str]:
+    return [
+        f"{name!r:.40} was {before.get(name)!r:.80} and is {now.get(name)!r} now: results may differ in rounding"
+        for name in sorted(now.keys() | before.keys())
+        if now.get(name) != before.get(name) and name != "machine"
+    ]

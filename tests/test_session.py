@@ -1,0 +1,157 @@
+"""Runs from Python: their folders are as complete as those of the command, and either goes on with the other's."""
+
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+
+from incnet import predict
+from incnet import train as command
+from incnet.config import Config, ConfigError
+from incnet.data.dataset import DataError
+from incnet.growth.criterion import Verdict
+from incnet.growth.run import Run
+from incnet.session import resume_run, train_run
+from incnet.training.finite import NonFiniteError
+from incnet.training.folder import RunFolder
+from incnet.training.progress import Display
+from incnet.training.signals import Interrupted
+from tests.faults.runs import ARGUMENTS, outcome
+
+OPTIONS = {"arch": "resnet8", "limit": 200, "window": 2, "lookahead_epochs": 1, "epochs": 6}
+
+
+def small(**options):
+    return Config(**OPTIONS | options).resolve()
+
+
+class EveryOther:
+    """Grow with the second epoch of a stage."""
+
+    def restart(self): ...
+    def restore(self, state): ...
+    def state(self):
+        return None
+
+    def observe(self, accuracy, epoch):
+        return Verdict(epoch >= 2, "every other epoch")
+
+
+class Stopping(Display):
+    """Send this process a signal after so many epochs."""
+
+    def __init__(self, epochs):
+        super().__init__(6)
+        self.after = epochs
+
+    def event(self, event):
+        if event.event == "epoch" and event.epoch == self.after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt(path, **given):
+    with pytest.raises(Interrupted), Stopping(3) as display:
+        train_run(Run(small(), **given), path, display)
+
+
+def content(path, name="config.json"):
+    return json.loads((path / name).read_text())
+
+
+def names(folder):
+    """Files in a run folder; checkpoints without their checksums, since the clock is in them."""
+    return {re.sub(r"-[0-9a-f]{32}", "", str(path.relative_to(folder))) for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def by_command(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "command"
+    assert command.main([*ARGUMENTS, "--report", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_folder_is_as_complete_as_that_of_the_command(by_command, tmp_path, capsys):
+    summary = train_run(Run(small()), tmp_path / "run")
+    assert summary == content(tmp_path / "run", "summary.json")
+    assert names(tmp_path / "run") == names(by_command)
+    assert outcome(tmp_path / "run") == outcome(by_command)
+    ours, theirs = content(tmp_path / "run"), content(by_command)
+    assert ours | {"config": None} == theirs | {"config": None}
+    assert {name for name in theirs["config"] if ours["config"][name] != theirs["config"][name]} == {"out"}
+    assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [{}, {"rule": EveryOther()}], ids=["options", "rule"])
+def test_an_interrupted_run_is_resumed(given, tmp_path, capsys):
+    train_run(Run(small(), **given), tmp_path / "whole")
+    interrupt(tmp_path / "run", **given)
+    assert {"last.safetensors", "summary.json"} <= names(tmp_path / "run")
+    resume_run(Run(small(), **given), tmp_path / "run")
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    assert "going on after 3 epochs and 0 batches" in capsys.readouterr().out
+    sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
+    assert [session["event"] for session in sessions] == ["begin", "end", "resume", "end"]
+    assert [session["exit_code"] for session in sessions if session["event"] == "end"] == [143, 0]
+
+
+def test_the_command_goes_on_with_a_run_from_python(by_command, tmp_path):
+    interrupt(tmp_path / "run")
+    assert command.main(["--resume", str(tmp_path / "run")]) == 0
+    assert outcome(tmp_path / "run") == outcome(by_command)
+
+
+def test_the_command_says_which_object_it_has_not(tmp_path, capsys):
+    interrupt(tmp_path / "rule", rule=EveryOther())
+    assert command.main(["--resume", str(tmp_path / "rule")]) == 2
+    assert "begun in Python with a growth rule of its own, 'EveryOther'" in capsys.readouterr().err
+
+    def enough(progress):
+        return progress.epochs >= 5
+
+    interrupt(tmp_path / "stop", stop=enough)
+    assert command.main(["--resume", str(tmp_path / "stop")]) == 2
+    assert "with a condition to stop, 'enough'; choose one by --stop" in capsys.readouterr().err
+    assert command.main(["--resume", str(tmp_path / "stop"), "--stop", "epochs>=4"]) == 0
+    assert content(tmp_path / "stop", "summary.json")["epochs"] == 4
+
+
+def test_another_run_is_refused(tmp_path):
+    interrupt(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"--lr 0.5: the run was begun with 0.0003"):
+        resume_run(Run(small(lr=0.5)), tmp_path / "run")
+    changed = content(tmp_path / "run") | {"data": {"sha256": "0"}}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(DataError, match="holds other images"):
+        resume_run(Run(small()), tmp_path / "run")
+
+
+def test_a_folder_without_a_checksum_says_that_it_has_none(tmp_path, capsys):
+    """Of :class:`RunFolder` itself, which is told what config.json is to hold."""
+    with RunFolder.create(tmp_path / "run", {"config": small().as_json()}) as folder:
+        Run(small()).train(folder)
+    assert command.main(["--resume", str(tmp_path / "run")]) == 0
+    assert "config.json holds no checksum of the data" in capsys.readouterr().out
+    assert content(tmp_path / "run", "summary.json")["test_accuracy"] > 0
+    assert command.main(["--resume", str(tmp_path / "run")]) == 0
+    assert "no checksum" not in capsys.readouterr().out
+
+
+def test_numbers_that_diverge_leave_the_last_good_epoch(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"epoch 1 \(train\), learning rate 1e\+30"):
+        train_run(Run(small(lr=1e30)), tmp_path / "run")
+    assert content(tmp_path / "run", "summary.json")["epochs"] == 0
+    assert "last.safetensors" in names(tmp_path / "run")
+
+
+def test_predict_says_which_stage_it_takes(by_command, tmp_path, capsys):
+    interrupt(tmp_path / "run")
+    capsys.readouterr()
+    images = tmp_path / "digits.npy"
+    np.save(images, np.zeros((1, 8, 8, 1), np.uint8))
+    assert predict.main([str(tmp_path / "run"), str(images)]) == 0
+    assert f"S1-S2, the last stage so far of {tmp_path / 'run'}, which has not ended" in capsys.readouterr().err
+    assert predict.main([str(by_command), str(images)]) == 0
+    assert f"S1-S3, the last stage of {by_command}\n" in capsys.readouterr().err
