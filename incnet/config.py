@@ -210,7 +210,7 @@ class Config:
     """Run folder to go on in, from its newest whole checkpoint, with its own options; --epochs may grow."""
 
     report: bool = True
-    """Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[docs])."""
+    """Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[report])."""
 
     tensorboard: bool = False
     """Write TensorBoard event files to the run folder. Needs TensorBoard (incnet[tensorboard])."""

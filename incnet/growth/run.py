@@ -29,6 +29,7 @@ from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
 from incnet.growth.stage import Stage
 from incnet.growth.stopping import Condition, Progress, as_condition, parse
+from incnet.growth.testing import evaluate_stages
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
@@ -37,6 +38,7 @@ from incnet.parallel.step import ParallelStep
 from incnet.sizes import parse_size
 from incnet.training import events
 from incnet.training.checkpoint import CheckpointError, save_weights
+from incnet.training.evaluation import Evaluation
 from incnet.training.files import writing
 from incnet.training.finite import NonFiniteError, first_nonfinite
 from incnet.training.folder import RunFolder
@@ -520,20 +522,31 @@ class Run:
             with writing(best):
                 best.unlink(missing_ok=True)
 
-    def test(self) -> Metrics:
-        """Accuracy on the test set of the last stage's best weights, which the graph then holds. To be called once."""
-        self.graph.load_state(self.best_weights)
-        return evaluate(self.graph, self.images.test.epoch(0), communicator=self.communicator)
+    def network_of(self, subnetworks: int) -> Graph:
+        """Return the network of the first sub-networks, which are this run's own, with a classifier of its own."""
+        graph = Graph(self.images.shape, self._classifier)
+        for name in list(self.subnetworks)[:subnetworks]:
+            graph.insert(name, self.subnetworks[name])
+        return graph
 
-    def summary(self, test: Metrics | None) -> dict[str, Any]:
+    def test(self) -> Evaluation | None:
+        """Test each stage's best weights, see :mod:`incnet.growth.testing`; None if there are no test images.
+
+        To be called when training is over. The graph then holds the last stage's.
+        """
+        return self.communicator.from_first(lambda: evaluate_stages(self) if len(self.images.dataset.test) else None)
+
+    def summary(self, test: Evaluation | None) -> dict[str, Any]:
         """Content of ``summary.json``; ``test`` is None for a run that was interrupted."""
+        tested = {stage.name: stage.accuracy for stage in test.stages} if test else {}
         return {
             "test_accuracy": test.accuracy if test else None,
+            "test_images": test.images if test else None,
             "val_accuracy": self.best.accuracy if self.best else None,
             "epochs": self.epochs,
             "seconds": round(self.folder.seconds, 3),
             "seconds_training": round(self.seconds_training, 3),
             "macs_training": self.ledger.total,
             "params": self.graph.num_parameters(),
-            "stages": [asdict(stage) for stage in self.stages],
+            "stages": [asdict(stage) | {"test_accuracy": tested.get(stage.name)} for stage in self.stages],
         }

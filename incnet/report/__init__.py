@@ -1,6 +1,6 @@
 """Figures, tables and a page from run folders: what the paper shows, from one's own runs.
 
-Drawing needs matplotlib and Jinja, ``pip install "incnet[docs]"``; they are imported when something is to be drawn.
+Drawing needs matplotlib and Jinja, ``pip install "incnet[report]"``; they are imported when something is to be drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from incnet.training.files import replace_file, writing
 
 __all__ = ["MISSING", "ReportError", "read_runs", "write_figures", "write_report"]
 
-MISSING = 'needs matplotlib and Jinja: pip install "incnet[docs]"'
+MISSING = 'needs matplotlib and Jinja: pip install "incnet[report]"'
 
 
 def write_report(folders: Sequence[Path], out: Path) -> list[str]:

@@ -20,7 +20,7 @@ BAD_INPUT, UNWRITABLE = 2, 4
 class Options:
     """Write a report on runs, finished or not: one HTML file with tables, figures and decisions.
 
-    Needs matplotlib and Jinja: pip install "incnet[docs]". Exits with 0; 2 if a run could not be read, and was left
+    Needs matplotlib and Jinja: pip install "incnet[report]". Exits with 0; 2 if a run could not be read, and was left
     out; 4 if the disk takes no more.
     """
 

@@ -37,6 +37,7 @@ class RunFolder:
     sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
     checkpoints/        see :class:`incnet.training.checkpoint.Checkpoints`
     stages/             a model of every stage at its best, see :mod:`incnet.deploy`; written when the stage ends
+    test.json           how every stage did on the test images, see :mod:`incnet.training.evaluation`
     report.html         a page on the run; see :class:`incnet.report.live.LiveReport`
     tensorboard/        with --tensorboard; see :class:`incnet.training.tensorboard.TensorBoard`
     best.safetensors    weights, written when the run ends or stops, as are last.safetensors and summary.json

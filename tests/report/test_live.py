@@ -125,5 +125,5 @@ def test_without_matplotlib(tmp_path, monkeypatch):
     report.event(EPOCH)
     report.close()
     (line,) = said
-    assert 'no report.html is written: it needs matplotlib and Jinja: pip install "incnet[docs]"' in line
+    assert 'no report.html is written: it needs matplotlib and Jinja: pip install "incnet[report]"' in line
     assert not (tmp_path / "run" / "report.html").exists()

@@ -161,7 +161,7 @@ def test_without_matplotlib(run, tmp_path, monkeypatch, capsys):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([str(run), "--out", str(tmp_path / "r.html")]) == 2
-    assert 'pip install "incnet[docs]"' in capsys.readouterr().err
+    assert 'pip install "incnet[report]"' in capsys.readouterr().err
 
 
 def test_the_command_that_makes_a_run_again(tmp_path, report):
