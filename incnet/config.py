@@ -15,7 +15,7 @@ from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
 from incnet.growth.stopping import parse as parse_condition
 from incnet.models import ARCHITECTURES, DEEPEST
-from incnet.records import from_json
+from incnet.records import can_be_path, from_json
 from incnet.sizes import parse_size
 
 __all__ = ["Config", "ConfigError"]
@@ -40,6 +40,8 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # A large image, as a bound for the memory that a config.json can ask for.
 LARGEST = 1024
+# Options, and their value, that leave a choice to the machine. It is kept beside the options, among the versions.
+LEFT_TO_MACHINE = {"device": "auto", "threads": None}
 # What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
 MAY_CHANGE = (
     "resume",
@@ -241,6 +243,8 @@ class Config:
             raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
         defaults = self._defaults()
         filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        if filled.data_dir is not None:  # the run may be resumed from another folder
+            filled = replace(filled, data_dir=filled.data_dir.absolute())
         filled._check()
         return filled
 
@@ -250,6 +254,11 @@ class Config:
                 value = getattr(self, option)
                 raise ConfigError(f"--{option.replace('_', '-')} {value}: choose {remedy}")
 
+        for option in ("data_dir", "out", "resume"):
+            path = getattr(self, option)
+            if path is not None and not can_be_path(str(path)):
+                name = f"--{option.replace('_', '-')} {str(path)!r:.200}"
+                raise ConfigError(f"{name}: choose a path without control characters")
         assert self.epochs is not None and self.batch_size is not None and self.lr is not None
         auto = self.batch_size == "auto"
         must(self.epochs >= 1, "epochs", "at least 1")
@@ -367,6 +376,11 @@ class Config:
             raise ConfigError(str(error)) from error
         return config.resolve()
 
+    @staticmethod
+    def left_to_machine(name: str, value: Any) -> bool:
+        """Whether an option of this value leaves the choice to the machine: another one may do otherwise."""
+        return name in LEFT_TO_MACHINE and value == LEFT_TO_MACHINE[name]
+
     def resumed_as(self, asked: Config) -> Config:
         """Return what a run with this configuration is to be resumed with.
 
@@ -383,16 +397,13 @@ class Config:
         changes = {}
         for name in (field.name for field in fields(self)):
             ours, theirs = getattr(self, name), getattr(asked, name)
-            left_open = theirs is None or (name == "device" and theirs == "auto")
+            left_open = theirs is None or self.left_to_machine(name, theirs)
             if theirs == ours or (name not in MAY_CHANGE and left_open):
-                continue
-            if name == "threads" and ours is None:
-                changes[name] = theirs
                 continue
             option = f"--{name.replace('_', '-')}"
             if name == "epochs" and theirs < ours:
                 raise ConfigError(f"{option} {theirs}: the run was begun with {ours}, which may grow but not shrink")
-            if name not in (*MAY_CHANGE, "epochs"):
+            if name not in (*MAY_CHANGE, "epochs") and not self.left_to_machine(name, ours):
                 raise ConfigError(
                     f"{option} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"
                 )

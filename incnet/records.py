@@ -6,12 +6,14 @@ import contextlib
 import functools
 import json
 import math
+import os
+import unicodedata
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["from_json", "parse_json"]
+__all__ = ["can_be_path", "from_json", "parse_json"]
 
 
 def parse_json(text: bytes) -> Any:
@@ -30,6 +32,19 @@ def parse_json(text: bytes) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+def can_be_path(text: str) -> bool:
+    """Whether the system can take ``text`` for a path, and a terminal can show it: it holds no control characters.
+
+    Everything else that a person can name a folder may be in it: spaces of any width, joiners, and bytes that spell no
+    character, which Python gives as lone surrogates.
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return not any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def from_json(kind: Any, value: Any, name: str) -> Any:
@@ -99,6 +114,6 @@ def _plain(kind: Any, value: Any, name: str) -> Any:
         raise ValueError(f"{name} is {value!r:.80}, expected {wanted.__name__}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, expected a finite number")
-    if kind is Path and not value.isprintable():  # nor may it change a terminal that shows it
+    if kind is Path and not can_be_path(value):
         raise ValueError(f"{name} is {value!r:.80}, which can be no path")
     return kind(value)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,16 @@ from incnet.training.progress import Display
 from incnet.training.signals import Interrupted, StopSignals
 from incnet.training.tensorboard import TensorBoard
 
-__all__ = ["begin", "finish", "open_folder", "restart", "resume_run", "train_run"]
+__all__ = [
+    "begin",
+    "device_in_use",
+    "environment_before",
+    "finish",
+    "open_folder",
+    "restart",
+    "resume_run",
+    "train_run",
+]
 
 Say = Callable[[str], None]
 
@@ -124,7 +132,7 @@ def restart(run: Run, folder: RunFolder, content: dict[str, Any], say: Say) -> N
     described["config"]["out"] = content["config"].get("out")
     if described["config"] != content["config"] or unknown:
         folder.write("config.json", {**described, **content, "config": described["config"]})
-    before, now = content.get("environment", {}), _environment(communicator)
+    before, now = environment_before(content), _environment(communicator)
     for line in [*damaged, *unknown, *_changes(before, now)]:
         say(f"warning: {line}")
     where = f"after {run.epochs} epochs and {run.running.batches} batches"
@@ -185,14 +193,9 @@ def _listeners(run: Run, folder: RunFolder, say: Say) -> list[LiveReport | Tenso
 
 
 def _description(run: Run) -> dict[str, Any]:
-    """Content of ``config.json``; what the configuration left to the machine is as it came out."""
-    config, device = run.config, backend.current().replace("cuda", "gpu")
-    if config.device == "auto":
-        config = replace(config, device="cpu" if device == "reference" else device)
-    if config.threads is None:
-        config = replace(config, threads=threads_in_use())
+    """Content of ``config.json``; what the configuration leaves to the machine, its environment says."""
     return {
-        "config": config.as_json(),
+        "config": run.config.as_json(),
         **({"objects": run.objects} if run.objects else {}),
         "data": {"sha256": run.images.digest()},
         "environment": _environment(run.communicator),
@@ -200,9 +203,23 @@ def _description(run: Run) -> dict[str, Any]:
 
 
 def _environment(communicator: Communicator) -> dict[str, str]:
-    """Versions, machine, the number of ranks and what sums over them, by which sums are divided and rounded."""
+    """Versions, machine, and what else decides how sums are divided and rounded."""
     sums = {"sums": communicator.carried_by} if communicator.carried_by else {}
-    return environment() | {"ranks": str(communicator.size)} | sums
+    chosen = {"device": device_in_use(communicator), "threads": str(threads_in_use()), "ranks": str(communicator.size)}
+    return environment() | chosen | sums
+
+
+def device_in_use(communicator: Communicator) -> str:
+    """Return the device as ``--device`` has it: of several ranks, each has another GPU of its machine."""
+    device = backend.current().replace("cuda", "gpu")
+    return device.partition(":")[0] if communicator.local_size > 1 else device
+
+
+def environment_before(content: dict[str, Any]) -> dict[str, Any]:
+    """Return that of ``config.json``; earlier versions kept device and threads among the options, whoever chose."""
+    options = content.get("config", {})
+    kept = {name: str(options[name]) for name in ("device", "threads") if options.get(name) is not None}
+    return kept | content.get("environment", {})
 
 
 def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tyro
@@ -20,11 +21,11 @@ from incnet.growth.run import Run
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.transport import device_of_rank
-from incnet.threads import use_threads
+from incnet.threads import available_threads, threads_in_use, use_threads
 from incnet.training.checkpoint import CheckpointError
 from incnet.training.files import WriteError
 from incnet.training.finite import NonFiniteError
-from incnet.training.folder import RunFolder, RunFolderError
+from incnet.training.folder import RunFolder, RunFolderError, new_folder
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted
 
@@ -81,15 +82,19 @@ def _fail(communicator: Communicator, error: BaseException, message: str, code: 
 def begin(config: Config, communicator: Communicator) -> int:
     """Carry out a new run from a resolved configuration."""
     communicator.from_first(lambda: _check_extras(config))
-    config = _on_this_machine(config, communicator)
-    if config.out is None:
-        stamp = communicator.from_first(lambda: time.strftime("%Y%m%d-%H%M%S"))
-        config = replace(config, out=Path("runs") / f"{config.dataset}-{config.arch}-{config.method}-{stamp}")
-    path = config.out
-    assert path is not None
+    _choose_machine(config, communicator)
+    if config.threads is not None:  # fewer, where the machine has not got so many
+        config = replace(config, threads=threads_in_use())
     run = communicator.on_every(lambda: Run(config, communicator=communicator))
+    path = communicator.from_first(lambda: config.out or new_folder(Path("runs"), _name(config)))
+    run.config = replace(config, out=path)
     with session.begin(run, path) as folder:
         return _train(run, folder, _console(communicator))
+
+
+def _name(config: Config) -> str:
+    """Of a run folder, where the user gives none."""
+    return f"{config.dataset}-{config.arch}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def resume(path: Path, arguments: list[str] | None, communicator: Communicator) -> int:
@@ -99,7 +104,7 @@ def resume(path: Path, arguments: list[str] | None, communicator: Communicator) 
         content = communicator.from_first(folder.read_config)
         config = communicator.from_first(lambda: _resumed(path, content, arguments, communicator.size))
         communicator.from_first(lambda: _check_extras(config))
-        config = _on_this_machine(config, communicator)
+        _choose_machine(config, communicator, session.environment_before(content))
         run = communicator.on_every(lambda: Run(replace(config, resume=None), communicator=communicator))
         session.restart(run, folder, content, _say(console))
         return _train(run, folder, console)
@@ -121,33 +126,51 @@ def _say(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, soft_wrap=True, markup=False)
 
 
-def _on_this_machine(config: Config, communicator: Communicator) -> Config:
-    """Choose device and threads, and say which: other ones would round differently."""
+def _choose_machine(
+    config: Config, communicator: Communicator, before: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Set device and threads: those of the options. Where these leave it open, those of ``before``, if they are here.
 
-    def choose() -> Config:
-        device = backend.resolve(config.device)
-        backend.use(device_of_rank(config.device, communicator), tf32=config.tf32)
-        threads = use_threads(config.threads, communicator.core_sharing)
-        if config.resume is not None and config.threads not in (None, threads):
-            raise ConfigError(f"--threads {config.threads}: the run was begun with as many, which this machine has not")
-        return replace(config, device=device.replace("cuda", "gpu"), threads=threads)
+    Other ones round differently.
+    """
 
-    config = communicator.on_every(choose)
+    def choose() -> None:
+        backend.use(device_of_rank(_device(config.device, before.get("device")), communicator), tf32=config.tf32)
+        available = available_threads(communicator.core_sharing)
+        earlier = _number(before.get("threads")) if before.get("ranks", "1") == str(communicator.size) else None
+        use_threads(config.threads or min(available, earlier or available))
+
+    communicator.on_every(choose)
     if way := communicator.reach_devices(config.sums):
         _console(communicator).print(way, soft_wrap=True, markup=False)
-    return config
+
+
+def _device(asked: str, before: Any) -> str:
+    """Return the device that is asked for; where that is any, the one that the run was begun on, if it is here."""
+    if asked != "auto" or not isinstance(before, str):
+        return asked
+    try:
+        backend.resolve(before)
+    except backend.DeviceError:
+        return asked
+    return before
+
+
+def _number(text: Any) -> int | None:
+    """Return the positive number that a text of config.json spells, if it spells one."""
+    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 10 and int(text) else None
 
 
 def _train(run: Run, folder: RunFolder, console: Console) -> int:
     config, communicator = run.config, run.communicator
     assert config.epochs is not None
-    device = f"{config.device} in TF32" if config.tf32 else config.device
+    device = session.device_in_use(communicator) + (" in TF32" if config.tf32 else "")
     ranks = f"{communicator.size} ranks, " if communicator.size > 1 else ""
     console.print(
         f"{config.dataset} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {device} "
-        f"({ranks}{config.threads} threads{' each' if ranks else ''}); run folder {folder.path}\n"
+        f"({ranks}{threads_in_use()} threads{' each' if ranks else ''}); run folder {folder.path}\n"
         "kernels are compiled on first use (seconds, once)",
         soft_wrap=True,
         markup=False,

@@ -74,7 +74,7 @@ def by_command(tmp_path_factory):
 
 
 def test_a_folder_is_as_complete_as_that_of_the_command(by_command, tmp_path, capsys):
-    summary = train_run(Run(small()), tmp_path / "run")
+    summary = train_run(Run(small(threads=1, device="cpu")), tmp_path / "run")
     assert summary == content(tmp_path / "run", "summary.json")
     assert names(tmp_path / "run") == names(by_command)
     assert outcome(tmp_path / "run") == outcome(by_command)

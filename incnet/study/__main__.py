@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from incnet.study.executor import Executor, Job, Processes
 from incnet.study.folder import FREE, Run, StudyFolder
 from incnet.study.options import Study, StudyError, as_arguments, as_option
 from incnet.study.tables import as_markdown, summarise
-from incnet.threads import use_threads
+from incnet.threads import available_threads, use_threads
 from incnet.training.files import WriteError
 from incnet.training.signals import StopSignals
 
@@ -133,8 +132,9 @@ def carry_out(folder: StudyFolder, executor: Executor, command: str, console: Co
             soft_wrap=True,
             markup=False,
         )
-        threads = max(1, _cores() // study.runs_here) if device == "cpu" and study.runs_here > 1 else None
-        jobs = [Job(run.planned.name, arguments(run, threads), _log(folder, run)) for run in todo]
+        shared = device == "cpu" and study.runs_here > 1
+        threads = available_threads(study.runs_here) if shared else None
+        jobs = [Job(run.planned.name, arguments(run), _log(folder, run), threads) for run in todo]
         with Display(console) as display:
 
             def watch() -> bool:
@@ -166,11 +166,11 @@ def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
             raise ConfigError(f"{arch}: {error}") from error
 
 
-def arguments(run: Run, threads: int | None) -> list[str]:
+def arguments(run: Run) -> list[str]:
     """Return the arguments of ``python -m incnet.train`` that begin a run, or go on with it."""
     config = run.planned.config
     if run.status == "new":
-        return [*as_arguments(replace(config, out=run.path, threads=config.threads or threads))]
+        return [*as_arguments(replace(config, out=run.path))]
     assert run.history is not None
     begun = Config.from_json(run.history.options)
     values = ((name, getattr(config, name)) for name in sorted(FREE - {"out", "resume"}))
@@ -222,10 +222,6 @@ def _groups(folder: StudyFolder) -> dict[tuple[str, str], Sequence[History]]:
 
 def _log(folder: StudyFolder, run: Run) -> Path:
     return folder.path / "logs" / f"{run.planned.name}.log"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

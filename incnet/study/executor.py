@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from incnet.parallel.launch import LAUNCHER_PREFIXES
+
 __all__ = ["Executor", "Job", "Processes"]
 
 INTERVAL = 0.25  # seconds between two looks
@@ -30,11 +32,14 @@ class Job:
         Of ``python -m incnet.train``.
     log : Path
         Takes what it prints.
+    threads : int, optional
+        It may use unless its options say otherwise: its share of the cores.
     """
 
     name: str
     arguments: list[str]
     log: Path
+    threads: int | None = None
 
 
 class Executor(Protocol):
@@ -84,6 +89,12 @@ class Processes:
                 process.wait()
 
 
+def environment(job: Job) -> dict[str, str]:
+    """Return the variables of a job's process: those of this one, less what an MPI launcher says of this one alone."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_PREFIXES)}
+    return ours if job.threads is None else ours | {"NUMBA_NUM_THREADS": str(job.threads)}
+
+
 def start(job: Job, folder: Path | None = None) -> subprocess.Popen:
     """Begin a job, in ``folder`` or here. Its process gets no signal from the terminal, only from this one."""
     job.log.parent.mkdir(parents=True, exist_ok=True)
@@ -94,5 +105,6 @@ def start(job: Job, folder: Path | None = None) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,
+            env=environment(job),
             start_new_session=os.name == "posix",
         )

@@ -91,7 +91,7 @@ def _differences(made: Config, asked: Config) -> list[str]:
     found = []
     for name in (field.name for field in fields(Config)):
         ours, theirs = getattr(made, name), getattr(asked, name)
-        left_open = (name == "device" and theirs == "auto") or (name == "threads" and theirs is None)
+        left_open = Config.left_to_machine(name, ours) or Config.left_to_machine(name, theirs)
         if ours != theirs and not left_open and name not in FREE:
             found.append(f"--{name.replace('_', '-')} {ours} (asked for: {theirs})")
     return found

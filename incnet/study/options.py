@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 
 from incnet.config import Config
+from incnet.records import can_be_path
 from incnet.study.designs import DESIGNS
 
 __all__ = ["Planned", "Study", "StudyError"]
@@ -142,6 +143,8 @@ class Study(Config):
             raise StudyError(
                 f"--dask {self.dask}: choose local:2, for example, or a scheduler's address, tcp://host:8786"
             )
+        if not can_be_path(str(self.folder)):
+            raise StudyError(f"--out {str(self.folder)!r:.200}: choose a path without control characters")
         if wrong := [level for level in self.levels if not 0 < level <= 1]:
             raise StudyError(f"--levels {wrong[0]}: choose fractions above 0 and up to 1")
         for field in fields(Config):

@@ -19,7 +19,7 @@ from incnet.training.files import TEMPORARY, remove_temporary, replace_file, syn
 from incnet.training.lock import FolderInUseError, Lock
 from incnet.training.logs import JsonLines
 
-__all__ = ["RunFolder", "RunFolderError", "environment"]
+__all__ = ["RunFolder", "RunFolderError", "environment", "new_folder"]
 
 _MAX_CONFIG = 2**20  # bytes; config.json takes two thousand
 
@@ -198,6 +198,30 @@ def _check_unused(path: Path) -> None:
             f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten, "
             f"or go on with the run in it by --resume {path}"
         )
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make a folder of this name or the next free one: nobody else gets the same, however many runs begin at once.
+
+    Raises
+    ------
+    RunFolderError
+        If it cannot be made.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        path, number = parent / name, 1
+        while True:
+            try:
+                path.mkdir()
+                return path
+            except FileExistsError:
+                number += 1
+                path = parent / f"{name}-{number}"
+    except OSError as error:
+        raise RunFolderError(
+            f"{parent / name}: {error.strerror or error}; choose an --out that can be written"
+        ) from error
 
 
 def environment() -> dict[str, str]:

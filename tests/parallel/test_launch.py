@@ -10,16 +10,16 @@ import pytest
 
 from incnet import train as command
 from incnet.parallel.communicator import Communicator
-from incnet.parallel.launch import LAUNCHERS, LaunchError, connect
-from incnet.threads import use_threads
+from incnet.parallel.launch import LAUNCHERS, LaunchError, connect, launched
 
 from .mpiexec import needs_mpi
 
 
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch):
-    for name in {*LAUNCHERS, *filter(None, LAUNCHERS.values())}:
-        monkeypatch.delenv(name, raising=False)
+    for rank, (size, _) in LAUNCHERS.items():
+        monkeypatch.delenv(rank, raising=False)
+        monkeypatch.delenv(size, raising=False)
 
 
 def test_alone_nothing_of_mpi_is_imported():
@@ -31,6 +31,7 @@ def test_alone_nothing_of_mpi_is_imported():
 @pytest.mark.parametrize("variable", LAUNCHERS)
 def test_without_mpi4py_several_processes_are_refused(variable, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv(variable, "0")
+    monkeypatch.setenv(LAUNCHERS[variable][0], "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     monkeypatch.delitem(sys.modules, "incnet.parallel.mpi", raising=False)
     assert command.main(["digits", "--out", str(tmp_path / "run")]) == 2
@@ -51,14 +52,40 @@ def test_another_librarys_launcher_is_refused():
     assert issubclass(LaunchError, Exception)
 
 
-def test_ranks_divide_the_cores_that_they_share():
-    try:
-        cores = use_threads(None)
-        assert use_threads(None, 2) == max(1, cores // 2)
-        assert use_threads(None, 1000) == 1
-        assert use_threads(1, 1) == 1
-    finally:
-        use_threads(1)
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "PMI_FD": "9"}, (1, 2)),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "PMIX_RANK": "0"}, (0, 4)),
+        ({"PMIX_RANK": "3", "PMIX_SERVER_URI41": "a;b"}, (3, None)),
+        ({"PMIX_RANK": "3", "SLURM_STEP_NUM_TASKS": "8"}, (3, 8)),
+        # A shell of a batch system, and what it starts.
+        ({"PMIX_RANK": "0"}, None),
+        ({"PMIX_RANK": "0", "PMIX_SERVER_URI41": "a;b", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1", "PMI_FD": "9"}, None),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}, (2, 4)),
+        ({"PMI_RANK": "none"}, None),
+    ],
+)
+def test_who_has_started_this_process(environment, expected, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launched() == expected
+
+
+@needs_mpi
+@pytest.mark.parametrize("variable", LAUNCHERS)
+def test_a_process_by_itself_trains_alone_whatever_a_launcher_has_left(variable, tmp_path):
+    arguments = ["digits", "--arch", "resnet8", "--limit", "100", "--epochs", "1", "--threads", "1", "--no-report"]
+    done = subprocess.run(
+        [sys.executable, "-m", "incnet.train", *arguments, "--out", str(tmp_path / "run")],
+        env=os.environ | {variable: "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
 
 
 def test_the_core_needs_no_extra():

@@ -390,7 +390,7 @@ def test_a_run_goes_on_with_options_that_make_no_other_run(finished):
     run.look()
     run.status = "unfinished"
     report = "--report" if asked.report else "--no-report"
-    assert command.arguments(run, None) == [
+    assert command.arguments(run) == [
         "--resume", str(run.path), "--keep-checkpoints", "5", "--on-nonfinite", "rollback", report,
     ]  # fmt: skip
 

@@ -1,5 +1,7 @@
 """JSON that nobody vouches for."""
 
+import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,6 +37,14 @@ def test_a_record():
 
 
 @pytest.mark.parametrize(
+    "name", [b"caf\xe9", "実験\u3000一".encode(), "9.41\u202fAM".encode(), "\u0645\u06cc\u200c\u062e".encode()]
+)
+def test_every_name_that_a_folder_can_have(name):
+    path = Path(os.fsdecode(name))
+    assert from_json(Path, parse_json(json.dumps(str(path)).encode()), "it") == path
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"part": None}, "it.part is None, expected an object"),
@@ -48,6 +58,8 @@ def test_a_record():
         ({"ratio": float("inf")}, "it.ratio is inf"),
         ({"place": 3}, "it.place is 3, expected str"),
         ({"place": "\ud800"}, "can be no path"),
+        ({"place": "a\nb"}, "can be no path"),
+        ({"place": "\x9b31m"}, "can be no path"),
         ({"flag": 1}, "it.flag is 1, expected bool"),
         ({"more": 1}, "it has 'more', which is unknown"),
     ],

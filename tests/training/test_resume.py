@@ -167,6 +167,97 @@ def test_options_that_are_repeated_or_harmless_are_taken(finished, copy):
     assert outcome(copy) == outcome(finished)
 
 
+# Device and threads, chosen by the machine or by the user.
+
+LEFT_OPEN = (*ARGUMENTS[: ARGUMENTS.index("--threads")], "--no-report")
+
+
+@pytest.fixture
+def on_cores(monkeypatch):
+    """Run the command where so many threads find a core to run on."""
+
+    def run(cores, *arguments):
+        used = []
+        monkeypatch.setattr(command, "available_threads", lambda sharing: cores)
+        monkeypatch.setattr(command, "use_threads", lambda count: used.append(min(count, cores)))
+        for module in (command, session):
+            monkeypatch.setattr(module, "threads_in_use", lambda: used[-1])
+        return command.main([*map(str, arguments)])
+
+    return run
+
+
+def kept(folder):
+    content = json.loads((folder / "config.json").read_text())
+    return {name: (content["config"][name], content["environment"][name]) for name in ("device", "threads")}
+
+
+def test_what_the_machine_chose_is_not_the_users(on_cores, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert on_cores(2, *LEFT_OPEN, "--epochs", 1, "--out", run) == 0
+    assert kept(run) == {"device": ("auto", "cpu"), "threads": (None, "2")}
+    assert "on cpu (2 threads)" in capsys.readouterr().out
+    assert on_cores(1, "--resume", run, "--epochs", 2) == 0
+    out = capsys.readouterr().out
+    assert "'threads' was '2' and is '1' now: results may differ in rounding" in out
+    assert "on cpu (1 threads)" in out
+    assert on_cores(8, "--resume", run, "--epochs", 3) == 0  # as many as it was begun with, and so the same bits
+    out = capsys.readouterr().out
+    assert "on cpu (2 threads)" in out
+    assert "warning" not in out
+
+
+def test_what_was_left_to_the_machine_may_be_said_later(on_cores, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert on_cores(2, *LEFT_OPEN, "--epochs", 1, "--out", run) == 0
+    assert on_cores(2, "--resume", run, "--epochs", 2, "--threads", 1, "--device", "cpu") == 0
+    assert "'threads' was '2' and is '1' now" in capsys.readouterr().out
+    assert kept(run) == {"device": ("cpu", "cpu"), "threads": (1, "2")}
+    assert on_cores(2, "--resume", run, "--epochs", 3, "--threads", 2) == 2
+    assert "--threads 2: the run was begun with 1" in capsys.readouterr().err
+
+
+def test_fewer_cores_than_the_user_asked_for(on_cores, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert on_cores(2, *LEFT_OPEN, "--epochs", 1, "--threads", 2, "--out", run) == 0
+    assert on_cores(1, "--resume", run, "--epochs", 2) == 0
+    assert "'threads' was '2' and is '1' now" in capsys.readouterr().out
+    assert kept(run)["threads"] == (2, "2")
+
+
+def test_a_device_that_is_gone(on_cores, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert on_cores(1, *LEFT_OPEN, "--epochs", 1, "--out", run) == 0
+    content = json.loads((run / "config.json").read_text())
+    content["environment"]["device"] = "gpu:7"
+    (run / "config.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    assert on_cores(1, "--resume", run, "--epochs", 2) == 0
+    assert "'device' was 'gpu:7' and is 'cpu' now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threads", [None, "", "0", "two", 2, "9" * 5000, ["2"]])
+def test_an_environment_of_anything(threads, on_cores, copy):
+    content = json.loads((copy / "config.json").read_text())
+    content["config"] |= {"threads": None, "device": "auto"}
+    content["environment"] |= {"threads": threads, "device": threads}
+    (copy / "config.json").write_text(json.dumps(content))
+    assert on_cores(1, "--resume", copy) == 0
+
+
+def test_a_run_of_before_kept_both_among_its_options(copy, finished, capsys):
+    content = json.loads((copy / "config.json").read_text())
+    assert (content["config"]["device"], content["config"]["threads"]) == ("cpu", 1)
+    del content["environment"]["device"], content["environment"]["threads"]
+    (copy / "config.json").write_text(json.dumps(content))
+    assert resume(copy) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert outcome(copy) == outcome(finished)
+
+
+# Folders.
+
+
 def test_another_process_is_in_the_folder(copy, capsys):
     lock = Lock(copy / "lock")
     assert resume(copy) == 2
