@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import tyro
 
@@ -15,7 +15,7 @@ from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
 from incnet.growth.stopping import parse as parse_condition
 from incnet.models import ARCHITECTURES, DEEPEST
-from incnet.records import can_be_path, from_json
+from incnet.records import can_be_path, from_json, to_json
 from incnet.sizes import parse_size
 
 __all__ = ["Config", "ConfigError"]
@@ -234,6 +234,23 @@ class Config:
         ConfigError
             Naming the option, its value and what would be right.
         """
+        return self._typed()._filled()
+
+    def _typed(self) -> Config:
+        """Every value in the type that config.json gives back: NumPy's numbers become Python's, text becomes a path.
+
+        So that whatever a run is begun with, from Python too, it can be resumed with.
+        """
+        hints, values = get_type_hints(Config), {}
+        try:
+            for name, value in self.as_json().items():
+                option = f"--{name.replace('_', '-')}"
+                values[name] = from_json(hints[name], to_json(value, option), option)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+        return replace(self, **values)
+
+    def _filled(self) -> Config:
         family = next((family for family in ARCH_DEFAULTS if self.arch.startswith(family)), None)
         if family is None or not (self.arch in ARCHITECTURES or (family == "resnet" and self.arch[6:].isdecimal())):
             raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}")

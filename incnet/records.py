@@ -13,7 +13,9 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["can_be_path", "from_json", "parse_json"]
+import numpy as np
+
+__all__ = ["can_be_path", "from_json", "parse_json", "to_json"]
 
 
 def parse_json(text: bytes) -> Any:
@@ -87,6 +89,32 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
             raise ValueError(f"{name} is {value!r:.80}, expected a list")
         return [from_json(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
     return _plain(kind, value, name)
+
+
+def to_json(value: Any, name: str) -> Any:
+    """Return ``value`` as JSON has it: NumPy's numbers as Python's own, arrays and tuples as lists.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the value.
+
+    Raises
+    ------
+    TypeError
+        Naming the first value that JSON has not: NaN, infinity, a key that is no text, any other object.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {str(key): to_json(item, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item, f"{name}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"{name} is {value}, expected a finite number")
+    if not isinstance(value, str | bool | int | float | NoneType):
+        raise TypeError(f"{name} is {value!r:.80}, which JSON has not")
+    return value
 
 
 def _dataclass(kind: Any, value: Any, name: str) -> Any:

@@ -12,8 +12,10 @@ from incnet import predict
 from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
-from incnet.growth.criterion import Verdict
+from incnet.growth.criterion import Verdict, Window
 from incnet.growth.run import Run
+from incnet.growth.stopping import Condition, accuracy
+from incnet.report.reading import read_history
 from incnet.session import resume_run, train_run
 from incnet.training.finite import NonFiniteError
 from incnet.training.folder import RunFolder
@@ -21,7 +23,7 @@ from incnet.training.progress import Display
 from incnet.training.signals import Interrupted
 from tests.faults.runs import ARGUMENTS, outcome
 
-OPTIONS = {"arch": "resnet8", "limit": 200, "window": 2, "lookahead_epochs": 1, "epochs": 6}
+OPTIONS = {"arch": "resnet8", "limit": 200, "window": 2, "lookahead_epochs": 1, "epochs": 6, "report": False}
 
 
 def small(**options):
@@ -74,7 +76,7 @@ def by_command(tmp_path_factory):
 
 
 def test_a_folder_is_as_complete_as_that_of_the_command(by_command, tmp_path, capsys):
-    summary = train_run(Run(small(threads=1, device="cpu")), tmp_path / "run")
+    summary = train_run(Run(small(threads=1, device="cpu", report=True)), tmp_path / "run")
     assert summary == content(tmp_path / "run", "summary.json")
     assert names(tmp_path / "run") == names(by_command)
     assert outcome(tmp_path / "run") == outcome(by_command)
@@ -155,3 +157,100 @@ def test_predict_says_which_stage_it_takes(by_command, tmp_path, capsys):
     assert f"S1-S2, the last stage so far of {tmp_path / 'run'}, which has not ended" in capsys.readouterr().err
     assert predict.main([str(by_command), str(images)]) == 0
     assert f"S1-S3, the last stage of {by_command}\n" in capsys.readouterr().err
+
+
+# Objects that compute with NumPy, as people's do.
+
+
+class Numeric:
+    """A rule whose state, truths and numbers are NumPy's."""
+
+    def __init__(self, verdict):
+        self.verdict, self.shown = verdict, np.zeros(2, np.int64)
+
+    def restart(self):
+        self.shown[:] = 0
+
+    def state(self):
+        return {"shown": self.shown, "last": np.float32(0.5), "pair": (np.bool_(True), None)}
+
+    def restore(self, state):
+        assert state["last"] == 0.5
+        assert state["pair"] == [True, None]
+        self.shown = np.array(state["shown"])
+
+    def observe(self, accuracy, epoch):
+        self.shown += 1
+        return self.verdict(self.shown[0] >= 2)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "reason"),
+    [
+        (lambda grow: Verdict(grow, None), "Numeric"),
+        (lambda grow: Verdict(grow, np.str_("two epochs")), "two epochs"),
+        (lambda grow: grow, "Numeric"),
+        (lambda grow: Window(grow, "two epochs", np.float32(0.25), np.float64(14), None), "two epochs"),
+    ],
+)
+def test_a_rule_may_compute_with_numpy(verdict, reason, tmp_path):
+    rule = Numeric(verdict)
+    interrupt(tmp_path / "run", rule=rule)
+    resume_run(Run(small(), rule=rule), tmp_path / "run")
+    events = [timed.event for timed in read_history(tmp_path / "run").events]
+    grown = [(event.epoch, event.reason) for event in events if getattr(event, "grow", False)]
+    assert grown[0] == (2, reason)
+
+
+@pytest.mark.parametrize("answer", [0.7, "grow", (True, "enough"), Verdict("yes", "enough"), Verdict(True, 5)])
+def test_a_rule_that_answers_something_else_is_told_at_once(answer, tmp_path):
+    with pytest.raises(TypeError, match="the growth rule Numeric answered"):
+        train_run(Run(small(), rule=Numeric(lambda grow: answer)), tmp_path / "run")
+
+
+def test_a_rule_whose_state_no_file_can_hold_is_told_before_the_first_epoch(tmp_path):
+    rule = EveryOther()
+    rule.state = lambda: {"curve": {1.0, 2.0}}
+    with pytest.raises(TypeError, match=r"the state of the growth rule EveryOther.curve is \{1.0, 2.0\}"):
+        train_run(Run(small(), rule=rule), tmp_path / "run")
+    assert "epoch" not in (tmp_path / "run" / "metrics.jsonl").read_text().replace('"epoch": 0', "")
+
+
+def enough(progress):
+    return np.greater_equal(progress.epochs, 2)
+
+
+class Own(Condition):
+    def reason(self, progress):
+        return enough(progress)
+
+    def __str__(self):
+        return "Own"
+
+
+@pytest.mark.parametrize(
+    ("stop", "reason"),
+    [(enough, "enough"), (Own(), "Own"), (Own() & enough, "Own and enough"), ((accuracy > 0.999) | Own(), "Own")],
+)
+def test_a_condition_may_compute_with_numpy(stop, reason, tmp_path):
+    assert train_run(Run(small(), stop=stop), tmp_path / "run")["epochs"] == 2
+    assert read_history(tmp_path / "run").events[-1].event.reason == reason
+
+
+def test_a_condition_that_answers_something_else_is_told_at_once(tmp_path):
+    with pytest.raises(TypeError, match=r"the condition <lambda> answered 0.5, expected a truth"):
+        train_run(Run(small(), stop=lambda progress: 0.5), tmp_path / "run")
+
+
+def test_options_may_be_numpy_numbers(tmp_path):
+    options = {"epochs": np.int64(1), "lr": np.float32(1e-3), "augment": np.bool_(False), "data_dir": str(tmp_path)}
+    config = Config(**OPTIONS | options | {"data_dir": None}).resolve()
+    train_run(Run(config), tmp_path / "run")
+    assert Config.from_json(content(tmp_path / "run")["config"]).lr == config.lr
+    assert Config(**OPTIONS | options).resolve().data_dir == tmp_path
+
+
+@pytest.mark.parametrize("option", [{"epochs": 2.5}, {"epochs": "2"}, {"init": "none"}, {"augment": None}, {"lr": 1j}])
+def test_an_option_that_no_resumed_run_would_take_is_refused_at_once(option):
+    with pytest.raises(ConfigError, match=f"--{next(iter(option))} is "):
+        Config(**option).resolve()

@@ -19,12 +19,14 @@ with the four methods of :class:`GrowthRule` will do::
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Protocol
 
-from incnet.records import from_json
+import numpy as np
 
-__all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "slope"]
+from incnet.records import from_json, to_json
+
+__all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "as_verdict", "slope"]
 
 # Accuracy units for which one unit and one epoch are drawn equally long; an angle depends on that choice.
 UNITS = {"percent": 100.0, "fraction": 1.0}
@@ -65,14 +67,42 @@ class Window(Verdict):
     ratio: float | None
 
 
+def as_verdict(answer: Any, rule: object) -> Verdict | None:
+    """Return what ``rule`` answered in Python's own types, which a log and a checkpoint can hold.
+
+    A rule may be anybody's and compute with NumPy: its truths and numbers are taken, and the rule's name where there
+    is no reason.
+
+    Raises
+    ------
+    TypeError
+        If the answer is no :class:`Verdict`, truth or None, or something is in the verdict that does not belong there.
+    """
+    name = type(rule).__name__
+    if isinstance(answer, bool | np.bool_):
+        return Verdict(True, name) if answer else None
+    if answer is None:
+        return None
+    if not isinstance(answer, Verdict):
+        raise TypeError(f"the growth rule {name} answered {answer!r:.80}, expected a Verdict, True, False or None")
+    values = {
+        field.name: to_json(getattr(answer, field.name), f"the verdict's {field.name}") for field in fields(answer)
+    }
+    if not isinstance(values["grow"], bool) or not isinstance(values["reason"], str | None):
+        raise TypeError(f"the growth rule {name} answered {answer!r:.200}, expected a truth and a reason in words")
+    return replace(answer, **values | {"reason": values["reason"] or name})
+
+
 class GrowthRule(Protocol):
     """Ends the stages of a run."""
 
     def restart(self) -> None:
         """Begin a new stage: nothing that was observed before counts any more."""
 
-    def observe(self, accuracy: float, epoch: int) -> Verdict | None:
+    def observe(self, accuracy: float, epoch: int) -> Verdict | bool | None:
         """Take an epoch's validation accuracy, a fraction; return what was decided, or None for nothing worth a word.
+
+        True by itself ends the stage, False is nothing worth a word; see :func:`as_verdict`.
 
         ``epoch`` counts those of the stage from 1. Epochs of look-ahead are counted but not shown, so the first one
         that a rule sees may be the fourth. Whatever is decided is logged. The schedule overrules a rule that ends a

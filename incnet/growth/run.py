@@ -28,7 +28,7 @@ from incnet.growth.product import save_stage
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
 from incnet.growth.stage import Stage
-from incnet.growth.stopping import Condition, Progress, as_condition, parse
+from incnet.growth.stopping import Condition, Progress, as_condition, parse, reason_to_stop
 from incnet.growth.testing import evaluate_stages
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
@@ -278,7 +278,7 @@ class Run:
             parameters=self.graph.num_parameters(),
             gain=self.stages[-1].gain_over(self.stages[-2]) if follows else None,
         )
-        return self.communicator.from_first(lambda: stop.reason(progress))  # whose clock counts
+        return self.communicator.from_first(lambda: reason_to_stop(stop, progress))  # whose clock counts
 
     def _insert_first(self) -> None:
         for name in list(self.subnetworks)[: self.schedule.inserted]:

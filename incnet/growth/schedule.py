@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from incnet.growth.criterion import GrowthRule, Verdict
+from incnet.growth.criterion import GrowthRule, Verdict, as_verdict
+from incnet.records import to_json
 
 __all__ = ["Decision", "Grow", "Schedule", "ScheduleState", "Stop", "Unfreeze"]
 
@@ -104,9 +105,8 @@ class Schedule:
 
     def state(self) -> ScheduleState:
         """Return what :meth:`restore` takes."""
-        return ScheduleState(
-            self.inserted, self.phase, self.epoch, self.stage_epochs, self.stage_limit, self.rule.state()
-        )
+        rule = to_json(self.rule.state(), f"the state of the growth rule {type(self.rule).__name__}")
+        return ScheduleState(self.inserted, self.phase, self.epoch, self.stage_epochs, self.stage_limit, rule)
 
     def restore(self, state: ScheduleState) -> None:
         """Go on where another schedule with the same parameters, or a smaller budget, was.
@@ -169,7 +169,7 @@ class Schedule:
     def _ask_rule(self, accuracy: float) -> Verdict | None:
         if self.last and self.end == "budget":
             return None
-        verdict = self.rule.observe(accuracy, self.stage_epochs)
+        verdict = as_verdict(self.rule.observe(accuracy, self.stage_epochs), self.rule)
         if verdict and verdict.grow and self.stage_epochs < self.least:
             reason = f"{verdict.reason}, but the stage lasts at least {self.least} epochs"
             verdict = replace(verdict, grow=False, reason=reason)

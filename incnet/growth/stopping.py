@@ -23,6 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from incnet.cost import FLOPS_PER_MAC
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "macs",
     "parameters",
     "parse",
+    "reason_to_stop",
     "seconds",
 ]
 
@@ -105,6 +108,27 @@ class Condition:
         return AnyOf(_flat(AnyOf, other, self))
 
 
+def reason_to_stop(condition: Condition, progress: Progress) -> str | None:
+    """Return why ``condition`` ends a run, or None. Conditions may be anybody's: a truth by itself is taken, too.
+
+    Raises
+    ------
+    TypeError
+        If it answers with what is neither a truth, text nor None.
+    """
+    return _in_words(condition.reason(progress), condition)
+
+
+def _in_words(answer: object, condition: Condition) -> str | None:
+    if not isinstance(answer, bool | np.bool_ | str | None):
+        raise TypeError(
+            f"the condition {condition} answered {answer!r:.80}, expected a truth, a reason in words or None"
+        )
+    if not answer:
+        return None
+    return str(answer) if isinstance(answer, str) else str(condition)
+
+
 def as_condition(condition: Condition | Callable[[Progress], bool | str | None]) -> Condition:
     """Return a condition as it is, and any other callable as a :class:`Custom` one."""
     if isinstance(condition, Condition):
@@ -155,7 +179,7 @@ class AllOf(Condition):
     parts: tuple[Condition, ...]
 
     def reason(self, progress: Progress) -> str | None:
-        reasons = [part.reason(progress) for part in self.parts]
+        reasons = [reason_to_stop(part, progress) for part in self.parts]
         return None if None in reasons else " and ".join(map(str, reasons))
 
     def __str__(self) -> str:
@@ -169,7 +193,7 @@ class AnyOf(Condition):
     parts: tuple[Condition, ...]
 
     def reason(self, progress: Progress) -> str | None:
-        return next((reason for part in self.parts if (reason := part.reason(progress)) is not None), None)
+        return next((reason for part in self.parts if (reason := reason_to_stop(part, progress)) is not None), None)
 
     def __str__(self) -> str:
         return " | ".join(map(str, self.parts))
@@ -182,8 +206,7 @@ class Custom(Condition):
     function: Callable[[Progress], bool | str | None]
 
     def reason(self, progress: Progress) -> str | None:
-        answer = self.function(progress)
-        return (answer if isinstance(answer, str) else str(self)) if answer else None
+        return _in_words(self.function(progress), self)
 
     def __str__(self) -> str:
         return getattr(self.function, "__name__", repr(self.function))

@@ -152,7 +152,7 @@ def test_resized_images_cost_more(finished, tmp_path):
         (["--partition", "40"], "partition 40: this network can be cut into 1 to 3"),
         (["--lookahead-epochs", "0"], "--lookahead-epochs 0"),
         (["--max-stage-epochs", "0"], "--max-stage-epochs 0"),
-        (["--lr", "nan"], "--lr nan"),
+        (["--lr", "nan"], "--lr is nan, expected a finite number"),
         (["--batch-size", "0"], "--batch-size 0"),
         (["--device", "tpu"], "--device tpu"),
     ],
