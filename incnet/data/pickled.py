@@ -1,8 +1,9 @@
 """Pickled batches of CIFAR, read by an interpreter that can build nothing else.
 
 A pickle is a program for a small stack machine, and Python's own machine calls whatever function the program names. The
-one here knows the instructions that dictionaries of lists, strings and uint8 arrays take, and carries out the three
-calls by which NumPy describes such an array itself: no function that a file names is ever looked up, let alone called.
+one here knows the instructions that dictionaries of lists, strings and uint8 arrays take in protocols 2 to 5 (the
+official batches are in 2, and Python 3 writes 4 or 5), and carries out the calls by which NumPy describes such an array
+itself: no function that a file names is ever looked up, let alone called.
 """
 
 import pickletools
@@ -88,6 +89,15 @@ def _dtype(name: Any, align: Any, copy: Any) -> _Uint8:
     return _UINT8
 
 
+def _frombuffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    """Array in one call, as NumPy writes it in protocol 5."""
+    if dtype is not _UINT8 or order != "C" or not isinstance(content, bytes):
+        raise _Refused("an array that is not uint8 in C order")
+    array = _Array()
+    array.array = np.frombuffer(content, np.uint8).reshape(shape)
+    return array
+
+
 def _encode(text: Any, encoding: Any) -> bytes:
     """Bytes, as Python 3 writes them for Python 2 to read."""
     if not isinstance(text, str) or encoding != "latin1":
@@ -99,6 +109,8 @@ _NDARRAY = object()
 _CALLS: dict[str, Callable[..., Any] | object] = {
     "numpy.core.multiarray _reconstruct": _reconstruct,
     "numpy._core.multiarray _reconstruct": _reconstruct,
+    "numpy.core.numeric _frombuffer": _frombuffer,
+    "numpy._core.numeric _frombuffer": _frombuffer,
     "numpy ndarray": _NDARRAY,
     "numpy dtype": _dtype,
     "_codecs encode": _encode,
@@ -124,10 +136,14 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         stack = self.stack
         match name:
-            case "PROTO" | "STOP":
+            case "PROTO" | "FRAME" | "STOP":
                 pass
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
+            case "BININT" | "BININT1" | "BININT2" | "LONG1":
                 stack.append(argument)
+            case "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8" | "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8":
+                stack.append(argument)
+            case "BYTEARRAY8":  # what an array is made from in protocol 5
+                stack.append(bytes(argument))
             case "BINSTRING" | "SHORT_BINSTRING":  # Python 2's str; pickletools shows its bytes as latin-1
                 stack.append(argument.encode("latin1"))
             case "NONE" | "NEWTRUE" | "NEWFALSE":
@@ -154,15 +170,18 @@ class _Machine:
                 self.update(self.pop_to_mark())
             case "BINPUT" | "LONG_BINPUT":
                 self.memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
             case "GLOBAL":
-                if argument not in _CALLS:
-                    raise _Refused(f"a reference to {argument!r:.80}")
-                stack.append(_CALLS[argument])
+                self.refer(argument)
+            case "STACK_GLOBAL":
+                module, attribute = self.pop(2)
+                self.refer(f"{module} {attribute}")
             case "REDUCE":
                 function, arguments = self.pop(2)
-                if function not in (_reconstruct, _dtype, _encode):
+                if function not in (_reconstruct, _frombuffer, _dtype, _encode):
                     raise _Refused(f"a call of a {type(function).__name__}")
                 stack.append(function(*arguments))
                 self.encoded_bytes += len(stack[-1]) if function is _encode else 0
@@ -173,6 +192,11 @@ class _Machine:
                 stack[-1].set_state(state)
             case _:
                 raise _Refused(f"an instruction {name}")
+
+    def refer(self, name: str) -> None:
+        if name not in _CALLS:
+            raise _Refused(f"a reference to {name!r:.80}")
+        self.stack.append(_CALLS[name])
 
     def pop(self, count: int) -> list[Any]:
         """Remove the `count` topmost values and return them, the lowest first."""

@@ -1,6 +1,7 @@
 import builtins
 import contextlib
 import os
+import pathlib
 import pickle
 import struct
 
@@ -41,11 +42,30 @@ def assert_is_batch(found):
     np.testing.assert_array_equal(found[b"data"], PIXELS)
 
 
-def test_written_by_python_3(tmp_path):
-    found = read(tmp_path / "batch", pickle.dumps(BATCH, protocol=2))
-    assert_is_batch(found)
-    assert found[b"batch_label"] == b"one"
-    assert found[b"filenames"] == BATCH[b"filenames"]
+PROTOCOLS = [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("pixels", [PIXELS, np.tile(PIXELS - 200, (300, 20)), np.frombuffer(PIXELS.tobytes(), np.uint8)])
+def test_written_by_python_3(tmp_path, pixels, protocol):
+    """Small and large arrays, and one that cannot be written to: each has instructions of its own."""
+    found = read(tmp_path / "batch", pickle.dumps(BATCH | {b"data": pixels}, protocol=protocol))
+    np.testing.assert_array_equal(found.pop(b"data"), pixels)
+    assert found == {key: value for key, value in BATCH.items() if key != b"data"}
+
+
+def test_protocol_5_of_numpy_1(tmp_path):
+    content = pickle.dumps(BATCH, protocol=5).replace(b"\x13numpy._core.numeric", b"\x12numpy.core.numeric")
+    assert_is_batch(read(tmp_path / "batch", content))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_one_object_twice(tmp_path, protocol):
+    label, names = "a" * 300, ["x", "y"]
+    again = {"data": PIXELS, "more": PIXELS, "label": label, "labels": [label, label], "names": names, "other": names}
+    found = read(tmp_path / "batch", pickle.dumps(again, protocol=protocol))
+    np.testing.assert_array_equal(found[b"more"], PIXELS)
+    assert (found[b"labels"], found[b"other"]) == ([label, label], names)
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
@@ -56,7 +76,7 @@ def test_written_by_python_2(tmp_path, module):
 
 
 def test_text_keys_become_bytes(tmp_path):
-    assert read(tmp_path / "batch", pickle.dumps({"labels": [1]}, protocol=2)) == {b"labels": [1]}
+    assert read(tmp_path / "batch", pickle.dumps({"labels": [1]})) == {b"labels": [1]}
 
 
 def call(function, *arguments):
@@ -67,7 +87,7 @@ def call(function, *arguments):
     return Exploit()
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("protocol", [0, *PROTOCOLS])
 @pytest.mark.parametrize(
     "exploit",
     [
@@ -79,6 +99,9 @@ def call(function, *arguments):
         np.array([print], dtype=object),
         np.arange(3.0),
         np.asfortranarray(PIXELS),
+        np.ma.masked_array(PIXELS),
+        pathlib.Path("owned"),
+        frozenset({1}),
         {1, 2},
         1.5,
         print,
@@ -94,6 +117,8 @@ def test_anything_else_is_refused(tmp_path, monkeypatch, exploit, protocol):
 
 
 ENCODE = b"c_codecs\nencode\n"
+FROMBUFFER = b"\x8c\x13numpy._core.numeric\x8c\x0b_frombuffer\x93\x94"
+DTYPE = b"\x8c\x05numpy\x8c\x05dtype\x93\x8c\x02u1\x89\x88\x87R"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +131,14 @@ ENCODE = b"c_codecs\nencode\n"
         (ENCODE + b"}b.", "a state for a function"),
         (ENCODE + b"X\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R.", "another encoding"),
         (b"cnumpy\ndtype\n" + string(b"O") + b"K\x00K\x01\x87R.", "another dtype"),
+        (b"\x8c\x02os\x8c\x06system\x93" + string(b"true") + b"\x85R.", "reference to 'os system'"),
+        (b"\x8c\x05numpy\x8c\x04load\x93.", "reference to 'numpy load'"),
+        (b"\x8c\x14numpy._core.numeric \x8c\x0b_frombuffer\x93.", "reference to"),
+        (b"]\x94\x8c\x01a\x93.", "reference to"),
+        (FROMBUFFER + b"(C\x01ah\x00K\x01\x85\x8c\x01CtR.", "an array that is not uint8"),
+        (FROMBUFFER + b"(K\x05" + DTYPE + b"K\x01\x85\x8c\x01CtR.", "an array that is not uint8"),
+        (FROMBUFFER + b"(C\x01a" + DTYPE + b"K\x01\x85\x8c\x01FtR.", "an array that is not uint8"),
+        (b"K\x01K\x01\x97.", "instruction NEXT_BUFFER"),
         (b"(cos\nsystem\no.", "reference"),
         (b"(S'true'\nios\nsystem\n.", "instruction"),
         (b"K\x01K\x02a.", "items for a int"),
@@ -133,10 +166,11 @@ def test_a_memo_of_billions_of_entries_takes_no_memory(tmp_path):
     assert read(tmp_path / "batch", b"\x80\x02}r\xff\xff\xff\xff.") == {}
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("length", [0, 1, 2, 50, -1])
-def test_truncated(tmp_path, length):
+def test_truncated(tmp_path, length, protocol):
     with pytest.raises(DataError, match="not a complete pickle"):
-        read(tmp_path / "batch", pickle.dumps(BATCH, protocol=2)[:length])
+        read(tmp_path / "batch", pickle.dumps(BATCH, protocol=protocol)[:length])
 
 
 def test_array_that_does_not_fill_its_shape(tmp_path):
@@ -155,7 +189,7 @@ def test_missing(tmp_path):
         read_pickled_dict(tmp_path / "batch", 1)
 
 
-VALID = [pickle.dumps(BATCH, protocol=2), python2_batch()]
+VALID = [*(pickle.dumps(BATCH, protocol=protocol) for protocol in PROTOCOLS), python2_batch()]
 OPCODES = st.sampled_from([bytes([code]) for code in range(256)])
 
 
@@ -163,7 +197,11 @@ OPCODES = st.sampled_from([bytes([code]) for code in range(256)])
 def damaged(draw):
     """A valid pickle with a few bytes replaced, or a random program."""
     if draw(st.booleans()):
-        return b"\x80\x02" + b"".join(draw(st.lists(OPCODES | st.binary(max_size=8), max_size=30))) + b"."
+        return (
+            draw(st.sampled_from([b"\x80\x02", b"\x80\x05"]))
+            + b"".join(draw(st.lists(OPCODES | st.binary(max_size=8), max_size=30)))
+            + b"."
+        )
     content = bytearray(draw(st.sampled_from(VALID)))
     for _ in range(draw(st.integers(1, 4))):
         content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))

@@ -108,7 +108,8 @@ def _python(folder: Path) -> Reader:
         (place / "data_batch_1").write_bytes(content)
         return SMALL_CIFAR.read(folder)
 
-    return Reader([_batch(2, 2), _batch(2, 3), pickle.dumps({b"data": _Exploit(), b"labels": [0, 0]}, 2)], read)
+    exploits = [pickle.dumps({b"data": _Exploit(), b"labels": [0, 0]}, protocol) for protocol in (2, 4)]
+    return Reader([*(_batch(2, protocol) for protocol in (2, 3, 4, 5)), *exploits], read)
 
 
 # IDX: two training images, one test image.
