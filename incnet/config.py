@@ -15,7 +15,7 @@ from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
 from incnet.growth.stopping import parse as parse_condition
 from incnet.models import ARCHITECTURES, DEEPEST
-from incnet.records import can_be_path, from_json, to_json
+from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 
 __all__ = ["Config", "ConfigError"]
@@ -271,11 +271,6 @@ class Config:
                 value = getattr(self, option)
                 raise ConfigError(f"--{option.replace('_', '-')} {value}: choose {remedy}")
 
-        for option in ("data_dir", "out", "resume"):
-            path = getattr(self, option)
-            if path is not None and not can_be_path(str(path)):
-                name = f"--{option.replace('_', '-')} {str(path)!r:.200}"
-                raise ConfigError(f"{name}: choose a path without control characters")
         assert self.epochs is not None and self.batch_size is not None and self.lr is not None
         auto = self.batch_size == "auto"
         must(self.epochs >= 1, "epochs", "at least 1")

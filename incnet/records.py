@@ -143,5 +143,5 @@ def _plain(kind: Any, value: Any, name: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, expected a finite number")
     if kind is Path and not can_be_path(value):
-        raise ValueError(f"{name} is {value!r:.80}, which can be no path")
+        raise ValueError(f"{name} is {value!r:.80}, which can be no path; choose one without control characters")
     return kind(value)

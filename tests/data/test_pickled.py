@@ -43,10 +43,11 @@ def assert_is_batch(found):
 
 
 PROTOCOLS = [2, 3, 4, 5]
+READ_ONLY = np.frombuffer(PIXELS.tobytes(), np.uint8)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@pytest.mark.parametrize("pixels", [PIXELS, np.tile(PIXELS - 200, (300, 20)), np.frombuffer(PIXELS.tobytes(), np.uint8)])
+@pytest.mark.parametrize("pixels", [PIXELS, np.tile(PIXELS - 200, (300, 20)), READ_ONLY])
 def test_written_by_python_3(tmp_path, pixels, protocol):
     """Small and large arrays, and one that cannot be written to: each has instructions of its own."""
     found = read(tmp_path / "batch", pickle.dumps(BATCH | {b"data": pixels}, protocol=protocol))

@@ -47,7 +47,7 @@ def test_a_path_that_is_taken_at_the_beginning_is_taken_later(name, tmp_path, ca
 def test_a_path_that_cannot_be_shown_is_refused_at_the_beginning(option, name, tmp_path, capsys):
     assert train("--out", tmp_path / "run", option, tmp_path / name) == 2
     error = capsys.readouterr().err
-    assert "choose a path without control characters" in error
+    assert "choose one without control characters" in error
     assert error.isascii()
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
