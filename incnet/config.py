@@ -17,6 +17,7 @@ from incnet.growth.stopping import parse as parse_condition
 from incnet.models import ARCHITECTURES, DEEPEST
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
+from incnet.training.rate import RateSchedule
 
 __all__ = ["Config", "ConfigError"]
 
@@ -38,6 +39,19 @@ ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
     "resnet": {"batch_size": 128, "lr": 1e-4},
     "vgg16": {"batch_size": 32, "lr": 1e-4},
 }
+# A learning rate suits an optimizer: that of gradient descent is He et al.'s.
+OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"rmsprop": {}, "sgd": {"lr": 0.1}}
+# What a run did before an option existed, for the config.json of such a run.
+BEFORE: dict[str, Any] = {
+    "recalibrate": 0,
+    "average": False,
+    "optimizer": "rmsprop",
+    "lr_schedule": "constant",
+    "lr_decay": None,
+    "warmup": 0,
+    "subnetworks": None,
+    "shortcut": "A",
+}
 # A large image, as a bound for the memory that a config.json can ask for.
 LARGEST = 1024
 # Options, and their value, that leave a choice to the machine. It is kept beside the options, among the versions.
@@ -52,6 +66,7 @@ MAY_CHANGE = (
     "keep_checkpoints",
     "on_nonfinite",
     "stop",
+    "end",
     "report",
     "tensorboard",
 )
@@ -81,6 +96,12 @@ class Config:
 
     partition: str = "filters"
     """Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number."""
+
+    subnetworks: int | None = None
+    """Use only the first so many sub-networks, as if the network ended there. Default: all of them."""
+
+    shortcut: Literal["A", "B"] = "A"
+    """Shortcuts of a ResNet where the shape changes: subsampling without parameters, or a 1x1 convolution."""
 
     epochs: int | None = None
     """Epochs of the whole run, look-ahead included. Default: 30 for digits, 60 for fashion-mnist, 200 for CIFAR."""
@@ -152,8 +173,31 @@ class Config:
     max_batch_size: int = 1024
     """Images in a step with --batch-size auto, at most."""
 
+    optimizer: Literal["rmsprop", "sgd"] = "rmsprop"
+    """RMSProp, or gradient descent; both with --momentum."""
+
     lr: float | None = None
-    """Learning rate of RMSProp. Default: 1e-4, for digits 3e-4."""
+    """Learning rate. Default: 1e-4, for digits 3e-4; 0.1 for sgd."""
+
+    lr_schedule: Literal["constant", "linear", "step"] = "constant"
+    """Keep the learning rate; or let it fall at the end of the run, linearly to zero, or to a tenth and then to a
+    hundredth. Then the budget alone ends the last stage."""
+
+    lr_decay: float | None = None
+    """Part of the epochs in which the rate falls, at their end. Default: 1, the whole run, for linear; 0.5 for step,
+    whose second drop is in the middle of that part."""
+
+    warmup: int = 0
+    """Epochs over which the rate rises linearly, at the start and whenever all layers begin to learn anew: after an
+    insertion, after a look-ahead."""
+
+    average: bool = True
+    """Evaluate, save and hand on at growth the average of the weights over the last steps; training goes on from the
+    weights."""
+
+    recalibrate: int = 20
+    """Batches of training images over which batch norm's statistics are taken anew before each evaluation, with the
+    weights as they are; 0 for the running averages, which lag behind."""
 
     scale_lr: Literal["off", "linear", "sqrt"] = "off"
     """Multiply the learning rate by the ratio of the batch size to the default one, or by its square root."""
@@ -162,7 +206,7 @@ class Config:
     """Decay of RMSProp's average of squared gradients."""
 
     momentum: float = 0.9
-    """Heavy ball on RMSProp's step; 0 for the other reading of the paper's 'momentum 0.9', which is then rho."""
+    """Heavy ball on the optimizer's step; 0 for the other reading of the paper's 'momentum 0.9', which is then rho."""
 
     weight_decay: float = 1e-4
     """L2 penalty on the weights of convolutions and dense layers."""
@@ -296,8 +340,17 @@ class Config:
             "max_stage_epochs",
             "more than --lookahead-epochs, so that everything is trained for an epoch",
         )
+        self._check_learning_rate(must)
         must(0 <= self.rho < 1, "rho", "a number in [0, 1)")
         must(0 <= self.momentum < 1, "momentum", "a number in [0, 1)")
+        must(self.recalibrate >= 0, "recalibrate", "a number of batches, or 0 for none")
+        must(
+            self.recalibrate > 0 or not self.average,
+            "recalibrate",
+            "at least 1 batch, or --no-average: the statistics of the averaged weights are nowhere else",
+        )
+        must(self.subnetworks is None or self.subnetworks >= 1, "subnetworks", "at least 1")
+        must(self.shortcut == "A" or self.arch.startswith("resnet"), "shortcut", "A: this network has no shortcuts")
         must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")
         must(0 < self.validation < 1, "validation", "a fraction between 0 and 1")
         must(
@@ -326,6 +379,13 @@ class Config:
             "filters, blocks or a number",
         )
 
+    def _check_learning_rate(self, must: Callable[[bool, str, str], None]) -> None:
+        constant = self.lr_schedule == "constant"
+        must(self.lr_decay is None or 0 < self.lr_decay <= 1, "lr_decay", "a fraction above 0 and up to 1")
+        must(self.lr_decay is None or not constant, "lr_decay", "--lr-schedule linear or step to go with it")
+        must(self.warmup >= 0, "warmup", "a number of epochs")
+        must(self.epochs is None or self.warmup < self.epochs, "warmup", "fewer than --epochs, which it is a part of")
+
     def _check_form(self, option: str, parse: Callable[[str], Any]) -> None:
         try:
             parse(getattr(self, option))
@@ -337,7 +397,13 @@ class Config:
 
     def _defaults(self) -> dict[str, Any]:
         family = next(family for family in ARCH_DEFAULTS if self.arch.startswith(family))
-        return ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset]
+        return ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset] | OPTIMIZER_DEFAULTS[self.optimizer]
+
+    def rate_schedule(self) -> RateSchedule:
+        """How the learning rate changes from epoch to epoch."""
+        assert self.epochs is not None
+        part = self.lr_decay or (0.5 if self.lr_schedule == "step" else 1.0)
+        return RateSchedule(self.lr_schedule, self.epochs, part, self.warmup)
 
     def lr_for(self, batch_size: int) -> float:
         """Learning rate for batches of this size, as ``scale_lr`` says."""
@@ -383,7 +449,7 @@ class Config:
             If an option is unknown, missing, of another type or has an impossible value.
         """
         try:
-            config: Config = from_json(cls, options, "config")
+            config: Config = from_json(cls, BEFORE | options if type(options) is dict else options, "config")
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return config.resolve()
@@ -415,6 +481,10 @@ class Config:
             option = f"--{name.replace('_', '-')}"
             if name == "epochs" and theirs < ours:
                 raise ConfigError(f"{option} {theirs}: the run was begun with {ours}, which may grow but not shrink")
+            if name == "epochs" and self.lr_schedule != "constant":
+                raise ConfigError(
+                    f"{option} {theirs}: the rate of this run falls over its {ours} epochs, which may not grow"
+                )
             if name not in (*MAY_CHANGE, "epochs") and not self.left_to_machine(name, ours):
                 raise ConfigError(
                     f"{option} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"

@@ -21,6 +21,7 @@ from incnet.backend import ops, substituted
 from incnet.graph import Graph
 from incnet.layer import Cost
 from incnet.optim import Optimizer
+from incnet.records import later
 
 __all__ = [
     "FLOPS_PER_MAC",
@@ -53,6 +54,8 @@ class Ledger:
         Of the backward pass: what the same steps would have computed besides, had nothing been frozen.
     cached : int
         Of the forward pass: the frozen prefix, where its features were computed before.
+    recalibration : int
+        That ran besides, forward, to take batch norm's statistics anew.
     """
 
     forward: int = 0
@@ -60,6 +63,7 @@ class Ledger:
     input_grad: int = 0
     skipped: int = 0
     cached: int = 0
+    recalibration: int = later(0)
 
     @classmethod
     def of(cls, graph: Graph, images: int, *, from_features: bool = False) -> Ledger:
@@ -73,6 +77,12 @@ class Ledger:
         an_image = (cost.forward - cached, cost.weight_grad, cost.input_grad, skipped, cached)
         return cls(*(images * macs for macs in an_image))
 
+    @classmethod
+    def of_recalibration(cls, graph: Graph, images: int, *, from_features: bool = False) -> Ledger:
+        """Return what it takes to recalibrate batch norm's statistics on so many images, in one forward pass."""
+        macs = graph.cost(graph.input_shape).forward - (graph.prefix_macs if from_features else 0)
+        return cls(recalibration=images * macs)
+
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
@@ -84,7 +94,7 @@ class Ledger:
     @property
     def total(self) -> int:
         """All multiply-adds that ran."""
-        return self.forward + self.backward
+        return self.forward + self.backward + self.recalibration
 
     @property
     def share_skipped(self) -> float:
@@ -230,6 +240,8 @@ def evaluation_bytes(graph: Graph, batch_size: int) -> int:
 def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -> int:
     """Bytes that the CPU's memory pool holds in epochs with ``batches`` of these sizes, each followed by evaluation.
 
+    Before that, batch norm's statistics are taken anew in batches of the largest size.
+
     The pool keeps free blocks of all their sizes for a while, so this is more than the largest of them takes alone. The
     batches themselves, which a loader owns, are not counted. With this limit (:func:`incnet.backend.limit_memory`) the
     pool holds no more, whatever it was used for before, and steps of one size after the other find all their blocks.
@@ -237,8 +249,11 @@ def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -
     with _rehearsal(graph) as (make_batch, books):
         books.plan_limit()
         for _ in range(2):
-            for images, train in [(size, True) for size in batches] + [(size, False) for size in evaluated]:
-                _go_through(graph, make_batch(images, lent=False), train, books)
+            for images in batches:
+                _go_through(graph, make_batch(images, lent=False), True, books)
+            graph.recalibrate(make_batch(max(batches), lent=False))
+            for images in evaluated:
+                _go_through(graph, make_batch(images, lent=False), False, books)
         return books.most_held
 
 

@@ -327,6 +327,18 @@ class FusedSequential(Sequential):
         self.keep(activations, kept)
         return activations[-1].store()
 
+    def recalibrate(self, x: Array) -> Array:
+        if any(layer.frozen for layer in self._all_layers):
+            return super().recalibrate(x)
+        activation = Activation(x)
+        for step in self.steps:
+            if isinstance(step, Plain):
+                activation = Activation(step.layer.recalibrate(activation.store()))
+            else:
+                activation, _ = step.forward(activation)
+        self.discard()  # what shortcuts have kept
+        return activation.store()
+
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         if self._kept is None:
             return super().backward(dy, need_dx)

@@ -73,6 +73,16 @@ class Graph(Layer):
             x = subnetwork.forward(x, train)
         return self.classifier.forward(x, train)
 
+    def recalibrate(self, x: Array, *, from_features: bool = False) -> Array:
+        """Return the logits of images, or of features, in a pass that moves statistics above the boundary, and no more.
+
+        See :func:`incnet.training.recalibration.recalibrate`.
+        """
+        x = x if from_features else self.features(x, train=True)
+        for layer in (*self.suffix, self.classifier):
+            x = layer.recalibrate(x)
+        return x
+
     def backward(self, dy: Array, need_dx: bool = False) -> Array | None:
         """Walk from the classifier down to the boundary, and stop: no layer below it is called.
 

@@ -59,6 +59,12 @@ class Layer:
         """Return y for a batch x."""
         raise NotImplementedError
 
+    def recalibrate(self, x: Array) -> Array:
+        """Return y as in training, so that the running statistics move, but without dropout, and keep nothing."""
+        y = self.forward(x, train=True)
+        self.discard()
+        return y
+
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         """Return dx for the gradient dy of the last forward's output; assign the parameters' gradients."""
         raise NotImplementedError

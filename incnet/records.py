@@ -8,14 +8,21 @@ import json
 import math
 import os
 import unicodedata
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-__all__ = ["can_be_path", "from_json", "parse_json", "to_json"]
+__all__ = ["can_be_path", "from_json", "later", "parse_json", "to_json"]
+
+LATER = "later"
+
+
+def later(default: Any) -> Any:
+    """Field of a dataclass that JSON from before it was added lacks, and then has this value."""
+    return field(default=default, metadata={LATER: True})
 
 
 def parse_json(text: bytes) -> Any:
@@ -120,9 +127,10 @@ def to_json(value: Any, name: str) -> Any:
 def _dataclass(kind: Any, value: Any, name: str) -> Any:
     if type(value) is not dict:
         raise ValueError(f"{name} is {value!r:.80}, expected an object")
-    names = [field.name for field in fields(kind) if field.init]
+    names = [each.name for each in fields(kind) if each.init]
     if unknown := sorted(value.keys() - set(names)):
         raise ValueError(f"{name} has {unknown[0]!r:.80}, which is unknown")
+    value = {each.name: each.default for each in fields(kind) if each.metadata.get(LATER)} | value
     if missing := [key for key in names if key not in value]:
         raise ValueError(f"{name} lacks {', '.join(missing)}")
     hints = _hints(kind)

@@ -167,6 +167,11 @@ def softmax_cross_entropy(logits, labels):
     fit("NK N", logits, labels)
 
 
+def lerp_all(tensors, weight):
+    for average, data in tensors:
+        fit("* *", average, data)
+
+
 # Pixels.
 
 

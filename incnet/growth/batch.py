@@ -102,6 +102,7 @@ def plan_batches(
     limit: int,
     most: int,
     together: int = 1,
+    average: bool = False,
 ) -> dict[str, StagePlan]:
     """Return the batch size and the pool's limit for each sub-network, from when it has come in.
 
@@ -117,6 +118,8 @@ def plan_batches(
         Images in a batch at most.
     together : int
         Number of sub-networks that are there from the beginning.
+    average : bool
+        Whether the average of the weights is kept beside them.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def plan_batches(
         if number < together:
             continue
         waiting = [subnetworks[later] for later in names[number:]]
-        takes = partial(training_memory, graph, optimizer, train, validation, waiting)
+        takes = partial(training_memory, graph, optimizer, train, validation, waiting, average=average)
         least = max(least, takes(1).total)
         most = largest_batch(partial(_total, takes), limit, most) or 1
         planned[name] = StagePlan(most, takes(most).pool)
@@ -140,21 +143,30 @@ def plan_batches(
 
 
 def training_memory(
-    graph: Graph, optimizer: Optimizer, train: Loader, validation: Loader, waiting: Iterable[Layer], batch_size: int
+    graph: Graph,
+    optimizer: Optimizer,
+    train: Loader,
+    validation: Loader,
+    waiting: Iterable[Layer],
+    batch_size: int,
+    *,
+    average: bool = False,
 ) -> Memory:
     """Memory that a run takes while it trains the whole of ``graph`` in batches of this size.
 
     Steps and validation at their peak, gradients included, in the pool; beside it the network with its optimizer state,
-    the batches of a loader, a copy of the best weights, sub-networks that are ``waiting`` to come in, and what it takes
-    to look for NaN. Neither the interpreter with its libraries, nor the data set, nor cached features.
+    the batches of a loader, a copy of the best weights, another one for their ``average``, sub-networks that are
+    ``waiting`` to come in, and what it takes to look for NaN. Neither the interpreter with its libraries, nor the data
+    set, nor cached features.
     """
     pool = pool_bytes(graph, batches(train, batch_size), batches(validation, validation.batch_size))
     images = (train.prefetch + 1) * max(batch_size, *batches(validation, validation.batch_size))
     loaded = images * math.prod(train.image_shape) * FLOAT
     state = [array.nbytes for layer in (graph, *waiting) for array in layer.state().values()]
     best = sum(array.nbytes for array in graph.state().values())
+    averaged = sum(parameter.data.nbytes for parameter in graph.parameters()) if average else 0
     later = sum(state) - best
-    return Memory(pool, network_bytes(graph, optimizer) + loaded + best + later + max(state) // FLOAT)
+    return Memory(pool, network_bytes(graph, optimizer) + loaded + best + averaged + later + max(state) // FLOAT)
 
 
 def _total(takes: Callable[[int], Memory], images: int) -> int:

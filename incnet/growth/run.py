@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,12 @@ from incnet.growth.stopping import Condition, Progress, as_condition, parse, rea
 from incnet.growth.testing import evaluate_stages
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
-from incnet.optim import RMSProp
+from incnet.optim import SGD, Optimizer, RMSProp
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.step import ParallelStep
 from incnet.sizes import parse_size
 from incnet.training import events
+from incnet.training.average import WeightAverage
 from incnet.training.checkpoint import CheckpointError, save_weights
 from incnet.training.evaluation import Evaluation
 from incnet.training.files import writing
@@ -44,6 +46,7 @@ from incnet.training.finite import NonFiniteError, first_nonfinite
 from incnet.training.folder import RunFolder
 from incnet.training.loop import Metrics, Running, evaluate, train_epoch
 from incnet.training.progress import Display
+from incnet.training.recalibration import recalibrate
 from incnet.training.room import Room
 from incnet.training.signals import StopSignals
 from incnet.training.step import TrainStep
@@ -121,12 +124,21 @@ class Run:
         assert config.lr is not None
         try:
             rng = np.random.default_rng([config.seed, WEIGHTS])
-            subnetworks = build(config.arch, shape, rng=rng, split=config.partition)
+            subnetworks = build(
+                config.arch,
+                shape,
+                rng=rng,
+                split=config.partition,
+                shortcut=config.shortcut,
+                count=config.subnetworks,
+            )
         except ValueError as error:
             raise ConfigError(str(error)) from error
         self.subnetworks = {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
         self.graph = Graph(shape, self._classifier, frozen_bn=config.frozen_bn)
-        self.optimizer = RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
+        self.optimizer = self._optimizer()
+        self.rate = config.rate_schedule()
+        self.average = WeightAverage() if config.average else None
         self.step = self._make_step()
         self.schedule = self._schedule(len(self.subnetworks))
         self.stages: list[Stage] = []
@@ -161,6 +173,7 @@ class Run:
                 limit=parse_size(config.memory_limit),
                 most=config.max_batch_size,
                 together=self.schedule.inserted,
+                average=config.average,
             )
         except ValueError as error:
             raise ConfigError(f"--memory-limit {config.memory_limit}: {error}; allow more") from error
@@ -172,11 +185,19 @@ class Run:
         return size if isinstance(size, int) else self.config.max_batch_size
 
     def keep_pace(self) -> None:
-        """Set batch size, memory and learning rate to those of the stage in progress, less what rollbacks took."""
+        """Set batch size, memory and learning rate to those of the stage and epoch, less what rollbacks took."""
         size = self.stages[-1].batch_size
         limit_memory(self.plan[self.stages[-1].name].pool)
         self.images.train.batch_size = size
-        self.optimizer.lr = self.config.lr_for(size) / 2**self.rollbacks
+        factor = self.rate.factor(self.schedule.epoch, self.schedule.phase_epochs)
+        self.optimizer.lr = self.config.lr_for(size) * factor / 2**self.rollbacks
+
+    def _optimizer(self) -> Optimizer:
+        config = self.config
+        assert config.lr is not None
+        if config.optimizer == "sgd":
+            return SGD(config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
 
     def _schedule(self, subnetworks: int) -> Schedule:
         config = self.config
@@ -189,7 +210,7 @@ class Run:
             lookahead=config.lookahead_epochs if config.looks_ahead else 0,
             least=config.min_stage_epochs,
             most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
-            end="budget" if baseline or periodic else config.end,
+            end="budget" if baseline or periodic or config.lr_schedule != "constant" else config.end,
             inserted=subnetworks if baseline else 1,
         )
 
@@ -298,6 +319,7 @@ class Run:
             case Grow():
                 if self.communicator.first:
                     save_stage(self)
+                self._hand_on_average()
                 name = list(self.subnetworks)[self.schedule.inserted - 1]
                 insert(
                     self.graph,
@@ -319,6 +341,7 @@ class Run:
         schedule, graph, stage = self.schedule, self.graph, self.stages[-1]
         if self.display:
             self.display.stage(schedule.inserted, schedule.phase, len(self.images.train))
+        self.keep_pace()
         features = self.features = self.features or self._lookahead_features()
         self.step.from_features = features is not None
         with closing(
@@ -333,9 +356,13 @@ class Run:
             )
         self.seconds_training += self.running.seconds
         self.communicator.check_equal(graph.state(), "weights")
-        validation = self._validate()
         read = features is not None and not features.computes(schedule.epoch)
         stage.ledger += Ledger.of(graph, train.images, from_features=read)
+        with self._averaged():
+            stage.ledger += self._recalibrate()
+            validation = self._validate()
+            if self.best is None or validation.accuracy > self.best.accuracy:
+                self._keep_best(validation)
         ledger = self.ledger
         self._emit(
             events.Epoch(
@@ -355,17 +382,45 @@ class Run:
                 macs_input_grad=ledger.input_grad,
                 macs_skipped=ledger.skipped,
                 macs_cached=ledger.cached,
+                macs_recalibration=ledger.recalibration,
                 bytes_communicated=self.bytes_communicated,
                 params=stage.params,
+                lr=self.optimizer.lr,
             )
         )
         stage.epochs += 1
-        if self.best is None or validation.accuracy > self.best.accuracy:
-            self.best, stage.val_accuracy = validation, validation.accuracy
-            self.best_weights = {}  # first, since otherwise there would be three sets of weights for a moment
-            self.best_weights = {name: asnumpy(array).copy() for name, array in graph.state().items()}
         self.running = Running()
         return validation.accuracy
+
+    def _keep_best(self, validation: Metrics) -> None:
+        """Copy the network as it was validated."""
+        self.best, self.stages[-1].val_accuracy = validation, validation.accuracy
+        self.best_weights = {}  # first, since otherwise there would be three sets of weights for a moment
+        self.best_weights = {name: asnumpy(array).copy() for name, array in self.graph.state().items()}
+
+    def _recalibrate(self) -> Ledger:
+        """Take batch norm's statistics anew, over training images of the epoch in progress; return what it cost."""
+        count, epoch = self.config.recalibrate, self.schedule.epoch
+        if not count:
+            return Ledger()
+        serve = self.features.train if self.features else self.images.train.epoch
+        with closing(serve(epoch)) as batches:
+            images = recalibrate(
+                self.graph,
+                islice(batches, count),
+                from_features=self.features is not None,
+                communicator=self.communicator,
+            )
+        read = self.features is not None and not self.features.computes(epoch)
+        return Ledger.of_recalibration(self.graph, images, from_features=read)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """Let the weights be their average in a ``with`` block, if there is one."""
+        return self.average.applied(self.graph) if self.average else nullcontext()
+
+    def _hand_on_average(self) -> None:
+        if self.average:
+            self.average.hand_on(self.graph)
 
     def _validate(self) -> Metrics:
         if self.features:
@@ -401,6 +456,7 @@ class Run:
 
     def _end_lookahead(self) -> None:
         self._forget_features()
+        self._hand_on_average()
         self.graph.unfreeze()
         free_memory()  # steps come that need arrays of other sizes
 
@@ -427,6 +483,8 @@ class Run:
 
     def _after_step(self) -> None:
         self.bytes_communicated += self.step.bytes
+        if self.average:
+            self.average.observe(self.graph)
         minutes = self.config.checkpoint_minutes
         if self.signals.received or (minutes and time.monotonic() - self._saved > 60 * minutes):
             self._save()
@@ -513,7 +571,8 @@ class Run:
 
     def export(self) -> None:
         """Write ``last.safetensors`` and, once the stage has had an epoch, ``best.safetensors`` and its model."""
-        save_weights(self.folder.path / "last.safetensors", self.graph)
+        with self._averaged():
+            save_weights(self.folder.path / "last.safetensors", self.graph)
         save_stage(self)
         if self.best_weights:
             save_weights(self.folder.path / "best.safetensors", self.best_weights)

@@ -101,6 +101,7 @@ class Schedule:
     finished: bool = False
 
     def __post_init__(self) -> None:
+        self._inserted_first = self.inserted
         self.stage_limit = self._limit()
 
     def state(self) -> ScheduleState:
@@ -160,6 +161,12 @@ class Schedule:
     def needed(self) -> int:
         """Epochs that the rest of the run takes if each stage is as short as can be."""
         return sum(self._shortest(inserted) for inserted in range(self.inserted, self.subnetworks + 1))
+
+    @property
+    def phase_epochs(self) -> int:
+        """Epochs of the phase in progress that are over: of the look-ahead, or of training everything since then."""
+        looked_ahead = self.phase == "train" and self.inserted > self._inserted_first
+        return self.stage_epochs - (self.lookahead if looked_ahead else 0)
 
     @property
     def last(self) -> bool:

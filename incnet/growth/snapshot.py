@@ -11,7 +11,7 @@ import numpy as np
 from incnet.backend import Array, asarray, asnumpy
 from incnet.growth.schedule import ScheduleState
 from incnet.growth.stage import Stage
-from incnet.records import from_json
+from incnet.records import from_json, later
 from incnet.training.checkpoint import Checkpoint
 from incnet.training.folder import RunFolder
 from incnet.training.loop import Metrics, Running
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RunState", "restore", "snapshot"]
 
-# What the arrays' names begin with: the network's state, the optimizer's, the best weights, and the sums of the epoch.
-NETWORK, OPTIMIZER, BEST, TOTALS = "network/", "optimizer/", "best/", "epoch/totals"
+# What the arrays' names begin with: the network's state, the optimizer's, the best weights, their average, and the
+# sums of the epoch.
+NETWORK, OPTIMIZER, BEST, AVERAGE, TOTALS = "network/", "optimizer/", "best/", "average/", "epoch/totals"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class RunState:
         That the run has taken; in training steps of complete epochs; in those of the epoch in progress.
     metrics_bytes : int
         Length of ``metrics.jsonl``.
+    average_steps : int
+        Training steps that the average of the weights has seen.
     """
 
     schedule: ScheduleState
@@ -66,6 +69,7 @@ class RunState:
     seconds_training: float
     seconds_epoch: float
     metrics_bytes: int
+    average_steps: int = later(0)
 
 
 def snapshot(run: Run) -> Checkpoint:
@@ -85,11 +89,13 @@ def snapshot(run: Run) -> Checkpoint:
         seconds_training=run.seconds_training,
         seconds_epoch=run.running.seconds,
         metrics_bytes=run.folder.metrics.sync(),
+        average_steps=run.average.steps if run.average else 0,
     )
     arrays = {
         **_named(NETWORK, run.graph.state()),
         **_named(OPTIMIZER, run.optimizer.arrays()),
         **_named(BEST, run.best_weights),
+        **(_named(AVERAGE, run.average.arrays) if run.average else {}),
         **({} if run.running.totals is None else {TOTALS: run.running.totals}),
     }
     return Checkpoint(asdict(state), {name: asnumpy(array) for name, array in arrays.items()})
@@ -122,6 +128,8 @@ def restore(run: Run, checkpoint: Checkpoint, folder: RunFolder) -> None:
         _check(best, run.graph.state())
     run.optimizer.load_arrays(_below(OPTIMIZER, arrays), dict(run.graph.named_parameters()))
     run.graph.load_state(network)
+    if run.average:
+        run.average.load(_below(AVERAGE, arrays), state.average_steps, run.graph)
     run.best, run.best_weights = state.best, best if state.best is not None else {}
     run.stages, run.seconds_training, run.accuracy = state.stages, state.seconds_training, state.accuracy
     run.bytes_communicated = state.bytes_communicated

@@ -56,6 +56,9 @@ class Dropout(Layer):
         self.keep(seed)
         return ops.dropout(x, self.rate, seed)
 
+    def recalibrate(self, x: Array) -> Array:
+        return x
+
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         (seed,) = self.release()
         return ops.dropout(dy, self.rate, seed) if need_dx else None

@@ -68,6 +68,9 @@ class Residual(Layer):
         z = ops.add(self.body.forward(x, train), self.shortcut.forward(x, train))
         return self.relu.forward(z, train)
 
+    def recalibrate(self, x: Array) -> Array:
+        return self.relu.forward(ops.add(self.body.recalibrate(x), self.shortcut.recalibrate(x)))
+
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         dz = self.relu.backward(dy)
         through_body = self.body.backward(dz, need_dx)

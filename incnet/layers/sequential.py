@@ -36,6 +36,11 @@ class Sequential(Layer):
             x = layer.forward(x, train)
         return x
 
+    def recalibrate(self, x: Array) -> Array:
+        for layer in self._layers.values():
+            x = layer.recalibrate(x)
+        return x
+
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         lowest = self._lowest(need_dx)
         gradient: Array | None = dy

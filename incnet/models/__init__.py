@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from incnet.layer import Layer, Shape
@@ -21,6 +23,8 @@ def build(
     *,
     rng: np.random.Generator,
     split: str | int = "filters",
+    shortcut: str = "A",
+    count: int | None = None,
     dtype: np.dtype | type = np.float32,
 ) -> dict[str, Sequential]:
     """Sub-networks S1 .. SK of an architecture, by name.
@@ -33,19 +37,26 @@ def build(
         (H, W, C) of an image.
     split : "filters", "blocks" or int
         See :func:`incnet.models.partition.partition`.
+    shortcut : {"A", "B"}
+        Of a ResNet, see :func:`incnet.layers.residual_block`.
+    count : int, optional
+        Only the first so many.
 
     Raises
     ------
     ValueError
-        If there is no such architecture or partition.
+        If there is no such architecture or partition, or it has fewer sub-networks.
     """
     if arch in ("vgg16", "vgg16-bn"):
         units = vgg16(input_shape, rng=rng, batch_norm=arch == "vgg16-bn", dtype=dtype)
     elif arch.startswith("resnet") and arch[6:].isdecimal():
-        units = resnet(int(arch[6:]), input_shape, rng=rng, dtype=dtype)
+        units = resnet(int(arch[6:]), input_shape, rng=rng, shortcut=shortcut, dtype=dtype)
     else:
         raise ValueError(f"unknown architecture {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
-    return partition(units, split)
+    subnetworks = partition(units, split)
+    if count is not None and not 1 <= count <= len(subnetworks):
+        raise ValueError(f"{count} sub-networks of {arch}: it has {len(subnetworks)}")
+    return dict(islice(subnetworks.items(), count))
 
 
 def make_classifier(

@@ -20,6 +20,7 @@ from incnet.data.dataset import Dataset
 from incnet.growth.initialise import insert
 from incnet.growth.run import Run
 from incnet.growth.schedule import Grow, Unfreeze
+from incnet.training.recalibration import recalibrated_layers
 
 __all__ = ["Estimate", "Estimator"]
 
@@ -67,6 +68,9 @@ class Estimator:
         while not schedule.finished:
             read = cache and schedule.phase == "lookahead" and not cache.computes(schedule.stage_epochs)
             ledger += Ledger.of(run.graph, images, from_features=bool(read))
+            if recalibrated_layers(run.graph):
+                seen = min(images, run.config.recalibrate * run.plan[names[schedule.inserted - 1]].batch_size)
+                ledger += Ledger.of_recalibration(run.graph, seen, from_features=bool(read))
             for decision in schedule.observe(schedule.epoch / schedule.budget):
                 match decision:
                     case Grow():

@@ -13,11 +13,12 @@ class Epoch:
     """One epoch is over. Accuracies are fractions; MACs are multiply-adds.
 
     ``macs_inference`` is for one image, ``macs_training`` for all training steps of the run so far: the sum of
-    ``macs_forward``, ``macs_weight_grad`` and ``macs_input_grad``, as far as each was computed; validation is not
-    counted. ``macs_skipped`` is what freezing spared the backward passes of those steps, ``macs_cached`` what was read
-    and not computed of their forward passes. ``bytes_communicated`` is what each rank gave to sums over the ranks in
-    those steps; 0 for a process by itself. ``seconds_training`` is the time that they took, data loading included,
-    validation not. ``params`` counts the whole network in use.
+    ``macs_forward``, ``macs_weight_grad``, ``macs_input_grad`` and ``macs_recalibration``, as far as each was computed;
+    validation is not counted. ``macs_skipped`` is what freezing spared the backward passes of those steps,
+    ``macs_cached`` what was read and not computed of their forward passes, ``macs_recalibration`` what it took to
+    recalibrate batch norm's statistics. ``bytes_communicated`` is what each rank gave to sums over the ranks in those
+    steps; 0 for a process by itself. ``seconds_training`` is the time that they took, data loading included, validation
+    and recalibration not. ``params`` counts the whole network in use. ``lr`` is the learning rate of the epoch's steps.
     """
 
     event: ClassVar[str] = "epoch"
@@ -37,8 +38,10 @@ class Epoch:
     macs_input_grad: int
     macs_skipped: int
     macs_cached: int
+    macs_recalibration: int
     bytes_communicated: int
     params: int
+    lr: float
 
 
 @dataclass(frozen=True)

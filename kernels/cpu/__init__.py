@@ -1,6 +1,7 @@
 """The fast kernels for the CPU, compiled by numba on first use and cached on disk."""
 
 from .augment import augment
+from .average import lerp_all
 from .coefficients import gradient_coefficients, move_statistics, norm_coefficients
 from .convolution import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
 from .fused import (
@@ -55,6 +56,7 @@ __all__ = [
     "global_avg_pool_grad",
     "gradient_coefficients",
     "im2col",
+    "lerp_all",
     "linear",
     "linear_input_grad",
     "linear_weight_grad",

@@ -19,7 +19,7 @@ from .fused import (
 from .linear import factored_weight_grad, linear, linear_input_grad, linear_weight_grad
 from .loss import softmax_cross_entropy
 from .norm import batch_norm, batch_norm_fixed_grad, batch_norm_grad, batch_norm_stats
-from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
+from .optimise import lerp_all, rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
 from .pointwise import add, cast, draw_seed, dropout, relu, relu_grad, subsample, subsample_grad
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .product import use_tf32
@@ -53,6 +53,7 @@ __all__ = [
     "global_avg_pool_grad",
     "gradient_coefficients",
     "im2col",
+    "lerp_all",
     "linear",
     "linear_input_grad",
     "linear_weight_grad",

@@ -7,8 +7,8 @@ const int TENSORS = 64;
 struct Tensors {
     REAL *data[TENSORS];
     const REAL *grad[TENSORS];
-    REAL *square[TENSORS];    // unused by sgd
-    REAL *velocity[TENSORS];
+    REAL *square[TENSORS];    // unused by sgd and lerp
+    REAL *velocity[TENSORS];  // unused by lerp
     long long size[TENSORS];
     REAL weight_decay[TENSORS];
     int first_block[TENSORS];  // of the blocks that work on the tensor
@@ -57,4 +57,15 @@ extern "C" __global__ void sgd(Tensors tensors, REAL lr, REAL momentum, int per_
         velocity[i] = v;
         data[i] -= lr * v;
     }
+}
+
+// Averages, as data, part of the way to what they follow, as grad.
+extern "C" __global__ void lerp(Tensors tensors, REAL weight, int per_block) {
+    const int t = tensor_of_block(tensors);
+    const long long first = (long long)(blockIdx.x - tensors.first_block[t]) * per_block;
+    const long long last = min(first + per_block, tensors.size[t]);
+    REAL *average = tensors.data[t];
+    const REAL *data = tensors.grad[t];
+    for (long long i = first + threadIdx.x; i < last; i += blockDim.x)
+        average[i] += weight * (data[i] - average[i]);
 }

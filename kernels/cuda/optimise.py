@@ -11,7 +11,7 @@ from .launch import contiguous
 from .linear import linear_weight_grad
 from .loader import load
 
-__all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
+__all__ = ["lerp_all", "rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
 
 FILE = "optimise.cu"
 TENSORS = 64  # in one launch: the arguments have to fit the 4 KiB that every device allows
@@ -39,8 +39,13 @@ def sgd_step_all(tensors, lr, momentum):
     _step("sgd", [(data, grad, velocity, velocity, decay) for data, grad, velocity, decay in tensors], lr, momentum)
 
 
+def lerp_all(tensors, weight):
+    """Move averages part of the way, in place: a list of (average, data); see the reference."""
+    _step("lerp", [(average, data, average, average, 0.0) for average, data in tensors], weight)
+
+
 def _step(name, tensors, *constants):
-    """Launch an optimizer's kernel for groups of tensors of one dtype."""
+    """Launch a kernel for groups of tensors of one dtype."""
     for dtype in {data.dtype for data, *_ in tensors}:
         kernel = load(FILE, name, dtype)
         group = [tensor for tensor in tensors if tensor[0].dtype == dtype]

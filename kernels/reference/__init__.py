@@ -1,6 +1,7 @@
 """The definition of every kernel, in plain NumPy, written to be read; the other backends are tested against it."""
 
 from .augment import augment
+from .average import lerp_all
 from .conv import bias_grad, col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
 from .fused import (
     conv2d_bias_relu,
@@ -54,6 +55,7 @@ __all__ = [
     "global_avg_pool_grad",
     "gradient_coefficients",
     "im2col",
+    "lerp_all",
     "linear",
     "linear_input_grad",
     "linear_weight_grad",

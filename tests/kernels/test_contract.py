@@ -450,6 +450,17 @@ def sgd_step_all(draw):
     return tensors, 0.01, 0.9
 
 
+@case(
+    "lerp_all",
+    (),
+    tolerance=4,
+    changed=lambda arguments: [average for average, _ in arguments[0]],
+    any_layout=False,
+)
+def lerp_all(draw):
+    return [(draw(*shape), draw(*shape)) for shape, _ in [*TENSORS, ((600, 300), 0.0)]], 0.3
+
+
 @case("augment", (9, 8, 8, 1, 5, 2), (4, 7, 5, 3, 6, 6), (1, 1, 1, 1, 2, 1), dtypes=(np.float32,))
 def augment(draw, images, height, width, channels, n, reach):
     return (

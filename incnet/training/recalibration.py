@@ -1,0 +1,81 @@
+"""Batch normalisation's running statistics, taken anew of the weights as they are.
+
+While weights move, the running averages of a batch's statistics lag behind them: what is evaluated then is a network
+that never was. So before a network is read, for evaluation, to be frozen or to be saved, its statistics are computed
+again over a few batches of training images, all with the same weights (precise batch norm; Wu and Johnson, 2021,
+arXiv:2105.07576, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from incnet.backend import Array, asarray
+from incnet.graph import Graph
+from incnet.layers.norm import BatchNorm2d, BatchStatistics
+from incnet.parallel.communicator import ALONE, Communicator
+from incnet.parallel.norm import GlobalStatistics
+
+__all__ = ["recalibrate", "recalibrated_layers"]
+
+
+def recalibrate(
+    graph: Graph,
+    batches: Iterable[tuple[Array, Array]],
+    *,
+    from_features: bool = False,
+    communicator: Communicator = ALONE,
+) -> int:
+    """Set the running statistics of all layers that are not frozen to their means over ``batches``.
+
+    With mu_b and v_b the mean and the unbiased variance of a channel in batch b of B, over the images of all ranks::
+
+        running_mean = sum(mu_b) / B        running_var = sum(v_b) / B
+
+    Frozen layers, dropout, and all parameters stay as they are. Without batches nothing changes.
+
+    Parameters
+    ----------
+    batches : iterable of (images, labels)
+        Of training images (N, H, W, C), this rank's part of each, or of the frozen prefix's features of them.
+    from_features : bool
+        Which of the two.
+
+    Returns
+    -------
+    int
+        Images that were looked at, on all ranks; 0 where there is no layer to recalibrate.
+    """
+    layers, seen = recalibrated_layers(graph), 0
+    if not layers:
+        return 0
+    statistics = BatchStatistics() if communicator.size == 1 else GlobalStatistics(communicator)
+    with _statistics(layers, statistics):
+        for number, (images, _) in enumerate(batches):
+            whole = communicator.count(len(images))
+            if isinstance(statistics, GlobalStatistics):
+                statistics.own, statistics.whole = len(images), whole
+            for layer in layers:
+                layer.decay = number / (number + 1)  # the running average is the mean of the batches so far
+            graph.recalibrate(asarray(images), from_features=from_features)
+            seen += whole
+    return seen
+
+
+def recalibrated_layers(graph: Graph) -> list[BatchNorm2d]:
+    """Layers whose running statistics training moves."""
+    return [layer for layer in graph.layers() if isinstance(layer, BatchNorm2d) and not layer.frozen]
+
+
+@contextmanager
+def _statistics(layers: list[BatchNorm2d], statistics: BatchStatistics) -> Iterator[None]:
+    """Let layers take a batch's statistics in a way of their own, and put decay and statistics back."""
+    before = [(layer, layer.decay, layer.statistics) for layer in layers]
+    for layer in layers:
+        layer.statistics = statistics
+    try:
+        yield
+    finally:
+        for layer, decay, own in before:
+            layer.decay, layer.statistics = decay, own

@@ -1,0 +1,36 @@
+"""Moving averages towards what they follow, in one pass over memory."""
+
+import numpy as np
+from numba import carray
+
+from .. import reference
+from .emit import kernel, numbers
+from .memory import address
+from .optimise import pointer
+from .parallel import threads_for
+from .tape import call_by_call, unrepeatable
+
+__all__ = ["lerp_all"]
+
+
+@call_by_call
+def lerp_all(tensors, weight):
+    """Move averages part of the way, in place: a list of (average, data); see the reference."""
+    if any(array.dtype != np.float32 or not array.flags.c_contiguous for pair in tensors for array in pair):
+        unrepeatable()
+        return reference.lerp_all(tensors, weight)
+    part = np.array([weight], np.float32)
+    for average, data in tensors:
+        threads = threads_for(data.size)
+        _lerp(data.size, address(average), address(data), address(part), threads=threads)
+
+
+@kernel
+def _lerp(t, threads, arguments):
+    size, average, data, weight = numbers(arguments, 4)
+    first, last, like = t * size // threads, (t + 1) * size // threads, np.float32(0)
+    averages = carray(pointer(average, like), size)[first:last]
+    values = carray(pointer(data, like), size)[first:last]
+    w = carray(pointer(weight, like), 1)[0]
+    for i in range(averages.size):
+        averages[i] += w * (values[i] - averages[i])
