@@ -51,7 +51,9 @@ def recalibrate(
     if not layers:
         return 0
     statistics = BatchStatistics() if communicator.size == 1 else GlobalStatistics(communicator)
-    with _statistics(layers, statistics):
+    with _restored(graph):
+        for layer in _batch_norms(graph):
+            layer.statistics = statistics
         for number, (images, _) in enumerate(batches):
             whole = communicator.count(len(images))
             if isinstance(statistics, GlobalStatistics):
@@ -65,15 +67,17 @@ def recalibrate(
 
 def recalibrated_layers(graph: Graph) -> list[BatchNorm2d]:
     """Layers whose running statistics training moves."""
-    return [layer for layer in graph.layers() if isinstance(layer, BatchNorm2d) and not layer.frozen]
+    return [layer for layer in _batch_norms(graph) if not layer.frozen]
+
+
+def _batch_norms(graph: Graph) -> Iterator[BatchNorm2d]:
+    return (layer for layer in graph.layers() if isinstance(layer, BatchNorm2d))
 
 
 @contextmanager
-def _statistics(layers: list[BatchNorm2d], statistics: BatchStatistics) -> Iterator[None]:
-    """Let layers take a batch's statistics in a way of their own, and put decay and statistics back."""
-    before = [(layer, layer.decay, layer.statistics) for layer in layers]
-    for layer in layers:
-        layer.statistics = statistics
+def _restored(graph: Graph) -> Iterator[None]:
+    """Put every layer's decay, and how it takes a batch's statistics, back at the end of a ``with`` block."""
+    before = [(layer, layer.decay, layer.statistics) for layer in _batch_norms(graph)]
     try:
         yield
     finally:

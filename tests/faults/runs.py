@@ -56,7 +56,7 @@ def _timeless(record: dict) -> dict:
     return {key: value for key, value in record.items() if key not in TIMINGS}
 
 
-def dropout_network(arch, shape, *, rng, split):
+def dropout_network(arch, shape, *, rng, split, **options):
     """What VGG has and ResNet has not: biases, dense layers and dropout."""
     conv = {"conv": Conv2d(shape[2], 4, 3, padding=1, rng=rng), "relu": ReLU()}
     dense = {"flatten": Flatten(), "linear": Linear(4 * shape[0] * shape[1], 16, rng=rng), "relu": ReLU()}

@@ -19,6 +19,7 @@ from incnet.parallel.launch import connect
 from incnet.parallel.mpi import HostSum
 from incnet.parallel.step import ParallelStep
 from incnet.threads import use_threads
+from incnet.training.recalibration import recalibrate
 from incnet.training.step import TrainStep
 from tests.networks import randomise
 
@@ -88,6 +89,12 @@ def batches(count=STEPS):
         yield rng.standard_normal((size, *SHAPE)), rng.integers(0, CLASSES, size)
 
 
+def part_of(batch, communicator):
+    """This rank's part of a batch."""
+    part = Shard(communicator.rank, communicator.size).of(len(batch[0]))
+    return tuple(array[part] for array in batch)
+
+
 class SeparateParts:
     """A step as ranks with statistics of their own should take it, computed part by part in one process.
 
@@ -145,19 +152,22 @@ def main():
     expected = TrainStep(*make()) if statistics == "global" else SeparateParts(*make(), communicator.size)
     losses, claimed = 0.0, 0
     for images, labels in batches():
-        part = Shard(communicator.rank, communicator.size).of(len(images))
-        totals = step.gradients(images[part], labels[part])
+        totals = step.gradients(*part_of((images, labels), communicator))
         step.update()
         claimed += step.bytes
         wanted = expected.gradients(images, labels)
         expected.update()
         losses = max(losses, np.abs(totals - wanted).max())
     communicator.check_equal(step.graph.state(), "weights")
+    in_steps = given
+    recalibrate(step.graph, [part_of(batch, communicator) for batch in batches(3)], communicator=communicator)
+    recalibrate(expected.graph, batches(3))
+    communicator.check_equal(step.graph.state(), "statistics")
     if communicator.first:
         ours, theirs = step.graph.state(), expected.graph.state()
         weights = max(np.abs(ours[name] - array).max() for name, array in theirs.items() if array.dtype == np.float64)
         moved = max(np.abs(array - make()[0].state()[name]).max() for name, array in ours.items() if "seed" not in name)
-        found = {"losses": losses, "weights": weights, "moved": moved, "given": given, "claimed": claimed}
+        found = {"losses": losses, "weights": weights, "moved": moved, "given": in_steps, "claimed": claimed}
         print(json.dumps({**found, "recorded": step._last is not None}))
 
 
