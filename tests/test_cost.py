@@ -20,6 +20,7 @@ from incnet.layer import Cost
 from incnet.models import ARCHITECTURES
 from incnet.optim import SGD, RMSProp
 from incnet.training import loop
+from incnet.training.recalibration import recalibrate
 from incnet.training.step import TrainStep
 from tests.faults.runs import ARGUMENTS
 from tests.metering import metering
@@ -123,7 +124,7 @@ def test_ledgers_add_up():
     ids=["look-ahead", "random", "baseline", "cached"],
 )
 def test_the_ledger_of_a_run_is_what_its_steps_did(arguments, tmp_path, monkeypatch):
-    meters = []
+    meters, recalibrations = [], []
 
     def metered(step, batches, **options):
         with metering() as meter:
@@ -131,19 +132,28 @@ def test_the_ledger_of_a_run_is_what_its_steps_did(arguments, tmp_path, monkeypa
         meters.append(meter.cost())
         return metrics
 
+    def metered_recalibration(graph, batches, **options):
+        with metering() as meter:
+            images = recalibrate(graph, batches, **options)
+        recalibrations.append(meter.cost())
+        return images
+
     monkeypatch.setattr(run_module, "train_epoch", metered)
+    monkeypatch.setattr(run_module, "recalibrate", metered_recalibration)
     # A replayed step calls kernels, not the operations that the meter counts.
     monkeypatch.setattr(run_module, "TrainStep", lambda *parts, **_: TrainStep(*parts, record=False))
     assert command.main([*ARGUMENTS, *arguments, "--out", str(tmp_path / "run")]) == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     epochs = [event for event in log if event["event"] == "epoch"]
     assert len(epochs) == len(meters) == 6
-    spent = Cost()
-    for event, meter in zip(epochs, meters, strict=True):
+    spent, recalibration = Cost(), Cost()
+    for event, meter, recalibrated in zip(epochs, meters, recalibrations, strict=True):
         spent += meter
+        recalibration += recalibrated
         found = Cost(event["macs_forward"], event["macs_weight_grad"], event["macs_input_grad"])
         assert found == spent
-        assert event["macs_training"] == spent.total
+        assert event["macs_recalibration"] == recalibration.total
+        assert event["macs_training"] == spent.total + recalibration.total
     # Skipped in look-ahead, and only there.
     skipped = np.diff([0] + [event["macs_skipped"] for event in epochs])
     assert [count > 0 for count in skipped] == [event["phase"] == "lookahead" for event in epochs]

@@ -55,6 +55,10 @@ class Cache:
         """Whether the prefix runs in this epoch of a look-ahead, for which nothing was computed before."""
         return epoch < self.views
 
+    def keeps(self, epoch: int, epochs: int) -> bool:
+        """Whether a later one of the look-ahead's ``epochs`` reads what this one computes, or reads itself."""
+        return epoch % self.views + self.views < epochs
+
     @classmethod
     def parse(cls, text: str) -> Cache | None:
         """Read ``off`` (None), ``fixed`` or ``views:V``.
@@ -115,19 +119,23 @@ class LookaheadFeatures:
         check: Callable[[], None] = lambda: None,
         communicator: Communicator = ALONE,
     ) -> None:
-        self._cache, self._first, self._room = cache, first, room
+        self._cache, self._first, self._epochs, self._room = cache, first, epochs, room
         prefix = Prefix(graph)
 
         def view(images: Loader, index: int, read_again: bool) -> View:
             return View(images, index, prefix, np.dtype(dtype), room if read_again else None, check, communicator)
 
         images = train if cache.augmented else train.unaugmented()
-        self._views = [view(images, first + v, v + cache.views < epochs) for v in range(min(cache.views, epochs))]
+        self._views = [view(images, first + v, cache.keeps(v, epochs)) for v in range(min(cache.views, epochs))]
         self._validation = view(validation, 0, epochs > 1)
 
     def computes(self, index: int) -> bool:
         """Whether the prefix runs in epoch ``index`` of the run."""
         return self._cache.computes(index - self._first)
+
+    def keeps(self, index: int) -> bool:
+        """Whether the features of epoch ``index`` of the run are still there when it is over."""
+        return self._cache.keeps(index - self._first, self._epochs)
 
     def train(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
         """Return an iterator over the batches of epoch ``index`` of the run, from batch ``start`` on."""

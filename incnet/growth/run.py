@@ -411,7 +411,7 @@ class Run:
                 from_features=self.features is not None,
                 communicator=self.communicator,
             )
-        read = self.features is not None and not self.features.computes(epoch)
+        read = self.features is not None and self.features.keeps(epoch)
         return Ledger.of_recalibration(self.graph, images, from_features=read)
 
     def _averaged(self) -> AbstractContextManager[None]:

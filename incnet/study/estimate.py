@@ -70,7 +70,10 @@ class Estimator:
             ledger += Ledger.of(run.graph, images, from_features=bool(read))
             if recalibrated_layers(run.graph):
                 seen = min(images, run.config.recalibrate * run.plan[names[schedule.inserted - 1]].batch_size)
-                ledger += Ledger.of_recalibration(run.graph, seen, from_features=bool(read))
+                kept = (
+                    cache and schedule.phase == "lookahead" and cache.keeps(schedule.stage_epochs, schedule.lookahead)
+                )
+                ledger += Ledger.of_recalibration(run.graph, seen, from_features=bool(kept))
             for decision in schedule.observe(schedule.epoch / schedule.budget):
                 match decision:
                     case Grow():
