@@ -1,11 +1,10 @@
-"""Measure what freezing saves: for every boundary, the share of a training step that is left.
+"""What freezing saves, beside PyTorch: ``python -m incnet.savings`` with rivals.
 
     python -m bench.backward_savings --arch resnet20 --json -
 
-For each k the network is whole, and S1 .. Sk are frozen. Steps of incnet and of PyTorch take turns with steps of the
-whole network. *Predicted* is the ratio of the multiply-adds of forward, weight gradient and input gradient, *skipped*
-the part of the whole backward pass that is not computed. Memory is the peak of each process, less that of the whole
-network's step.
+For each k the network is whole, and S1 .. Sk are frozen. Steps of incnet and of PyTorch, each in a process of its own,
+take turns with steps of the whole network. What is skipped and predicted is :func:`incnet.savings.boundaries.expect`'s.
+Memory is the peak of each process, less that of the whole network's step.
 
 =====================  ===============================================================================================
 incnet                 the prefix in eval mode, batch norm and ReLU folded into its convolutions
@@ -26,9 +25,10 @@ from typing import Any
 import tyro
 
 from bench.compare import report
-from bench.rivals import CIFAR, PEERS, Workload
+from bench.rivals import PEERS, Workload
 from bench.turns import Timing, take_turns
-from incnet.cost import Ledger
+from incnet.optim import RMSProp
+from incnet.savings.boundaries import Setting, expect
 
 __all__ = ["BackwardSavings", "measure"]
 
@@ -78,13 +78,15 @@ def boundary(work: Workload, options: BackwardSavings) -> dict[str, Any]:
     timings = take_turns(rivals, threads=options.threads, rounds=options.rounds)
     for kind in ("", "whole "):
         timings[f"{kind}torch"] = min((timings.pop(kind + peer) for peer in PEERS), key=lambda timing: timing.median_ms)
-    graph = work.network()
-    ledger = Ledger.of(graph, 1)
+    graph = whole.network()
+    computed, cached = (
+        expect(graph, RMSProp(), work.batch_size, Setting(work.frozen, features)) for features in (False, True)
+    )
     return {
         "frozen": work.frozen,
-        "skipped_of_backward": round(ledger.share_skipped, 3),
-        "predicted_ratio": round(ledger.total / whole.network().cost(CIFAR).total, 3),
-        "predicted_ratio_cached": round((ledger.total - graph.prefix_macs) / whole.network().cost(CIFAR).total, 3),
+        "skipped_of_backward": round(computed.skipped, 3),
+        "predicted_ratio": round(computed.ratio, 3),
+        "predicted_ratio_cached": round(cached.ratio, 3),
         "engines": {
             engine: savings(timing, timings[f"whole {engine.partition('-')[0]}"])
             for engine, timing in timings.items()
@@ -98,7 +100,7 @@ def savings(timing: Timing, whole: Timing) -> dict[str, float]:
     return {
         "ms": round(timing.median_ms, 2),
         "whole_ms": round(whole.median_ms, 2),
-        "ratio": round(timing.median_ms / whole.median_ms, 3),
+        "ratio": round(timing.ratio_to(whole).median, 3),
         "saved_mb": round(whole.peak_rss_mb - timing.peak_rss_mb),
     }
 

@@ -24,13 +24,12 @@ import tyro
 from bench.compare import report
 from incnet import backend
 from incnet.config import Config
-from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.growth.images import RunImages
-from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 from incnet.parallel.communicator import ALONE
+from incnet.savings.boundaries import whole_network
 from incnet.sizes import parse_size
 from incnet.threads import use_threads
 from incnet.training.loop import evaluate, train_epoch
@@ -137,7 +136,7 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "threads": threads,
         "images": train,
-        "feature_mb": round(train * np.prod(feature_shape(graph)) * np.dtype(options.cache_dtype).itemsize / 1e6),
+        "feature_mb": round(train * np.prod(graph.prefix_shape) * np.dtype(options.cache_dtype).itemsize / 1e6),
         "predicted_ratio": round(1 - prefix * (train + validation) / (training + forward), 3),
         "variants": variants,
     }
@@ -145,20 +144,9 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
 
 def network(arch: str, partition: str) -> Graph:
     """Build the whole network; all but its last sub-network are frozen."""
-    rng, shape = np.random.default_rng(0), (32, 32, 3)
-    graph = Graph(shape, lambda features: make_classifier(features, 10, rng=rng))
-    for name, subnetwork in build(arch, shape, rng=rng, split=partition).items():
-        graph.insert(name, fuse(subnetwork))
+    graph = whole_network(arch, (32, 32, 3), split=partition)
     graph.freeze_prefix(len(graph.subnetworks) - 1)
     return graph
-
-
-def feature_shape(graph: Graph) -> tuple[int, ...]:
-    """Shape of one image's features."""
-    shape: tuple[int, ...] = graph.input_shape
-    for subnetwork in graph.prefix:
-        shape = subnetwork.output_shape(shape)
-    return shape
 
 
 def summary(found: list[tuple[float, float]], uncached: list[tuple[float, float]]) -> dict[str, float]:

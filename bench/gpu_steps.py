@@ -13,10 +13,9 @@ import bench.checkout  # noqa: F401
 from incnet import backend
 from incnet.backend import asarray, ops
 from incnet.backend import recorded as as_recorded
-from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.savings.boundaries import whole_network
 
 __all__ = ["compiled", "median_ms", "network", "steps", "train_step"]
 
@@ -28,11 +27,7 @@ WORKLOADS = (("resnet20", 128, 0), ("resnet56", 128, 0), ("vgg16", 32, 0), ("res
 
 def network(arch: str, *, image: int = 32, frozen: int = 0, fused: bool = True) -> Graph:
     """Return a whole network with He-initialised weights, its lowest ``frozen`` sub-networks frozen."""
-    rng = np.random.default_rng(0)
-    shape = (image, image, 3)
-    graph = Graph(shape, lambda features: make_classifier(features, CLASSES, rng=rng))
-    for name, subnetwork in build(arch, shape, rng=rng).items():
-        graph.insert(name, fuse(subnetwork) if fused else subnetwork)
+    graph = whole_network(arch, (image, image, 3), num_classes=CLASSES, fused=lambda number: fused)
     graph.freeze_prefix(frozen)
     return graph
 

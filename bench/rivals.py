@@ -18,10 +18,9 @@ import numpy as np
 
 from bench.turns import serve
 from incnet.backend import ops
-from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
+from incnet.savings.boundaries import whole_network
 from incnet.training.step import TrainStep
 
 __all__ = ["ENGINES", "PEERS", "Workload"]
@@ -61,11 +60,13 @@ class Workload:
 
         Unless ``fused``, what is frozen computes layer by layer; what learns is fused all the same.
         """
-        rng = np.random.default_rng(0)
-        graph = Graph(CIFAR, lambda shape: make_classifier(shape, CLASSES, rng=rng))
-        subnetworks = list(build(self.arch, CIFAR, rng=rng).items())
-        for number, (name, subnetwork) in enumerate(subnetworks[: self.subnetworks or None]):
-            graph.insert(name, fuse(subnetwork) if fused or number >= self.frozen else subnetwork)
+        graph = whole_network(
+            self.arch,
+            CIFAR,
+            num_classes=CLASSES,
+            subnetworks=self.subnetworks or None,
+            fused=lambda number: fused or number >= self.frozen,
+        )
         graph.freeze_prefix(self.frozen)
         return graph
 

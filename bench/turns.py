@@ -1,7 +1,6 @@
-"""Time rivals fairly: each in a process of its own, warmed up, taking turns, judged by the median.
+"""Time rivals fairly: each in a process of its own, warmed up, taking turns, as :mod:`incnet.timing.turns` has them.
 
-Machines are shared and their speed drifts; rivals that take turns within seconds drift together, so that their ratio
-can be trusted where their seconds cannot. A rival is a command that calls :func:`serve`.
+A rival is a command that calls :func:`serve`.
 """
 
 from __future__ import annotations
@@ -9,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from incnet.timing import turns
 
 __all__ = ["Timing", "serve", "take_turns"]
 
@@ -23,16 +23,21 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What a rival needed for one step, in milliseconds, and the most memory that its process held, in MB."""
+class Timing(turns.Timing):
+    """Seconds of a rival's steps, and the most memory that its process held, in MB."""
 
-    median_ms: float
-    min_ms: float
     peak_rss_mb: float
+
+    @property
+    def median_ms(self) -> float:
+        """Milliseconds of a step."""
+        return 1e3 * self.seconds.median
 
     def as_json(self) -> dict[str, float]:
         """Values rounded to what they are worth."""
-        return {name: round(value, 2) for name, value in vars(self).items()}
+        fastest = 1e3 * min(map(min, self.turns))
+        values = {"median_ms": self.median_ms, "min_ms": fastest, "peak_rss_mb": self.peak_rss_mb}
+        return {name: round(value, 2) for name, value in values.items()}
 
 
 def serve(step: Callable[[], Any]) -> None:
@@ -41,11 +46,7 @@ def serve(step: Callable[[], Any]) -> None:
         step()
     print("ready", flush=True)
     for line in sys.stdin:
-        seconds = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            step()
-            seconds.append(time.perf_counter() - start)
+        seconds = turns.time_steps(step, int(line))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": seconds, "peak_rss_mb": peak}), flush=True)
 
@@ -82,23 +83,23 @@ def take_turns(
     try:
         for name, process in processes.items():
             _answer(name, process)
-        seconds: dict[str, list[float]] = {name: [] for name in rivals}
         peaks: dict[str, float] = {}
-        for _ in range(rounds):
-            for name, process in processes.items():
-                assert process.stdin is not None
-                process.stdin.write(f"{steps}\n")
-                process.stdin.flush()
-                answer = json.loads(_answer(name, process))
-                seconds[name] += answer["seconds"]
-                peaks[name] = answer["peak_rss_mb"]
+
+        def turn(name: str) -> list[float]:
+            process = processes[name]
+            assert process.stdin is not None
+            process.stdin.write(f"{steps}\n")
+            process.stdin.flush()
+            answer = json.loads(_answer(name, process))
+            peaks[name] = answer["peak_rss_mb"]
+            return answer["seconds"]
+
+        timings = turns.take_turns({name: partial(turn, name) for name in rivals}, rounds)
     finally:
         for process in processes.values():
             process.kill()
             process.communicate()
-    return {
-        name: Timing(statistics.median(taken) * 1e3, min(taken) * 1e3, peaks[name]) for name, taken in seconds.items()
-    }
+    return {name: Timing(timing.turns, peaks[name]) for name, timing in timings.items()}
 
 
 def _answer(name: str, process: subprocess.Popen) -> str:

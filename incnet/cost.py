@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from incnet.backend import ops, substituted
 from incnet.graph import Graph
-from incnet.layer import Cost
+from incnet.layer import Cost, Shape
 from incnet.optim import Optimizer
 from incnet.records import later
 
@@ -141,7 +141,7 @@ class StepMemory(NamedTuple):
     held: int
 
 
-def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory:
+def rehearse(graph: Graph, batch_size: int, *, train: bool = True, from_features: bool = False) -> StepMemory:
     """Go through a step, or with ``train=False`` an evaluation, of the graph as it is, without computing anything.
 
     The graph is left as it was. Everything follows the CPU's kernels; on a GPU as much is kept, while scratch memory
@@ -151,6 +151,8 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory
     ----------
     batch_size : int
         Images, at least 1; they need not fit into memory.
+    from_features : bool
+        Whether the batch is of the frozen prefix's features in place of images.
 
     Raises
     ------
@@ -160,10 +162,12 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True) -> StepMemory
     if batch_size < 1:
         raise ValueError(f"a batch of {batch_size}: choose at least 1 image")
     with _rehearsal(graph) as (make_batch, books):
-        batch, kept = make_batch(batch_size), 0
+        forward: Callable[..., Any] = graph.logits if from_features else graph.forward
+        batch = make_batch(batch_size, graph.prefix_shape if from_features else graph.input_shape)
+        kept = 0
         # The second step finds the gradients of the first, as all later ones do.
         for _ in range(2 if train else 1):
-            kept = _go_through(graph, batch, train, books)
+            kept = _go_through(graph, forward, batch, train, books)
         return StepMemory(kept, books.of_arrays - batch.bytes.size, books.peak, books.most_held)
 
 
@@ -175,18 +179,18 @@ def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
     if graph.holds_activations:
         raise RuntimeError("the graph holds activations: rehearse before a step or after it")
     with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
-        yield partial(_make_batch, rehearsal, graph), books
+        yield partial(_make_batch, rehearsal, _dtype(graph)), books
 
 
-def _make_batch(rehearsal: Any, graph: Graph, images: int, *, lent: bool = True) -> Any:
-    shape, dtype = (images, *graph.input_shape), _dtype(graph)
+def _make_batch(rehearsal: Any, dtype: Any, images: int, shape: Shape, *, lent: bool = True) -> Any:
+    shape = (images, *shape)
     return rehearsal.Ghost(shape, dtype) if lent else rehearsal.Ghost(shape, dtype, rehearsal.ELSEWHERE)
 
 
-def _go_through(graph: Graph, batch: Any, train: bool, books: Any) -> int:
+def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bool, books: Any) -> int:
     """Go forward and, in training, backward; return the bytes that were kept in between."""
     before = books.of_arrays
-    logits = graph.forward(batch, train)
+    logits = forward(batch, train)
     kept = books.of_arrays - before - logits.bytes.size
     if train:
         _, dlogits = ops.softmax_cross_entropy(logits, None)
@@ -222,14 +226,14 @@ def activation_bytes(graph: Graph, batch_size: int) -> int:
     return rehearse(graph, batch_size).kept
 
 
-def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int) -> int:
+def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int, *, from_features: bool = False) -> int:
     """Bytes that training with batches of this size takes at its peak, the graph being as it is.
 
     Parameters and statistics, gradients, optimizer state, the batch, and all that a step holds in between, as the CPU's
     memory pool takes it from the system. Not the interpreter with its libraries and compiled kernels, the data set, and
     what a run keeps besides: batches that are loaded ahead, the best weights, evaluation (:func:`evaluation_bytes`).
     """
-    return network_bytes(graph, optimizer) + rehearse(graph, batch_size).held
+    return network_bytes(graph, optimizer) + rehearse(graph, batch_size, from_features=from_features).held
 
 
 def evaluation_bytes(graph: Graph, batch_size: int) -> int:
@@ -248,12 +252,13 @@ def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -
     """
     with _rehearsal(graph) as (make_batch, books):
         books.plan_limit()
+        make = partial(make_batch, shape=graph.input_shape, lent=False)
         for _ in range(2):
             for images in batches:
-                _go_through(graph, make_batch(images, lent=False), True, books)
-            graph.recalibrate(make_batch(max(batches), lent=False))
+                _go_through(graph, graph.forward, make(images), True, books)
+            graph.recalibrate(make(max(batches)))
             for images in evaluated:
-                _go_through(graph, make_batch(images, lent=False), False, books)
+                _go_through(graph, graph.forward, make(images), False, books)
         return books.most_held
 
 

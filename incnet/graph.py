@@ -175,6 +175,14 @@ class Graph(Layer):
             shape = subnetwork.output_shape(shape)
         return shape
 
+    @property
+    def prefix_shape(self) -> Shape:
+        """Shape of the frozen prefix's output."""
+        shape = self.input_shape
+        for subnetwork in self.prefix:
+            shape = subnetwork.output_shape(shape)
+        return shape
+
     def output_shape(self, shape: Shape) -> Shape:
         for layer in self.children().values():
             shape = layer.output_shape(shape)

@@ -229,6 +229,25 @@ def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, fused, fresh_pool):
     assert fresh_pool.most_held == pytest.approx(expected.held, rel=0.03)
 
 
+@pytest.mark.parametrize(("arch", "frozen"), [("resnet20", 1), ("resnet20", 2), ("vgg16", 4)])
+def test_the_peak_of_a_step_from_features(arch, frozen, fresh_pool):
+    graph = grow(arch, IMAGE, fused=True)
+    graph.freeze_prefix(frozen)
+    expected = rehearse(graph, 32, from_features=True)
+    images, labels = batch(32)
+    there = graph.features(images)
+    features = memory.aligned_empty(there.shape)
+    features[...] = there
+    del there
+    free_memory()
+    fresh_pool.most_lent = fresh_pool.most_held = 0
+    for _ in range(3):
+        _, dlogits = ops.softmax_cross_entropy(graph.logits(features, train=True), labels)
+        graph.backward(dlogits)
+    assert fresh_pool.most_lent == pytest.approx(expected.peak, rel=0.1)
+    assert fresh_pool.most_held == pytest.approx(expected.held, rel=0.03)
+
+
 @pytest.fixture
 def fresh_pool(monkeypatch):
     pool = blocks.Pool()

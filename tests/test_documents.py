@@ -23,6 +23,8 @@ def test_example_runs(code, tmp_path, monkeypatch):
     if "graph" in names:
         assert list(names["graph"].subnetworks) == ["S1", "S2", "S3"]
         assert names["totals"][0] > 0
+    elif "steps" in names:
+        assert (names["steps"].phase.subnetworks, names["steps"].batch_size) == (3, 32)
     else:
         run = names["run"]
         assert (run.config.dataset, run.epochs) == ("digits", 9 if "train_run" in code else 0)

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from incnet.extras import why_not
-
 from .dataset import DataError, Dataset, Split, split_validation
 
 _TEST_FRACTION = 0.2
@@ -27,9 +25,8 @@ def load_digits() -> Dataset:
     """
     try:
         from sklearn import datasets
-    except Exception as error:
-        missing = "digits come with scikit-learn, which is missing; run: pip install incnet[demo]"
-        raise DataError(why_not("scikit-learn", error, missing)) from error
+    except ImportError as error:
+        raise DataError("digits come with scikit-learn, which is missing; run: pip install incnet[demo]") from error
     digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / _LARGEST)).astype(np.uint8)[..., np.newaxis]
     every = Split(images, digits.target.astype(np.int64))

@@ -1,0 +1,224 @@
+"""The command ``python -m incnet.savings``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from incnet import backend
+from incnet.config import Config, ConfigError
+from incnet.cost import step_bytes
+from incnet.graph import Graph
+from incnet.optim import RMSProp
+from incnet.report.numbers import duration
+from incnet.savings.boundaries import Measured, measure, settings, whole_network
+from incnet.savings.display import progress, table
+from incnet.savings.memory import available_bytes
+from incnet.threads import use_threads
+from incnet.training.files import WriteError, replace_file, writing
+from incnet.training.folder import environment
+
+__all__ = ["Savings", "main"]
+
+PROGRAM = "python -m incnet.savings"
+BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
+IMAGE = (32, 32, 3)
+FIGURES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Measure what freezing saves: a training step at every boundary of a network, on random images.
+
+    Nothing is frozen, or S1, or S1 and S2, and so on; the backward pass stops at the boundary. 'cached' begins with the
+    frozen sub-networks' features, as a look-ahead with --lookahead-cache does. Predicted is the time of the step with
+    nothing frozen, in proportion to the multiply-adds. Exits with 0; 2 for bad input; 4 when a file cannot be written.
+    """
+
+    arch: str = "resnet20"
+    """Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn, for images of 32x32 and 10
+    classes."""
+
+    partition: str = "filters"
+    """Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number."""
+
+    batch_size: int | None = None
+    """Images in a step. Default: 128 for ResNet, 32 for VGG."""
+
+    device: str = "auto"
+    """Where to compute: auto, cpu or gpu."""
+
+    threads: int | None = None
+    """Threads that the CPU's kernels may use. Default: one for each core that this process may run on."""
+
+    rounds: int = 8
+    """Turns of each setting; a ratio is taken in each, and their median counts."""
+
+    steps: int = 4
+    """Steps of a turn."""
+
+    json: Path | None = None
+    """File for the numbers as JSON; - for standard output, without the table."""
+
+    plot: Path | None = None
+    """File for a figure: .png, .svg or .pdf. Needs matplotlib (incnet[docs])."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what freezing saves, as the command line says.
+
+    Returns
+    -------
+    int
+        0; 2 for bad input; 4 for a file that cannot be written; 130 when interrupted.
+    """
+    try:
+        return run(tyro.cli(Savings, args=arguments, prog=PROGRAM))
+    except (ConfigError, backend.DeviceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except WriteError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNWRITABLE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run(options: Savings) -> int:
+    """Measure, show and write."""
+    start = time.perf_counter()
+    config = _config(options)
+    threads, graph = prepare(config)
+    assert isinstance(config.batch_size, int)
+    parts = len(graph.subnetworks)
+    title = f"{config.arch} in {parts} sub-networks, batches of {config.batch_size}, on {_device()}"
+    title += f", {threads} thread{'s' if threads > 1 else ''}" if backend.current() == "cpu" else ""
+    console = Console(highlight=False, stderr=str(options.json) == "-")
+    compared = len(settings(parts))
+    with progress(console, compared, options.rounds) as after_turn:
+        rows = measure(graph, config.batch_size, rounds=options.rounds, steps=options.steps, after_turn=after_turn)
+    seconds = time.perf_counter() - start
+    if str(options.json) != "-":
+        console.print(table(title, rows))
+        console.print(_legend(rows, options, seconds))
+    if options.json is not None:
+        found = as_json(config, options, threads, rows, seconds)
+        _write_json(found, options.json)
+    if options.plot is not None:
+        _write_figure(title, rows, options.plot)
+    return 0
+
+
+def prepare(config: Config) -> tuple[int, Graph]:
+    """Choose device and threads; return the number of threads and the network.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such network, nothing to freeze in it, or no memory for its step.
+    DeviceError
+        If there is no such device.
+    """
+    backend.use(backend.resolve(config.device))
+    threads = use_threads(config.threads)
+    if config.threads not in (None, threads):
+        raise ConfigError(f"--threads {config.threads}: there are {threads} here; choose at most that")
+    try:
+        graph = whole_network(config.arch, IMAGE, split=config.partition)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if len(graph.subnetworks) < 2:
+        raise ConfigError(f"--partition {config.partition}: one sub-network, and nothing to freeze; choose 2 or more")
+    assert isinstance(config.batch_size, int)
+    takes, free = step_bytes(graph, RMSProp(), config.batch_size), available_bytes()
+    if takes > free:
+        raise ConfigError(
+            f"--batch-size {config.batch_size}: a step takes {takes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free; "
+            "choose a smaller one"
+        )
+    return threads, graph
+
+
+def _config(options: Savings) -> Config:
+    """Check the options, by the rules of a run that would have them."""
+    for name in ("rounds", "steps"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"--{name} {getattr(options, name)}: choose at least 1")
+    if options.plot is not None:
+        if options.plot.suffix not in FIGURES:
+            raise ConfigError(f"--plot {options.plot}: choose a name that ends in {', '.join(FIGURES)}")
+        if find_spec("matplotlib") is None:
+            raise ConfigError(f"--plot {options.plot} needs matplotlib: pip install 'incnet[docs]'")
+    for name, path in (("json", options.json), ("plot", options.plot)):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            raise ConfigError(f"--{name} {path}: {reason}; choose the name of a file")
+    return Config(
+        "cifar10",
+        arch=options.arch,
+        partition=options.partition,
+        batch_size=options.batch_size,
+        device=options.device,
+        threads=options.threads,
+    ).resolve()
+
+
+def as_json(config: Config, options: Savings, threads: int, rows: Sequence[Measured], seconds: float) -> dict[str, Any]:
+    """Everything that was measured, and where, as JSON values."""
+    return {
+        "arch": config.arch,
+        "partition": config.partition,
+        "batch_size": config.batch_size,
+        "device": _device(),
+        "threads": threads,
+        "rounds": options.rounds,
+        "steps": options.steps,
+        "seconds": round(seconds, 1),
+        "environment": environment(),
+        "settings": [row.as_json() for row in rows],
+    }
+
+
+def _device() -> str:
+    return backend.current().replace("cuda", "gpu")
+
+
+def _legend(rows: Sequence[Measured], options: Savings, seconds: float) -> str:
+    kept = sorted({row.expected.feature_bytes for row in rows if row.setting.cached})
+    least, most = kept[0] / 1e3, kept[-1] / 1e3
+    return (
+        f"Medians of {options.rounds} rounds of {options.steps} steps in turns, ± half the interquartile range; "
+        f"{duration(seconds)} in all. Predicted by multiply-adds. Memory as the CPU's kernels take it: network, "
+        f"gradients, optimizer, activations, batch. Cached features take {least:,.1f} to {most:,.1f} kB per image."
+    )
+
+
+def _write_json(found: dict[str, Any], path: Path) -> None:
+    text = json.dumps(found, indent=2) + "\n"
+    if str(path) == "-":
+        sys.stdout.write(text)
+    else:
+        replace_file(path, [text.encode()])
+
+
+def _write_figure(title: str, rows: Sequence[Measured], path: Path) -> None:
+    from incnet.report.style import style
+    from incnet.savings.figure import draw
+
+    figure = draw(title, rows)
+    with writing(path), style():
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What the measurement shows on a terminal: a bar while it goes on, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from incnet.report.numbers import share
+from incnet.savings.boundaries import Measured, Setting
+from incnet.timing.turns import Quartiles
+from incnet.training.progress import extent
+
+__all__ = ["progress", "table"]
+
+# Columns of a terminal, at most.
+BAR = 12
+
+
+@contextmanager
+def progress(console: Console, settings: int, rounds: int) -> Iterator[Callable[[], None]]:
+    """Show a bar in a ``with`` block; yields what is to be called after each turn."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    first = bar.add_task("kernels are compiled on first use", total=settings)
+    rest = None
+    turns = 0
+
+    def after_turn() -> None:
+        nonlocal turns, rest
+        turns += 1
+        if turns < settings:
+            bar.update(first, completed=turns)
+            return
+        if rest is None:
+            bar.remove_task(first)
+            rest = bar.add_task("", total=rounds * settings)
+        done = turns - settings
+        which = min(done // settings + 1, rounds)
+        bar.update(rest, completed=done, description=f"round {which} of {rounds}")
+
+    with bar:
+        yield after_turn
+
+
+def table(title: str, rows: Sequence[Measured]) -> Table:
+    """Return a row for each setting; 80 columns are enough."""
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    found.add_column("frozen", no_wrap=True)
+    for heading in ("backward\nskipped", "predicted\ntime", "measured\ntime", "share of\nwhole"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    found.add_column("", max_width=BAR)  # gives way where the numbers are wide
+    found.add_column("memory", justify="right", no_wrap=True)
+    whole = rows[0].timing.seconds.median
+    for row in rows:
+        found.add_row(
+            _name(row.setting),
+            "" if row.setting.cached else share(row.expected.skipped, 0),
+            f"{_milliseconds(row.expected.ratio * whole)} ms",
+            f"{_spread(row.timing.seconds)} ms",
+            f"{row.ratio.median:.2f}",
+            ProgressBar(total=1, completed=min(1, row.ratio.median)),
+            _size(row.expected.memory),
+        )
+    return found
+
+
+def _name(setting: Setting) -> str:
+    if setting.cached:
+        return "  cached"
+    return extent(setting.frozen) if setting.frozen else "nothing"
+
+
+def _spread(seconds: Quartiles) -> str:
+    """Return the median, and half of what lies between the quartiles, in milliseconds."""
+    half = 1e3 * (seconds.upper - seconds.lower) / 2
+    digits = _digits(seconds.median)
+    return f"{1e3 * seconds.median:,.{digits}f} ± {half:,.{digits}f}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.{_digits(seconds)}f}"
+
+
+def _digits(seconds: float) -> int:
+    """Digits after the point for a time in milliseconds: three that count."""
+    return 2 if seconds < 0.00995 else 1 if seconds < 0.0995 else 0
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size < 9.995e8 else f"{size / 1e9:.2f} GB"

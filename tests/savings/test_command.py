@@ -1,0 +1,148 @@
+"""The command, as a person runs it: the table in a terminal of 80 columns, the files, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pyte
+import pytest
+from setuptools import find_packages
+
+from incnet.savings import __main__ as command
+from incnet.savings.boundaries import Expected, Measured, Setting, settings
+from incnet.savings.display import table
+from incnet.timing.turns import Quartiles, Timing
+
+QUICK = ["--arch", "resnet8", "--batch-size", "2", "--rounds", "2", "--steps", "1", "--device", "cpu", "--threads", "1"]
+
+
+def test_in_a_terminal_of_80_columns():
+    screen = pyte.Screen(80, 40)
+    stream = pyte.ByteStream(screen)
+    child = pexpect.spawn(sys.executable, ["-m", "incnet.savings", *QUICK], dimensions=(40, 80), timeout=300)
+    stream.feed(child.read())
+    child.close()
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    assert child.exitstatus == 0, lines
+    assert lines[0] == "resnet8 in 3 sub-networks, batches of 2, on cpu, 1 thread"
+    rows = [line.split() for line in lines if line.endswith("MB")]
+    assert [row[0] for row in rows] == ["nothing", "S1", "cached", "S1-S2", "cached"]
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in lines)  # what rich puts where it cuts
+
+
+def test_a_wide_network_fits_80_columns(capsys):
+    """Slow steps, large spreads, many sub-networks, much memory."""
+    quartiles, timing = Quartiles(0.98, 0.5, 1.9), Timing(((12.3456, 23.4567, 98.7654),))
+    expected = Expected(1.0, 0.999, 123_456_789_012, 123_456_789)
+    rows = [Measured(setting, expected, timing, quartiles) for setting in settings(28)]
+    console = command.Console(width=80, force_terminal=False)
+    console.print(table("a title", rows))
+    text = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("23,457 ± 21,605 ms") == len(rows)
+    assert text.count("123.46 GB") == len(rows)
+    assert "S1-S27" in text
+
+
+def test_files(tmp_path, capsys):
+    numbers, plot = tmp_path / "found.json", tmp_path / "found.svg"
+    assert command.main([*QUICK, "--json", str(numbers), "--plot", str(plot)]) == 0
+    assert "S1-S2" in capsys.readouterr().out
+    found = json.loads(numbers.read_text())
+    assert set(found) == {
+        "arch", "partition", "batch_size", "device", "threads", "rounds", "steps", "seconds", "environment", "settings",
+    }  # fmt: skip
+    assert (found["arch"], found["batch_size"], found["device"], found["rounds"]) == ("resnet8", 2, "cpu", 2)
+    assert [Setting(row["frozen"], row["cached"]) for row in found["settings"]] == settings(3)
+    for row in found["settings"]:
+        assert set(row) == {
+            "frozen", "cached", "skipped_of_backward", "predicted_ratio", "measured_ratio", "milliseconds",
+            "memory_bytes", "feature_bytes_per_image",
+        }  # fmt: skip
+        for quartiles in (row["measured_ratio"], row["milliseconds"]):
+            assert 0 < quartiles["lower"] <= quartiles["median"] <= quartiles["upper"]
+        assert 0 < row["predicted_ratio"] <= 1
+        assert 0 <= row["skipped_of_backward"] < 1
+        assert row["memory_bytes"] > 0
+    picture = plot.read_text()
+    assert "<svg" in picture
+
+
+def test_json_alone_on_standard_output(capsys):
+    assert command.main([*QUICK, "--partition", "2", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["frozen"] for row in found["settings"]] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch", "resnet21"], "depth 21"),
+        (["--arch", "alexnet"], "choose one of resnet20"),
+        (["--partition", "99"], "can be cut into 1 to 9"),
+        (["--partition", "1"], "choose 2 or more"),
+        (["--partition", "thirds"], "filters, blocks or a number"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--batch-size", "50000000"], "GB are free; choose a smaller one"),
+        (["--device", "gpu:99"], "--device gpu:99"),
+        (["--device", "tpu"], "choose auto, cpu, gpu"),
+        (["--threads", "0"], "at least 1"),
+        (["--threads", "9999"], "choose at most that"),
+        (["--rounds", "0"], "at least 1"),
+        (["--steps", "-1"], "at least 1"),
+        (["--plot", "found.gif"], ".png, .svg, .pdf"),
+        (["--plot", "nowhere/found.png"], "there is no folder nowhere"),
+        (["--json", "."], "is a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line(arguments, message, capsys):
+    device = [] if "--device" in arguments else ["--device", "cpu"]
+    assert command.main([*arguments, *device]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+# What the wheel does not require is not there.
+BARE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "matplotlib", "jinja2", "sklearn", "bench", "tests"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from incnet.savings.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_wheel_has_it_and_it_needs_no_extra(tmp_path):
+    packages = find_packages(Path(__file__).parents[2], include=["incnet", "incnet.*"])
+    assert {"incnet.savings", "incnet.timing"} < set(packages)
+    done = subprocess.run([sys.executable, "-c", BARE, *QUICK], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "S1-S2" in done.stdout
+
+
+def test_without_matplotlib_only_the_plot_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert command.main([*QUICK, "--plot", "found.png"]) == 2
+    assert "pip install 'incnet[docs]'" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch, capsys):
+    def full(path, pieces):
+        raise command.WriteError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(command, "replace_file", full)
+    assert command.main([*QUICK, "--partition", "2", "--json", str(tmp_path / "found.json")]) == 4
+    output = capsys.readouterr()
+    assert "cannot write" in output.err
+    assert "nothing" in output.out  # the table is not lost
