@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from incnet.extras import why_not
 from incnet.kernels.shapes import checked
 
 __all__ = [
@@ -153,7 +154,7 @@ def device_count() -> int:
     """Number of CUDA devices that CuPy can use; 0 without CuPy. CuPy imports on machines that have no device."""
     try:
         cupy = _cupy()
-    except ImportError:
+    except Exception:  # it is missing or broken: who asks for a GPU is told so
         return 0
     try:
         return cupy.cuda.runtime.getDeviceCount()
@@ -169,10 +170,9 @@ def _check_device(asked: str, index: int) -> None:
         raise DeviceError(f"{asked}: this machine has {count} CUDA device{'s' if count > 1 else ''}, counted from 0")
     try:
         _cupy()
-    except ImportError:
-        raise DeviceError(
-            f"{asked}: CuPy is not installed; pip install 'incnet[cuda13]' (or [cuda12]), or choose --device cpu"
-        ) from None
+    except Exception as error:
+        missing = "CuPy is not installed; pip install 'incnet[cuda13]' (or [cuda12])"
+        raise DeviceError(f"{asked}: {why_not('CuPy', error, missing)}, or choose --device cpu") from None
     raise DeviceError(f"{asked}: no usable CUDA device on this machine; choose --device cpu or auto")
 
 

@@ -246,5 +246,7 @@ def _changes(before: dict[str, Any], now: dict[str, str]) -> list[str]:
     return [
         f"{name!r:.40} was {before.get(name)!r:.80} and is {now.get(name)!r} now: results may differ in rounding"
         for name in sorted(now.keys() | before.keys())
-        if now.get(name) != before.get(name) and name != "machine"
+        if now.get(name) != before.get(name)
+        and name != "machine"
+        and (name in before or name not in ("commit", "checkout"))  # which versions of before did not keep
     ]

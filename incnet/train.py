@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Console
 from incnet import backend, session
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
+from incnet.extras import why_not
 from incnet.growth.run import Run
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LaunchError, connect
@@ -205,8 +206,13 @@ def _train(run: Run, folder: RunFolder, console: Console) -> int:
 
 
 def _check_extras(config: Config) -> None:
-    if config.tensorboard and find_spec("tensorboard") is None:
-        raise ConfigError('--tensorboard needs TensorBoard: pip install "incnet[tensorboard]"')
+    if not config.tensorboard:
+        return
+    try:
+        importlib.import_module("tensorboard.compat.proto.event_pb2")
+    except Exception as error:
+        missing = 'it needs TensorBoard: pip install "incnet[tensorboard]"'
+        raise ConfigError(f"--tensorboard: {why_not('TensorBoard', error, missing)}") from error
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -63,11 +64,15 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
         if (dataset := _read(source, data_dir)) is None:
             raise DataError(f"{data_dir} holds no {name}; looked for {source.looked_for}")
         return dataset
+    if (named := os.environ.get("INCNET_DATA")) and not Path(named).exists():
+        raise DataError(f"INCNET_DATA is {named}, which does not exist; let it name a folder that does, or unset it")
     for folder in _usual_folders(name):
         if (dataset := _read(source, folder)) is not None:
             return dataset
     cache = _cache_folder(name)
-    if download:
+    if download and cache is None:
+        raise DataError(f"no copy of {name} was found, and there is no home folder to download it to; pass --data-dir")
+    if download and cache is not None:
         for file in source.downloads:
             fetch(file, cache)
         if (dataset := _read(source, cache)) is not None:
@@ -83,18 +88,25 @@ def _read(source: Source, folder: Path) -> Dataset | None:
         raise DataError(f"{folder} cannot be searched ({error}); pass another folder") from error
 
 
-def _cache_folder(name: str) -> Path:
-    return Path(pooch.os_cache("incnet")) / name
+def _cache_folder(name: str) -> Path | None:
+    """Return the user's; None without a home: it would be a folder called ~ in the current one."""
+    with suppress(RuntimeError):
+        folder = Path(pooch.os_cache("incnet")) / name
+        return folder if folder.is_absolute() else None
+    return None
 
 
 def _usual_folders(name: str) -> Iterator[Path]:
     """Yield the folders in which a copy may lie, from the most to the least particular."""
     if named := os.environ.get("INCNET_DATA"):
         yield Path(named)
-    yield _cache_folder(name)
+    if (cache := _cache_folder(name)) is not None:
+        yield cache
     yield Path("data")
-    yield Path.home() / "data"
-    yield Path.home() / ".keras" / "datasets"
-    yield Path.home() / ".keras" / "datasets" / "cifar-10-batches-py-target"
-    yield Path.home() / ".keras" / "datasets" / "cifar-100-python-target"
+    with suppress(RuntimeError):  # there is no home
+        home = Path.home()
+        yield home / "data"
+        yield home / ".keras" / "datasets"
+        yield home / ".keras" / "datasets" / "cifar-10-batches-py-target"
+        yield home / ".keras" / "datasets" / "cifar-100-python-target"
     yield Path("/usr/share/datasets")

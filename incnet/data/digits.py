@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from incnet.extras import why_not
+
 from .dataset import DataError, Dataset, Split, split_validation
 
 _TEST_FRACTION = 0.2
@@ -25,8 +27,9 @@ def load_digits() -> Dataset:
     """
     try:
         from sklearn import datasets
-    except ImportError as error:
-        raise DataError("digits come with scikit-learn, which is missing; run: pip install incnet[demo]") from error
+    except Exception as error:
+        missing = "digits come with scikit-learn, which is missing; run: pip install incnet[demo]"
+        raise DataError(why_not("scikit-learn", error, missing)) from error
     digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / _LARGEST)).astype(np.uint8)[..., np.newaxis]
     every = Split(images, digits.target.astype(np.int64))

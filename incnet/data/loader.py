@@ -11,10 +11,6 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from incnet.kernels.cpu.augment import augment
-from incnet.kernels.cpu.blocks import pages
-from incnet.kernels.cpu.resize import resize_bilinear
-
 from .augment import Augmentation
 from .dataset import DataError, Normalisation, Split
 from .shard import Shard
@@ -175,6 +171,9 @@ class Loader:
 
     def _prepare(self, plan: "_Plan", number: int, buffer: NDArray[np.float32]) -> Batch:
         """Write batch `number` into `buffer`."""
+        from incnet.kernels.cpu.augment import augment
+        from incnet.kernels.cpu.resize import resize_bilinear
+
         part = self.part(number)
         rows = plan.rows[part]
         x = buffer[: len(rows)]
@@ -242,4 +241,6 @@ class _Plan:
 
 def _aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return an uninitialised float32 array in pages of its own."""
+    from incnet.kernels.cpu.blocks import pages  # only now: who asks for --help needs no kernels
+
     return pages(math.prod(shape) * np.dtype(np.float32).itemsize).view(np.float32).reshape(shape)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.data.dataset import DataError
+from incnet.extras import why_not
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -130,6 +131,7 @@ def _check_channels(path: Path, shape: tuple[int, int, int]) -> None:
 def _pillow():  # type: ignore[no-untyped-def]
     try:
         from PIL import Image
-    except ImportError as error:
-        raise DataError("pictures are read by Pillow, which is missing; run: pip install incnet[images]") from error
+    except Exception as error:
+        missing = "pictures are read by Pillow, which is missing; run: pip install incnet[images]"
+        raise DataError(why_not("Pillow", error, missing)) from error
     return Image

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from incnet import __version__
 from incnet.backend import Array, asnumpy
 from incnet.deploy.model import Model
+from incnet.extras import why_not
 from incnet.graph import Graph
 from incnet.layer import Layer, Shape
 from incnet.layers import (
@@ -187,8 +188,8 @@ def difference(exported: bytes, model: Model, images: NDArray[np.uint8]) -> floa
 def _import(name: str) -> Any:
     try:
         return __import__(name)
-    except ImportError as error:
-        raise OnnxError(f"{name} is missing; run: pip install incnet[onnx]") from error
+    except Exception as error:
+        raise OnnxError(why_not(name, error, f"{name} is missing; run: pip install incnet[onnx]")) from error
 
 
 # Converters.

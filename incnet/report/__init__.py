@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from incnet.extras import why_not
 from incnet.report.history import History
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.training.files import replace_file, writing
@@ -41,8 +42,8 @@ def write_report(folders: Sequence[Path], out: Path) -> list[str]:
     """
     try:
         from incnet.report.page import render
-    except ModuleNotFoundError as error:
-        raise ReportError(f"a report {MISSING} ({error})") from error
+    except Exception as error:
+        raise ReportError(why_not("what draws a report", error, f"a report {MISSING} ({error})")) from error
     runs, problems = read_runs(folders)
     replace_file(out, [render(runs, problems).encode()])
     return problems
@@ -57,8 +58,8 @@ def write_figures(folders: Sequence[Path], out: Path) -> list[Path]:
         from incnet.report.arms import networks
         from incnet.report.figures import draw
         from incnet.report.style import save
-    except ModuleNotFoundError as error:
-        raise ReportError(f"drawing {MISSING} ({error})") from error
+    except Exception as error:
+        raise ReportError(why_not("what draws figures", error, f"drawing {MISSING} ({error})")) from error
     runs, _ = read_runs(folders)
     written = []
     with writing(out):

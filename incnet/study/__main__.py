@@ -17,6 +17,7 @@ from incnet import backend
 from incnet.config import Config, ConfigError
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import DataError, Dataset
+from incnet.extras import why_not
 from incnet.models import build
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
@@ -70,8 +71,9 @@ def make_executor(study: Study) -> Executor:
         return Processes(study.jobs)
     try:
         from incnet.study.dask import DaskCluster
-    except ImportError as error:
-        raise StudyError(f"--dask {study.dask} needs Dask ({error}): pip install 'incnet[dask]'") from error
+    except Exception as error:
+        missing = f"it needs Dask ({error}): pip install 'incnet[dask]'"
+        raise StudyError(f"--dask {study.dask}: {why_not('Dask', error, missing)}") from error
     return DaskCluster(study.dask)
 
 

@@ -16,10 +16,18 @@ import numpy as np
 from incnet.backend import asnumpy
 from incnet.layer import Layer
 from incnet.records import parse_json
-from incnet.training.files import remove_temporary, replace_file, writing
+from incnet.training.files import TEMPORARY, remove_temporary, replace_file, writing
 from incnet.training.tensors import pack, unpack
 
-__all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "load_weights", "read_checkpoint", "save_weights"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Checkpoints",
+    "is_beginning",
+    "load_weights",
+    "read_checkpoint",
+    "save_weights",
+]
 
 # 128 bits of the SHA-256 sum: far more than it takes to find every accident.
 _DIGITS = 32
@@ -159,6 +167,12 @@ class Checkpoints:
             for path, _ in ordered[self.keep :]:
                 if path != between_epochs:
                     path.unlink(missing_ok=True)
+
+
+def is_beginning(path: Path) -> bool:
+    """Whether a checkpoint, by its name, was taken before the first step; so it is with one that is not complete."""
+    match = _NAME.fullmatch(path.name)
+    return path.suffix == TEMPORARY or (match is not None and int(match[2]) == int(match[3]) == 0)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -13,13 +16,13 @@ from typing import Any, Self
 
 from incnet import __version__
 from incnet.records import parse_json
-from incnet.training.checkpoint import Checkpoints
+from incnet.training.checkpoint import Checkpoints, is_beginning
 from incnet.training.events import Event, record
 from incnet.training.files import TEMPORARY, remove_temporary, replace_file, sync_folder, writing
 from incnet.training.lock import FolderInUseError, Lock
 from incnet.training.logs import JsonLines
 
-__all__ = ["RunFolder", "RunFolderError", "environment", "new_folder"]
+__all__ = ["RunFolder", "RunFolderError", "checkout", "environment", "new_folder"]
 
 _MAX_CONFIG = 2**20  # bytes; config.json takes two thousand
 
@@ -61,7 +64,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, content: dict[str, Any]) -> Self:
-        """Make a folder with ``content`` as its config.json. Nothing is ever overwritten.
+        """Make a folder with ``content`` as its config.json. Nothing that a run has learnt is ever overwritten.
+
+        What a run has left that failed or was killed before it had learnt anything is removed.
 
         Raises
         ------
@@ -76,6 +81,7 @@ class RunFolder:
             folder = cls(path, "--out")
             try:
                 _check_unused(path)  # again: now nobody else can begin in it
+                _remove_unused(path)
                 folder.write("config.json", content)
                 sync_folder(path.parent)
                 folder._open()
@@ -191,13 +197,35 @@ class RunFolder:
         )
 
 
+# What a run leaves that has not come as far as to learn anything; the checkpoint is that of its beginning.
+_BEGUN = {"lock", "config.json", "sessions.jsonl", "metrics.jsonl", "checkpoints", "tensorboard"}
+_BEGUN |= {"report.html", "summary.json", "last.safetensors"}
+
+
 def _check_unused(path: Path) -> None:
-    # A lock and a temporary file are all that is left of a process that was killed before the run began.
-    if any(entry.name != "lock" and entry.suffix != TEMPORARY for entry in path.iterdir()):
+    if not _learnt_nothing(path):
         raise RunFolderError(
             f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten, "
             f"or go on with the run in it by --resume {path}"
         )
+
+
+def _learnt_nothing(path: Path) -> bool:
+    """Whether a folder holds nothing, or no more than a run that failed or was killed before its first epoch left."""
+    if any(entry.name not in _BEGUN and entry.suffix != TEMPORARY for entry in path.iterdir()):
+        return False
+    if not all(is_beginning(entry) for entry in path.glob("checkpoints/*")):
+        return False
+    metrics = path / "metrics.jsonl"
+    return not metrics.exists() or b'"event": "epoch"' not in metrics.read_bytes()
+
+
+def _remove_unused(path: Path) -> None:
+    for entry in path.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != "lock":
+            entry.unlink()
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -224,12 +252,33 @@ def new_folder(parent: Path, name: str) -> Path:
         ) from error
 
 
+def checkout(root: Path = Path(__file__).parents[2]) -> dict[str, str]:
+    """Return the commit that the code is checked out at, and whether it is ``clean`` or has ``changes``.
+
+    Nothing, where the code is not in a checkout of its own, or there is no Git.
+    """
+    if not (root / ".git").exists():
+        return {}
+    # A hook, or a shell in another repository, may have set variables that point there.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    variables["GIT_OPTIONAL_LOCKS"] = "0"  # only look
+    command = ["git", "-C", str(root), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    head, *lines = done.stdout.splitlines()
+    changed = any(not line.startswith("#") for line in lines)
+    return {"commit": head.removeprefix("# branch.oid "), "checkout": "changes" if changed else "clean"}
+
+
 def environment() -> dict[str, str]:
     """Versions of what computes, and the kind of machine."""
     import llvmlite.binding
 
     found = {
         "incnet": __version__,
+        **checkout(),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "processor": llvmlite.binding.get_host_cpu_name(),

@@ -1,5 +1,9 @@
 """The fast kernels for the CPU, compiled by numba on first use and cached on disk."""
 
+from .cache import find_cache
+
+find_cache()  # before the first kernel is defined
+
 from .augment import augment
 from .average import lerp_all
 from .coefficients import gradient_coefficients, move_statistics, norm_coefficients

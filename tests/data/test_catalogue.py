@@ -30,6 +30,7 @@ def places(tmp_path, monkeypatch):
     """Give the folders that are searched, all of them below a temporary one, in the order of the search."""
     home = tmp_path / "home"
     (tmp_path / "work").mkdir()
+    (tmp_path / "named").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(Path, "home", lambda: home)
     monkeypatch.setattr(catalogue.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
@@ -92,6 +93,15 @@ def test_nowhere(places):
     with pytest.raises(DataError, match="no copy of cifar10 in") as caught:
         load_dataset("cifar10", download=False)
     assert str(places[1]) in str(caught.value)
+
+
+def test_a_named_place_that_is_not_there(places, monkeypatch):
+    """A folder that is misspelt, or not mounted, must not end in a download."""
+    monkeypatch.setattr(catalogue, "fetch", lambda file, folder: pytest.fail("downloads"))
+    places[0].rmdir()
+    put(places[1])
+    with pytest.raises(DataError, match=f"INCNET_DATA is {places[0]}, which does not exist"):
+        load_dataset("cifar10")
 
 
 def test_downloads_into_the_cache(places, monkeypatch):

@@ -1,11 +1,11 @@
 import gc
+import importlib
 import threading
 
 import numpy as np
 import pytest
 
 from incnet.data import Augmentation, DataError, Loader, Normalisation, Split
-from incnet.data import loader as loader_module
 from incnet.data.shard import Shard
 from incnet.kernels.reference import resize_bilinear
 
@@ -168,7 +168,8 @@ def test_an_exception_in_the_loop_ends_the_thread(split, error):
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("error", [MemoryError, SystemExit])
 def test_an_exception_in_the_thread_reaches_the_consumer(split, monkeypatch, prefetch, error):
-    augment, calls = loader_module.augment, []
+    kernel = importlib.import_module("incnet.kernels.cpu.augment")
+    augment, calls = kernel.augment, []
 
     def failing(*arguments, **options):
         calls.append(1)
@@ -176,7 +177,7 @@ def test_an_exception_in_the_thread_reaches_the_consumer(split, monkeypatch, pre
             raise error("third batch")
         return augment(*arguments, **options)
 
-    monkeypatch.setattr(loader_module, "augment", failing)
+    monkeypatch.setattr(kernel, "augment", failing)
     seen = []
     with pytest.raises(error, match="third batch"):
         seen.extend(len(labels) for _, labels in make(split, prefetch=prefetch).epoch(0))

@@ -2,14 +2,15 @@
 
 import json
 import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from incnet import train as command
-from incnet.training.folder import new_folder
-from tests.faults.runs import ARGUMENTS
+from incnet.training.folder import checkout, new_folder
+from tests.faults.runs import ARGUMENTS, outcome
 
 ONE_EPOCH = (*ARGUMENTS, "--epochs", "1")
 
@@ -53,6 +54,60 @@ def test_a_path_that_cannot_be_shown_is_refused_at_the_beginning(option, name, t
     assert not list(tmp_path.iterdir())
 
 
+# A run that came to nothing.
+
+
+def failing(*arguments, out):
+    """A run whose first epoch ends in NaN: exit code 3, and files that say so."""
+    assert train("--out", out, "--lr", "1e30", *arguments) == 3
+
+
+def test_a_run_that_failed_before_its_first_epoch_blocks_nothing(tmp_path, capsys):
+    failing("--report", out=tmp_path / "run")
+    assert train("--out", tmp_path / "run", "--lr", "1e-3") == 0
+    assert config_of(tmp_path / "run")["config"]["lr"] == 1e-3
+    sessions = (tmp_path / "run" / "sessions.jsonl").read_text()
+    assert sessions.count('"begin"') == 1
+    assert train("--out", tmp_path / "again", "--lr", "1e-3") == 0
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "again")
+    capsys.readouterr()
+    assert train("--out", tmp_path / "run") == 2  # an epoch is something
+    assert "the folder is not empty" in capsys.readouterr().err
+
+
+def test_nor_does_one_that_was_killed(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / f"000001-epoch0-batch0-{'0' * 32}.safetensors").touch()
+    (folder / "checkpoints" / "000002-epoch0-batch3.tmp").touch()
+    (folder / "config.json").write_text("{}")
+    (folder / "metrics.jsonl").write_text('{"event": "insert"}\n{"event": "ep')
+    assert train("--out", folder) == 0
+    assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        f"checkpoints/000002-epoch0-batch3-{'0' * 32}.safetensors",  # some steps of an epoch
+        f"checkpoints/000002-epoch1-batch0-{'0' * 32}.damaged",
+        "checkpoints/notes.txt",
+        "best.safetensors",
+        "stages/S1.safetensors",
+        "notes.txt",
+        "metrics.jsonl",
+    ],
+)
+def test_whatever_a_run_or_a_user_has_made_is_kept(found, tmp_path, capsys):
+    (tmp_path / "config.json").touch()
+    (tmp_path / found).parent.mkdir(exist_ok=True)
+    (tmp_path / found).write_text('{"event": "epoch"}')
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert train("--out", tmp_path) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*") if path.name != "lock"} == before
+
+
 # Without --out.
 
 
@@ -73,6 +128,30 @@ def test_two_runs_in_one_second(tmp_path, monkeypatch):
     stem = "digits-resnet8-incremental-20260101-000000"
     assert {name: config["seed"] for name, config in names.items()} == {stem: 1, f"{stem}-2": 2}
     assert names[stem]["out"] == f"runs/{stem}"
+
+
+# The commit.
+
+
+def test_the_commit_of_a_checkout(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ("-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", "-c", "commit.gpgsign=false")
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert checkout(tmp_path) == {}
+    git("init", "--quiet")
+    (tmp_path / "code.py").write_text("1")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "one")
+    commit = git("rev-parse", "HEAD")
+    (tmp_path / "notes.txt").touch()  # not a part of it
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as hooks have it
+    assert checkout(tmp_path) == {"commit": commit, "checkout": "clean"}
+    (tmp_path / "code.py").write_text("2")
+    assert checkout(tmp_path) == {"commit": commit, "checkout": "changes"}
+    monkeypatch.setenv("PATH", "")
+    assert checkout(tmp_path) == {}
 
 
 # From another folder.

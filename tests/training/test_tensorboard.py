@@ -1,6 +1,7 @@
 """Event files, read back with TensorBoard's own reader."""
 
 import json
+import sys
 from dataclasses import fields
 
 import numpy as np
@@ -158,8 +159,10 @@ def test_a_full_disk(folder, monkeypatch):
 
 
 def test_without_tensorboard(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.setattr(Run, "train", lambda *_: pytest.fail("it trains"))
     assert command.main([*ARGUMENTS, "--tensorboard", "--out", str(tmp_path / "run")]) == 2
-    assert capsys.readouterr().err == 'error: --tensorboard needs TensorBoard: pip install "incnet[tensorboard]"\n'
+    assert capsys.readouterr().err == 'error: --tensorboard: it needs TensorBoard: pip install "incnet[tensorboard]"\n'
     assert not (tmp_path / "run").exists()
