@@ -6,16 +6,17 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from incnet import backend
 from incnet.data.dataset import DataError
-from incnet.deploy.images import read_images
+from incnet.deploy.images import parse_colour, read_images
 from incnet.deploy.model import Model, ModelError, load_model
 from incnet.records import parse_json
 from incnet.threads import use_threads
@@ -29,8 +30,9 @@ BAD_INPUT = 2
 class Predict:
     """Name what images show.
 
-    Pictures are turned upright, made grey for models of one channel, scaled until the smaller side fits and cut to the
-    middle. Exits with 0, or 2 for a model or an image that cannot be used.
+    Pictures are turned upright, put on a background where they are transparent, made grey for models of one channel,
+    scaled until the smaller side fits and cut to the middle. An image that cannot be read is named, and the others are
+    answered. Exits with 0, or 2 if the model or any image cannot be used.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -45,6 +47,10 @@ class Predict:
     json: bool = False
     """Print a JSON object a line: the image's name, and its predictions, each with class and probability."""
 
+    background: str = "white"
+    """Colour behind what is transparent in a picture: white, black, or #rrggbb. Choose that of the images which the
+    model has learnt from."""
+
     device: str = "auto"
     """Where to compute: auto, cpu or gpu."""
 
@@ -57,17 +63,22 @@ def main(arguments: list[str] | None = None) -> int:
             raise DataError(f"--top {options.top}: choose at least 1")
         if not options.images:
             raise DataError("no images: name at least one after the model")
+        try:
+            background = parse_colour(options.background)
+        except ValueError as error:
+            raise DataError(f"--background {options.background}: {error}") from error
         backend.use(backend.resolve(options.device))
         use_threads(None)
         model = load_model(options.model)
         if options.model.is_dir():
             print(f"model: {_which_stage(model, options.model)}", file=sys.stderr)
-        for answer in predictions(model, options.images, options.top):
+        images = Images(options.images, model.image_shape, background)
+        for answer in predictions(model, images, options.top):
             print(json.dumps(answer) if options.json else in_words(answer))
     except (ModelError, DataError, backend.DeviceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
-    return 0
+    return BAD_INPUT if images.unreadable else 0
 
 
 def _which_stage(model: Model, folder: Path) -> str:
@@ -85,9 +96,31 @@ def _which_stage(model: Model, folder: Path) -> str:
     )
 
 
-def predictions(model: Model, paths: Iterable[Path], top: int) -> Iterator[dict]:
-    """Yield, for each image in the files, its name and the ``top`` most probable classes, the best first."""
-    images = chain.from_iterable(read_images(path, model.image_shape) for path in paths)
+class Images:
+    """The images of several files, each with its name; of those that cannot be read, the reasons.
+
+    Attributes
+    ----------
+    unreadable : int
+        Files that could not be read so far. Each is named as it is come to.
+    """
+
+    def __init__(self, paths: Iterable[Path], shape: tuple[int, int, int], background: tuple[int, int, int]) -> None:
+        self._paths, self._shape, self._background = paths, shape, background
+        self.unreadable = 0
+
+    def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        for path in self._paths:
+            try:
+                yield from read_images(path, self._shape, self._background)
+            except DataError as error:
+                print(f"error: {error}", file=sys.stderr)
+                self.unreadable += 1
+
+
+def predictions(model: Model, images: Iterable[tuple[str, NDArray[np.uint8]]], top: int) -> Iterator[dict]:
+    """Yield, for each image, its name and the ``top`` most probable classes, the best first."""
+    images = iter(images)
     while batch := list(islice(images, model.batch_size)):
         probabilities = model.predict(np.stack([pixels for _, pixels in batch]))
         for (name, _), row in zip(batch, probabilities, strict=True):

@@ -1,13 +1,16 @@
 """Images from files, brought to the size and the channels that a model takes.
 
 Photographs are turned upright, made grey for models of one channel, scaled until the smaller side fits, by bicubic
-interpolation, and cut to the middle. A picture that has the size already keeps its pixels.
+interpolation, and cut to the middle. A picture that has the size already keeps its pixels. What is transparent is shown
+as a viewer shows it, on a background of one colour: what a file holds below it was seen by nobody.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,20 +18,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.data.dataset import DataError
+from incnet.deploy.jpeg import endings
 from incnet.extras import why_not
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["read_images"]
+__all__ = ["COLOURS", "parse_colour", "read_images"]
 
 # What Pillow may read. It knows formats besides that are programs for other programs.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # Its name for pixels of so many channels.
 _MODES = {1: "L", 3: "RGB"}
 
+Colour = tuple[int, int, int]
+COLOURS: dict[str, Colour] = {"white": (255, 255, 255), "black": (0, 0, 0)}
 
-def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+
+def parse_colour(text: str) -> Colour:
+    """Return red, green and blue, 0 to 255, of a name in :data:`COLOURS`, or of ``#rrggbb``.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if text in COLOURS:
+        return COLOURS[text]
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        raise ValueError(f"choose {', '.join(COLOURS)}, or a colour such as #808080")
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
+
+
+def read_images(
+    path: Path, shape: tuple[int, int, int], background: Colour = COLOURS["white"]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """Yield the name and the pixels (H, W, C) of each image in a file.
 
     Parameters
@@ -38,6 +63,8 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
         (H, W, C), or several (N, H, W, C), of the channels that are asked for.
     shape : tuple of int
         (H, W, C) that is asked for.
+    background : tuple of int
+        Red, green and blue, 0 to 255, behind what is transparent in a picture.
 
     Raises
     ------
@@ -48,7 +75,7 @@ def read_images(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, 
         if path.suffix == ".npy":
             yield from _read_array(path, shape)
         else:
-            yield str(path), _read_picture(path, shape)
+            yield str(path), _read_picture(path, shape, background)
     except OSError as error:
         raise _unreadable(path, error.strerror or f"no whole picture as {', '.join(FORMATS)}") from error
 
@@ -85,24 +112,50 @@ def _fit_array(path: Path, pixels: NDArray[np.uint8], shape: tuple[int, int, int
     return _fit(picture, shape)
 
 
-def _read_picture(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _read_picture(path: Path, shape: tuple[int, int, int], background: Colour) -> NDArray[np.uint8]:
     _check_channels(path, shape)
     pillow = _pillow()
-    from PIL import ImageOps
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities that do no harm
             warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            with pillow.open(path, formats=FORMATS) as picture:
-                upright = ImageOps.exif_transpose(picture)
+            upright = _load_whole(path)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         raise DataError(f"{path} is too large a picture; make it smaller") from error
     except OSError:
         raise
     except Exception as error:  # for damaged files Pillow raises whatever a parser may stumble over
         raise _unreadable(path, error) from error
-    return _fit(_eight_bits(path, upright).convert(_MODES[shape[2]]), shape)
+    return _fit(_opaque(_eight_bits(path, upright), background).convert(_MODES[shape[2]]), shape)
+
+
+def _load_whole(path: Path) -> Image:
+    """Read a picture, which may lack the end of its file if nothing of the picture is in it."""
+    try:
+        return _load(path)
+    except OSError:
+        shown = [_load(BytesIO(content)) for content in endings(path.read_bytes())]
+        if len({picture.tobytes() for picture in shown}) == 1:
+            return shown[0]
+        raise
+
+
+def _load(source: Path | BytesIO) -> Image:
+    from PIL import ImageOps
+
+    pillow = _pillow()
+    pillow.init()
+    known = [name for name in FORMATS if name in pillow.OPEN]  # an older Pillow has no AVIF
+    with pillow.open(source, formats=known) as picture:
+        return ImageOps.exif_transpose(picture)
+
+
+def _opaque(picture: Image, background: Colour) -> Image:
+    """Return the picture as it is seen on the background."""
+    if not picture.has_transparency_data:
+        return picture
+    below = _pillow().new("RGBA", picture.size, background)
+    return _pillow().alpha_composite(below, picture.convert("RGBA"))
 
 
 def _eight_bits(path: Path, picture: Image) -> Image:

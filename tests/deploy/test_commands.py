@@ -89,6 +89,14 @@ def predicted(capsys, *arguments):
     return capsys.readouterr().out.splitlines()
 
 
+def same_predictions(one, other):
+    """But for rounding, which depends on the images that are computed together."""
+    ones, others = (json.loads(line)["predictions"] for line in (one, other))
+    classes = [[each["class"] for each in predictions] for predictions in (ones, others)]
+    probabilities = [[each["probability"] for each in predictions] for predictions in (ones, others)]
+    return classes[0] == classes[1] and np.allclose(*probabilities, atol=1e-5)
+
+
 def test_predictions_as_json(place, capsys, monkeypatch):
     monkeypatch.setattr("incnet.deploy.model.PIXELS_AT_A_TIME", 3 * 64)  # 7 images in three batches
     digits = place / "digits.npy"
@@ -117,12 +125,13 @@ def test_a_picture(place, capsys, tmp_path):
     pillow.fromarray(digit).save(tmp_path / "digit.png")
     (line,) = predicted(capsys, place / "runs" / "digits", tmp_path / "digit.png", "--json")
     (first, *_) = predicted(capsys, place / "runs" / "digits", place / "digits.npy", "--json")
-    assert json.loads(line)["predictions"] == json.loads(first)["predictions"]
+    assert same_predictions(line, first)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["runs/digits"], "no images: name at least one after the model"),
     (["runs/digits", "digits.npy", "--top", "0"], "--top 0: choose at least 1"),
+    (["runs/digits", "digits.npy", "--background", "grey"], "--background grey: choose white, black, or a colour such"),
     (["runs/digits", "digits.npy", "--device", "tpu"], "--device tpu: choose auto, cpu, gpu"),
     (["runs", "digits.npy"], "runs holds no stages/S1.safetensors"),
     (["runs/none.safetensors", "digits.npy"], "cannot read runs/none.safetensors"),
@@ -138,6 +147,37 @@ def test_what_cannot_be_predicted_is_one_line(arguments, message, place, monkeyp
     [error] = [line for line in captured.err.splitlines() if not line.startswith("model: ")]
     assert error.startswith("error: ")
     assert captured.out == ""
+
+
+def test_one_damaged_picture_of_three(place, capsys, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    digits = np.load(place / "digits.npy")[..., 0]
+    paths = [tmp_path / f"{name}.png" for name in ("one", "two", "three")]
+    for path, digit in zip(paths, digits, strict=False):
+        pillow.fromarray(digit).save(path)
+    paths[1].write_bytes(paths[1].read_bytes()[:50])
+    assert predict.main([str(place / "runs" / "digits"), *map(str, paths), "none.npy", "--json"]) == 2
+    captured = capsys.readouterr()
+    assert [json.loads(line)["image"] for line in captured.out.splitlines()] == [str(paths[0]), str(paths[2])]
+    _, damaged, missing = captured.err.splitlines()
+    assert damaged.startswith(f"error: {paths[1]} cannot be read")
+    assert missing.startswith("error: none.npy cannot be read")
+
+
+def test_digits_cut_out(place, capsys, tmp_path):
+    """Transparent but for the strokes, they are what they were on the background that the model has learnt."""
+    pillow = pytest.importorskip("PIL.Image")
+    digit = np.load(place / "digits.npy")[0, ..., 0]
+    cut_out = np.stack([np.full_like(digit, 255), digit], axis=-1)
+    pillow.fromarray(cut_out).save(tmp_path / "cut.png")
+    pillow.fromarray(digit).save(tmp_path / "flat.png")
+    lines = predicted(
+        capsys, place / "runs/digits", tmp_path / "cut.png", tmp_path / "flat.png", "--json", "--background", "black"
+    )
+    cut, flat = lines
+    assert same_predictions(cut, flat)
+    (white,) = predicted(capsys, place / "runs/digits", tmp_path / "cut.png", "--json")
+    assert not same_predictions(white, flat)
 
 
 # Exporting.

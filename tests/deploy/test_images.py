@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from incnet.data.dataset import DataError
 from incnet.deploy import images as module
-from incnet.deploy.images import read_images
+from incnet.deploy.images import parse_colour, read_images
 from tests.deploy.products import pictures
 from tests.faults.readers import KINDS, TOKENS, spoil
 
@@ -85,11 +85,111 @@ def test_pixels_of_16_bits(tmp_path):
     np.testing.assert_array_equal(read_one(save(wide, tmp_path / "a.png"), GREY)[..., 0], wide >> 8)
 
 
-def test_palettes_and_transparency(tmp_path):
+# Transparency.
+
+HIDDEN, SEEN = (200, 30, 90), (9, 8, 7)
+
+
+def transparent(mode, below):
+    """A picture of one colour, SEEN, with ``below`` in each pixel that is wholly transparent: the upper half."""
+    pixels = np.full((8, 6, 4), (*SEEN, 255), np.uint8)
+    pixels[:4] = (*below, 0)
+    picture = pillow.fromarray(pixels)
+    if mode == "LA":
+        return pillow.fromarray(np.ascontiguousarray(pixels[..., [0, 3]]))
+    if mode == "P":
+        flat = pillow.new("P", (6, 8), 1)
+        flat.putpalette([*below, *SEEN])
+        flat.paste(0, (0, 0, 6, 4))
+        flat.info["transparency"] = 0
+        return flat
+    if mode == "RGB":
+        flat = picture.convert("RGB")
+        flat.info["transparency"] = below
+        return flat
+    return picture
+
+
+MODES = {"png": ("RGBA", "LA", "P", "RGB"), "webp": ("RGBA", "LA", "P"), "gif": ("RGBA", "P"), "tiff": ("RGBA", "LA")}
+
+
+@pytest.mark.parametrize(("form", "mode"), [(form, mode) for form, modes in MODES.items() for mode in modes])
+def test_what_lies_below_a_transparency_decides_nothing(form, mode, tmp_path):
+    seen = []
+    for below in (HIDDEN, (0, 0, 0)):
+        path = tmp_path / f"{below[0]}.{form}"
+        picture = transparent(mode, below)
+        options = {"transparency": picture.info["transparency"]} if "transparency" in picture.info else {}
+        picture.save(path, **options, **({"lossless": True} if form == "webp" else {}))
+        for background in ("white", "black", "#0a6432"):
+            pixels = read(path, COLOUR, background)
+            assert (pixels[:4] == parse_colour(background)).all()
+            assert (pixels[4:] == (SEEN[:1] if mode == "LA" else SEEN)).all()
+            seen.append(pixels.tobytes())
+        assert (read(path, GREY, "white")[:4] == 255).all()
+    assert seen[:3] == seen[3:]
+
+
+def read(path, shape, background):
+    ((_, pixels),) = read_images(path, shape, parse_colour(background))
+    return pixels
+
+
+def test_half_transparent(tmp_path):
     pixels = pictures((8, 6, 4), 1)[0]
-    np.testing.assert_array_equal(read_one(save(pixels, tmp_path / "a.png"), COLOUR), pixels[..., :3])
+    path = save(pixels, tmp_path / "a.png")
+    alpha = pixels[..., 3:] / 255
+    for background in ("white", "#103050"):
+        expected = pixels[..., :3] * alpha + np.array(parse_colour(background)) * (1 - alpha)
+        assert np.abs(read(path, COLOUR, background) - expected).max() <= 1
+    np.testing.assert_array_equal(read_one(path, COLOUR), read(path, COLOUR, "white"))
+
+
+def test_palettes(tmp_path):
     pillow.fromarray(np.full((8, 6, 3), (9, 8, 7), np.uint8)).quantize(4).save(tmp_path / "p.png")
     assert read_one(tmp_path / "p.png", COLOUR)[0, 0].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize("text", ["", "grey", "#fff", "#1234567", "ffffff", "#12345\n"])
+def test_what_is_no_colour(text):
+    with pytest.raises(ValueError, match="choose white, black, or a colour such as #808080"):
+        parse_colour(text)
+
+
+# Files that end too early.
+
+JPEGS = [{}, {"progressive": True}, {"quality": 100}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 2}]
+
+
+@pytest.mark.parametrize("options", JPEGS, ids=str)
+@pytest.mark.parametrize("shape", [(40, 30), (40, 30, 3)], ids=str)
+def test_a_jpeg_cut_anywhere(shape, options, tmp_path):
+    """Without the last two bytes it is whole; without so much that a row is missing, it is damaged."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    pixels = (rows * 3 + columns * 2).astype(np.uint8) + rng.integers(0, 20, (*shape[2:][::-1], 40, 30), np.uint8)
+    whole = save(np.moveaxis(pixels, 0, -1) if len(shape) == 3 else pixels, tmp_path / "whole.jpg", **options)
+    content, expected = whole.read_bytes(), read_one(whole, (40, 30, 3))
+    path, whole_as_well = tmp_path / "cut.jpg", 0
+    for missing in range(1, len(content)):
+        path.write_bytes(content[:-missing])
+        if missing <= 2:
+            np.testing.assert_array_equal(read_one(path, (40, 30, 3)), expected)
+            continue
+        with suppress(DataError):
+            found = read_one(path, (40, 30, 3))
+            # Of the last block a part may be missing, as anybody would show it; but nothing else.
+            np.testing.assert_array_equal(found[:24], expected[:24])
+            np.testing.assert_array_equal(found[:, :16], expected[:, :16])
+            whole_as_well += 1
+    assert whole_as_well < 20
+
+
+@pytest.mark.parametrize("form", module.FORMATS)
+def test_half_a_picture_is_damaged(form, tmp_path):
+    content = encoded(form)
+    (tmp_path / "a").write_bytes(content[: len(content) // 2])
+    refused(tmp_path / "a", COLOUR, "cannot be read")
 
 
 # Arrays.
@@ -194,7 +294,7 @@ def test_programs_are_no_pictures(tmp_path, monkeypatch):
     plugin, ran = pytest.importorskip("PIL.EpsImagePlugin"), []
     monkeypatch.setattr(plugin, "Ghostscript", lambda *arguments: ran.append(arguments))
     (tmp_path / "a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n%%EndComments\nshowpage\n")
-    refused(tmp_path / "a.eps", GREY, "no whole picture as BMP, GIF, JPEG, PNG, PPM, WEBP")
+    refused(tmp_path / "a.eps", GREY, "no whole picture as AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP")
     assert ran == []
 
 
