@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from incnet import backend
 from incnet.config import Config, ConfigError
 from incnet.cost import step_bytes
+from incnet.extras import why_not
 from incnet.graph import Graph
 from incnet.optim import RMSProp
 from incnet.report.numbers import duration
@@ -157,8 +157,7 @@ def _config(options: Savings) -> Config:
     if options.plot is not None:
         if options.plot.suffix not in FIGURES:
             raise ConfigError(f"--plot {options.plot}: choose a name that ends in {', '.join(FIGURES)}")
-        if find_spec("matplotlib") is None:
-            raise ConfigError(f"--plot {options.plot} needs matplotlib: pip install 'incnet[docs]'")
+        _check_matplotlib(options.plot)
     for name, path in (("json", options.json), ("plot", options.plot)):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
@@ -171,6 +170,14 @@ def _config(options: Savings) -> Config:
         device=options.device,
         threads=options.threads,
     ).resolve()
+
+
+def _check_matplotlib(path: Path) -> None:
+    try:
+        import incnet.savings.figure  # noqa: F401
+    except Exception as error:
+        missing = f"--plot {path} needs matplotlib: pip install 'incnet[docs]'"
+        raise ConfigError(why_not("matplotlib", error, missing)) from error
 
 
 def as_json(config: Config, options: Savings, threads: int, rows: Sequence[Measured], seconds: float) -> dict[str, Any]:

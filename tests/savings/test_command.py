@@ -131,10 +131,18 @@ def test_the_wheel_has_it_and_it_needs_no_extra(tmp_path):
     assert "S1-S2" in done.stdout
 
 
-def test_without_matplotlib_only_the_plot_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+@pytest.mark.parametrize("broken", [False, True])
+def test_without_matplotlib_only_the_plot_is_missing(broken, monkeypatch, capsys):
+    for name in ("incnet.savings.figure", "incnet.report.style", "matplotlib.figure"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    if broken:
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # installed, but in parts
+    else:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert command.main([*QUICK, "--plot", "found.png"]) == 2
-    assert "pip install 'incnet[docs]'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert ("matplotlib is installed, but cannot be loaded" if broken else "pip install 'incnet[docs]'") in error
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch, capsys):
