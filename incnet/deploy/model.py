@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,16 @@ from incnet.records import from_json, parse_json
 from incnet.training.files import replace_file
 from incnet.training.tensors import pack, unpack
 
-__all__ = ["Description", "Model", "ModelError", "find_model", "load_model", "pack_model", "save_model"]
+__all__ = [
+    "Description",
+    "Model",
+    "ModelError",
+    "find_model",
+    "load_model",
+    "pack_model",
+    "save_model",
+    "unpack_model",
+]
 
 # Bounds for the memory that a file can ask for: pixels along a side, and pixels that are in work at a time.
 LARGEST_SIDE, PIXELS_AT_A_TIME = 1024, 2**18
@@ -154,6 +163,8 @@ class Description:
 class Model:
     """A network that takes pixels and names classes, on the backend in use when it was made.
 
+    It can be pickled, for processes that share the work: as the content of its file, whatever backend either side has.
+
     Parameters
     ----------
     description : Description
@@ -181,6 +192,10 @@ class Model:
         for name, parameter in self.graph.named_parameters():
             parameter.data = asarray(weights[name])
         self.graph.load_state({**self.graph.state(), **weights})
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Model], tuple[bytes]]:
+        weights = {name: asnumpy(array) for name, array in self.graph.state().items()}
+        return unpack_model, (b"".join(pack_model(self.description, weights)),)
 
     @property
     def classes(self) -> list[str]:
@@ -294,17 +309,28 @@ def load_model(path: Path | str) -> Model:
     """
     path = find_model(Path(path))
     try:
-        arrays, text = unpack(path.read_bytes())
-        if not text:
-            raise ValueError("it holds arrays, but does not say what they are; models are in a run's folder stages")
-        header = from_json(_Header, parse_json(text.encode()), "header")
-        if header.sha256 != _digest(header.model, arrays):
-            raise ValueError("it is damaged: its checksum is another one")
-        return Model(header.model, arrays)
+        return unpack_model(path.read_bytes())
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise ModelError(f"{path} is no model that can be used: {error!s:.200}") from error
+
+
+def unpack_model(content: bytes) -> Model:
+    """Return the model that a file holds.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or no model.
+    """
+    arrays, text = unpack(content)
+    if not text:
+        raise ValueError("it holds arrays, but does not say what they are; models are in a run's folder stages")
+    header = from_json(_Header, parse_json(text.encode()), "header")
+    if header.sha256 != _digest(header.model, arrays):
+        raise ValueError("it is damaged: its checksum is another one")
+    return Model(header.model, arrays)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What happens in a run, as typed records; each is one line of ``metrics.jsonl`` and one line on the screen."""
+"""What happens in a run, as typed records; each is one line of ``metrics.jsonl`` and one line on the screen.
+
+docs/metrics.md has a table of all fields.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
 """Models in files: the same answers afterwards, on any backend, or a refusal that names the file."""
 
+import copy
 import json
+import multiprocessing
 import os
+import pickle
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -156,6 +160,32 @@ def test_normalisation_comes_back_exactly(tmp_path):
     save_model(tmp_path / "m", description, weights)
     found = load_model(tmp_path / "m").normalisation
     assert (found.mean.tobytes(), found.std.tobytes()) == (fitted.mean.tobytes(), fitted.std.tobytes())
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.usefixtures("backend")
+def test_a_model_in_a_pickle(protocol):
+    model, images = Model(*last(shape=(9, 7, 2), arch="vgg16", up_to=2)), pictures((9, 7, 2), 5)
+    again = pickle.loads(pickle.dumps(model, protocol))
+    assert again.description == model.description
+    np.testing.assert_array_equal(again.logits(images), model.logits(images))
+    ours, theirs = model.graph.state(), copy.deepcopy(model).graph.state()
+    assert all(np.array_equal(ours[name], theirs[name]) and ours[name] is not theirs[name] for name in ours)
+
+
+def test_a_pickle_has_the_weights_of_the_moment():
+    model = Model(*last())
+    name, parameter = next(iter(model.graph.named_parameters()))
+    parameter.data[...] = 0.5
+    again = pickle.loads(pickle.dumps(model))
+    assert (dict(again.graph.named_parameters())[name].data == 0.5).all()
+
+
+def test_processes_share_the_work():
+    model, images = Model(*last()), pictures(SHAPE, 6)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        found = np.concatenate(list(pool.map(model.predict, [images[:4], images[4:]])))
+    np.testing.assert_allclose(found, model.predict(images), rtol=0, atol=1e-5)
 
 
 def test_the_last_stage_of_a_run_folder(tmp_path):
