@@ -1,7 +1,7 @@
 """Timing by turns: machines drift, and what is measured within seconds of each other drifts together.
 
 Every setting takes a turn of a few steps in each round. A ratio is taken within each round, and the median of the
-rounds is what counts: it can be trusted where seconds cannot.
+rounds is what counts: it suffers less than seconds do from what else the machine does.
 """
 
 from __future__ import annotations
