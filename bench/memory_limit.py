@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from rich.console import Console
 
 from bench.compare import report
 from incnet.backend import free_memory
@@ -29,6 +28,7 @@ from incnet.config import Config
 from incnet.data.catalogue import load_dataset
 from incnet.growth.run import Run
 from incnet.sizes import parse_size
+from incnet.terminal import Terminal
 from incnet.threads import use_threads
 from incnet.training.events import Epoch, Event
 from incnet.training.folder import RunFolder
@@ -73,7 +73,7 @@ class Watch(Display):
     """Reads the peak of the resident set after each epoch, and begins a new one."""
 
     def __init__(self, epochs: int, baseline: int) -> None:
-        super().__init__(epochs, Console(quiet=True))
+        super().__init__(epochs, Terminal(quiet=True))
         self.baseline = baseline
         self.seen: list[tuple[Epoch, float]] = []
 

@@ -12,6 +12,7 @@ import tyro
 
 from incnet.deploy.model import ModelError, load_model
 from incnet.deploy.onnx_graph import TOLERANCE, OnnxError, difference, to_onnx
+from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
 from incnet.training.files import WriteError, replace_file
 
@@ -38,22 +39,25 @@ class Export:
     """Before writing, run it with onnxruntime on random images and compare the logits with incnet's."""
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Export as the command line says. Returns the exit code."""
-    options = tyro.cli(Export, args=arguments, prog="python -m incnet.export")
+    options = parse(Export, arguments, prog="python -m incnet.export")
+    errors = Terminal(stderr=True)
     try:
         return export(options)
     except (ModelError, OnnxError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        errors.say(f"error: {error}")
         return BAD_INPUT
     except WriteError as error:
-        print(f"error: {error}; choose a place that can be written", file=sys.stderr)
+        errors.say(f"error: {error}; choose a place that can be written")
         return UNWRITABLE
 
 
 def export(options: Export) -> int:
     """Export, check and write."""
     use_threads(None)
+    terminal = Terminal()
     model = load_model(options.model)
     content = to_onnx(model).SerializeToString()
     if options.check:
@@ -61,12 +65,13 @@ def export(options: Export) -> int:
         found = difference(content, model, images)
         said = f"logits differ from incnet's by up to {found:.1e} of the largest, on {CHECKED_IMAGES} random images"
         if not found <= TOLERANCE:
-            print(f"error: {said}, which is more than {TOLERANCE:g}; {options.out} was not written", file=sys.stderr)
+            wrong = f"error: {said}, which is more than {TOLERANCE:g}; {options.out} was not written"
+            Terminal(stderr=True).say(wrong)
             return DIFFERENT
-        print(said)
+        terminal.say(said)
     replace_file(options.out, [content])
     described = model.description
-    print(
+    terminal.say(
         f"{options.out}: {described.arch}, {described.stage}, {described.params:,} parameters, "
         f"{described.macs_inference:,} multiply-adds an image, validation accuracy {described.val_accuracy:.2%}"
     )

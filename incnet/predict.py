@@ -19,6 +19,7 @@ from incnet.data.dataset import DataError
 from incnet.deploy.images import parse_colour, read_images
 from incnet.deploy.model import Model, ModelError, load_model
 from incnet.records import parse_json
+from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
 
 __all__ = ["Predict", "main"]
@@ -55,9 +56,11 @@ class Predict:
     """Where to compute: auto, cpu or gpu."""
 
 
+@command(answers=True)
 def main(arguments: list[str] | None = None) -> int:
     """Predict as the command line says. Returns the exit code."""
-    options = tyro.cli(Predict, args=arguments, prog="python -m incnet.predict")
+    options = parse(Predict, arguments, prog="python -m incnet.predict")
+    errors = Terminal(stderr=True)
     try:
         if options.top < 1:
             raise DataError(f"--top {options.top}: choose at least 1")
@@ -71,12 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
         use_threads(None)
         model = load_model(options.model)
         if options.model.is_dir():
-            print(f"model: {_which_stage(model, options.model)}", file=sys.stderr)
+            errors.say(f"model: {_which_stage(model, options.model)}")
         images = Images(options.images, model.image_shape, background)
         for answer in predictions(model, images, options.top):
             print(json.dumps(answer) if options.json else in_words(answer))
     except (ModelError, DataError, backend.DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        errors.say(f"error: {error}")
         return BAD_INPUT
     return BAD_INPUT if images.unreadable else 0
 

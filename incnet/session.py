@@ -160,7 +160,7 @@ def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say
     stopped: Interrupted | NonFiniteError | None = None
     listeners = _listeners(run, folder, say) if first else []
     try:
-        with StopSignals(run.communicator) as signals:
+        with StopSignals(run.communicator, display.announce if display else None) as signals:
             run.train(folder, display, signals, listeners)
     except Interrupted as interrupted:
         stopped = interrupted

@@ -5,14 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-
-import tyro
-from rich.console import Console
 
 from incnet import backend, session
 from incnet.config import Config, ConfigError
@@ -22,12 +19,13 @@ from incnet.growth.run import Run
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.transport import device_of_rank
+from incnet.terminal import Terminal, command, parse
 from incnet.threads import available_threads, threads_in_use, use_threads
 from incnet.training.checkpoint import CheckpointError
 from incnet.training.files import WriteError
 from incnet.training.finite import NonFiniteError
 from incnet.training.folder import RunFolder, RunFolderError, new_folder
-from incnet.training.progress import Display
+from incnet.training.progress import Display, up_to
 from incnet.training.signals import Interrupted
 
 __all__ = ["main"]
@@ -36,6 +34,7 @@ PROGRAM = "python -m incnet.train"
 BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Train as the command line says.
 
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         communicator = connect()
     except LaunchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        Terminal(stderr=True).say(f"error: {error}")
         return BAD_INPUT
     with communicator:
         return _run(arguments, communicator)
@@ -56,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None, communicator: Communicator) -> int:
     try:
-        config = communicator.from_first(lambda: tyro.cli(Config, args=arguments, prog=PROGRAM))
+        config = communicator.from_first(lambda: parse(Config, arguments, prog=PROGRAM))
         if config.resume is not None:
             return resume(config.resume, arguments, communicator)
         return begin(communicator.from_first(config.resolve), communicator)
@@ -74,7 +73,7 @@ def _fail(communicator: Communicator, error: BaseException, message: str, code: 
     """Say once what went wrong; end all ranks, if it did so on this one alone."""
     shared = communicator.is_shared(error)
     if communicator.first or not shared:
-        print(message, file=sys.stderr)
+        Terminal(stderr=True).say(message)
     if not shared:
         communicator.abort(code)
     return code
@@ -90,7 +89,7 @@ def begin(config: Config, communicator: Communicator) -> int:
     path = communicator.from_first(lambda: config.out or new_folder(Path("runs"), _name(config)))
     run.config = replace(config, out=path)
     with session.begin(run, path) as folder:
-        return _train(run, folder, _console(communicator))
+        return _train(run, folder, _terminal(communicator))
 
 
 def _name(config: Config) -> str:
@@ -100,15 +99,15 @@ def _name(config: Config) -> str:
 
 def resume(path: Path, arguments: list[str] | None, communicator: Communicator) -> int:
     """Go on with the run in a folder, as its config.json says and the command line may add."""
-    console = _console(communicator)
+    terminal = _terminal(communicator)
     with session.open_folder(communicator, path, lambda: RunFolder.reopen(path)) as folder:
         content = communicator.from_first(folder.read_config)
         config = communicator.from_first(lambda: _resumed(path, content, arguments, communicator.size))
         communicator.from_first(lambda: _check_extras(config))
         _choose_machine(config, communicator, session.environment_before(content))
         run = communicator.on_every(lambda: Run(replace(config, resume=None), communicator=communicator))
-        session.restart(run, folder, content, _say(console))
-        return _train(run, folder, console)
+        session.restart(run, folder, content, terminal.say)
+        return _train(run, folder, terminal)
 
 
 def _resumed(path: Path, content: dict[str, Any], arguments: list[str] | None, ranks: int) -> Config:
@@ -116,15 +115,11 @@ def _resumed(path: Path, content: dict[str, Any], arguments: list[str] | None, r
     begun = replace(Config.from_json(content.get("config")), out=path, resume=path)
     if content.get("environment", {}).get("ranks", "1") != str(ranks):
         begun = replace(begun, threads=None)  # another number of ranks divides the cores anew
-    return begun.resumed_as(tyro.cli(Config, args=arguments, prog=PROGRAM, default=begun))
+    return begun.resumed_as(parse(Config, arguments, prog=PROGRAM, default=begun))
 
 
-def _console(communicator: Communicator) -> Console:
-    return Console(highlight=False, quiet=not communicator.first)
-
-
-def _say(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, soft_wrap=True, markup=False)
+def _terminal(communicator: Communicator) -> Terminal:
+    return Terminal(quiet=not communicator.first)
 
 
 def _choose_machine(
@@ -143,7 +138,7 @@ def _choose_machine(
 
     communicator.on_every(choose)
     if way := communicator.reach_devices(config.sums):
-        _console(communicator).print(way, soft_wrap=True, markup=False)
+        _terminal(communicator).say(way)
 
 
 def _device(asked: str, before: Any) -> str:
@@ -162,46 +157,42 @@ def _number(text: Any) -> int | None:
     return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 10 and int(text) else None
 
 
-def _train(run: Run, folder: RunFolder, console: Console) -> int:
+def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     config, communicator = run.config, run.communicator
     assert config.epochs is not None
     device = session.device_in_use(communicator) + (" in TF32" if config.tf32 else "")
     ranks = f"{communicator.size} ranks, " if communicator.size > 1 else ""
-    console.print(
+    terminal.say(
         f"{config.dataset} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {device} "
-        f"({ranks}{threads_in_use()} threads{' each' if ranks else ''}); run folder {folder.path}\n"
-        "kernels are compiled on first use (seconds, once)",
-        soft_wrap=True,
-        markup=False,
+        f"({ranks}{threads_in_use()} threads{' each' if ranks else ''})\n"
+        f"run folder {folder.path}\n"
+        "kernels are compiled on first use (seconds, once)"
     )
     if run.epochs == 0 and config.method == "incremental" and config.epochs < run.schedule.needed:
-        console.print(
+        terminal.say(
             f"{config.epochs} epochs are few: look-ahead and an epoch of training take {run.schedule.needed} with all "
-            "sub-networks; the last of them will get less, or will not come in",
-            soft_wrap=True,
+            "sub-networks; the last of them will get less, or will not come in"
         )
     code, summary = 0, None
     try:
-        with Display(config.epochs, console) as display:
+        with Display(config.epochs, terminal) as display:
             display.resume(run.epochs)
-            summary = session.finish(run, folder, display, _say(console))
+            summary = session.finish(run, folder, display, terminal.say)
     except Interrupted as interrupted:
-        console.print(f"{interrupted}; go on with --resume {folder.path}", soft_wrap=True, markup=False)
+        terminal.say(f"{interrupted}; go on with --resume {folder.path}")
         code = interrupted.exit_code
     except NonFiniteError as error:
-        Console(stderr=True, highlight=False, quiet=not communicator.first).print(
+        Terminal(stderr=True, quiet=not communicator.first).say(
             f"error: {error}; the weights of {run.epochs} good epochs are kept in {folder.path}; "
-            f"try a lower --lr, or --resume {folder.path} --on-nonfinite rollback",
-            soft_wrap=True,
-            markup=False,
+            f"try a lower --lr, or --resume {folder.path} --on-nonfinite rollback"
         )
         code = error.exit_code
     display.table([asdict(stage) for stage in run.stages])
     if summary:
         accuracy = f"test accuracy {summary['test_accuracy']:.2%}"
-        console.print(f"{accuracy} ({run.stages[-1].name}, best validation weights)")
+        terminal.say(f"{accuracy} ({up_to(run.stages[-1].name)}, best validation weights)")
     return code
 
 

@@ -17,6 +17,8 @@ import pooch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from incnet.terminal import Terminal
+
 from .dataset import DataError
 
 _CHUNK = 2**18
@@ -78,7 +80,7 @@ def fetch(file: RemoteFile, folder: Path, patience: Patience = Patience(), conso
         The server refuses, all attempts fail, the checksum is wrong (the download is then deleted), or the folder
         cannot be written to.
     """
-    download = _ResumingDownload(folder / f"{file.name}.part", patience, console or Console(stderr=True))
+    download = _ResumingDownload(folder / f"{file.name}.part", patience, console or Terminal(stderr=True))
     by_hand = f"fetch {file.url} by hand, and pass its folder"
     try:
         return Path(pooch.retrieve(file.url, f"md5:{file.md5}", fname=file.name, path=folder, downloader=download))
@@ -107,7 +109,7 @@ class _ResumingDownload:
     console: Console
 
     def __call__(self, url: str, output_file: str, _: object) -> None:
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (BarColumn(bar_width=None), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
         with Progress(TextColumn("{task.description}"), *columns, console=self.console) as progress:
             task = progress.add_task(self.part.stem, total=None)
             for attempt in range(self.patience.attempts):

@@ -316,7 +316,7 @@ class Run:
                 self._emit(events.Verdict(self.schedule.epoch, grow, reason))
             case Unfreeze():
                 self._end_lookahead()
-            case Grow():
+            case Grow(reason):
                 if self.communicator.first:
                     save_stage(self)
                 self._hand_on_average()
@@ -329,7 +329,7 @@ class Run:
                     lookahead=self.schedule.phase == "lookahead",
                     preserve_on=self.images.sample(self.schedule.epoch) if self.config.preserves_output else None,
                 )
-                self._emit_insertion(name, self.config.init)
+                self._emit_insertion(name, self.config.init, reason)
                 self._begin_stage()
                 self.communicator.broadcast(self.graph.state())
             case Stop(reason):
@@ -468,11 +468,12 @@ class Run:
         free_memory()
         self.best, self.best_weights = None, {}
 
-    def _emit_insertion(self, name: str, init: str) -> None:
+    def _emit_insertion(self, name: str, init: str, reason: str = "") -> None:
         macs = self.graph.macs(self.graph.input_shape)
         size = self.plan[name].batch_size
         lr = self.config.lr_for(size) / 2**self.rollbacks
-        self._emit(events.Insert(self.schedule.epoch, name, init, self.graph.num_parameters(), macs, size, lr))
+        params = self.graph.num_parameters()
+        self._emit(events.Insert(self.schedule.epoch, name, init, params, macs, size, lr, reason))
 
     def _emit(self, event: events.Event) -> None:
         self.folder.log(event)

@@ -187,7 +187,7 @@ class Schedule:
         if verdict and verdict.grow:
             return verdict.reason
         if not self.last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
-            return f"the stage has had its {self.stage_limit} epochs"
+            return f"the stage has had its {self.stage_limit} epoch{'s' * (self.stage_limit > 1)}"
         return None
 
     def _grow(self, reason: str) -> Grow:

@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from incnet.report import ReportError, write_figures, write_report
+from incnet.terminal import Terminal, command, parse
 from incnet.training.files import WriteError
 
 __all__ = ["main"]
@@ -34,23 +35,27 @@ class Options:
     """Folder for the figures as files of their own, each as SVG and as PNG."""
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Report as the command line says; return the exit code."""
-    options = tyro.cli(Options, args=arguments, prog="python -m incnet.report")
+    options = parse(Options, arguments, prog="python -m incnet.report")
+    terminal, errors = Terminal(), Terminal(stderr=True)
     try:
+        if not options.runs:
+            raise ReportError("no runs: name at least one run folder or study, as in python -m incnet.report runs/*")
         problems = write_report(options.runs, options.out)
         written = write_figures(options.runs, options.figures) if options.figures else []
     except ReportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        errors.say(f"error: {error}")
         return BAD_INPUT
     except WriteError as error:
-        print(f"error: {error}", file=sys.stderr)
+        errors.say(f"error: {error}")
         return UNWRITABLE
     for problem in problems:
-        print(f"error: left out: {problem}", file=sys.stderr)
-    print(options.out)
+        errors.say(f"error: left out: {problem}")
+    terminal.say(str(options.out))
     if written:
-        print(f"{len(written)} figures in {options.figures}")
+        terminal.say(f"{len(written)} figures in {options.figures}")
     return BAD_INPUT if problems else 0
 
 

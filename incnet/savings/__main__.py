@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-from rich.console import Console
-
 from incnet import backend
 from incnet.config import Config, ConfigError
 from incnet.cost import step_bytes
@@ -23,6 +20,7 @@ from incnet.report.numbers import duration
 from incnet.savings.boundaries import Measured, measure, settings, whole_network
 from incnet.savings.display import progress, table
 from incnet.savings.memory import available_bytes
+from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
 from incnet.training.files import WriteError, replace_file, writing
 from incnet.training.folder import environment
@@ -73,6 +71,7 @@ class Savings:
     """File for a figure: .png, .svg or .pdf. Needs matplotlib (incnet[docs])."""
 
 
+@command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what freezing saves, as the command line says.
 
@@ -82,15 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 2 for bad input; 4 for a file that cannot be written; 130 when interrupted.
     """
     try:
-        return run(tyro.cli(Savings, args=arguments, prog=PROGRAM))
+        return run(parse(Savings, arguments, prog=PROGRAM))
     except (ConfigError, backend.DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        Terminal(stderr=True).say(f"error: {error}")
         return BAD_INPUT
     except WriteError as error:
-        print(f"error: {error}", file=sys.stderr)
+        Terminal(stderr=True).say(f"error: {error}")
         return UNWRITABLE
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        Terminal(stderr=True).say("interrupted")
         return INTERRUPTED
 
 
@@ -103,14 +102,14 @@ def run(options: Savings) -> int:
     parts = len(graph.subnetworks)
     title = f"{config.arch} in {parts} sub-networks, batches of {config.batch_size}, on {_device()}"
     title += f", {threads} thread{'s' if threads > 1 else ''}" if backend.current() == "cpu" else ""
-    console = Console(highlight=False, stderr=str(options.json) == "-")
+    terminal = Terminal(stderr=str(options.json) == "-")
     compared = len(settings(parts))
-    with progress(console, compared, options.rounds) as after_turn:
+    with progress(terminal, compared, options.rounds) as after_turn:
         rows = measure(graph, config.batch_size, rounds=options.rounds, steps=options.steps, after_turn=after_turn)
     seconds = time.perf_counter() - start
     if str(options.json) != "-":
-        console.print(table(title, rows))
-        console.print(_legend(rows, options, seconds))
+        terminal.print(table(title, rows))
+        terminal.say(_legend(rows, options, seconds))
     if options.json is not None:
         found = as_json(config, options, threads, rows, seconds)
         _write_json(found, options.json)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from incnet.report.numbers import share
 from incnet.savings.boundaries import Measured, Setting
+from incnet.terminal import Terminal
 from incnet.timing.turns import Quartiles
 from incnet.training.progress import extent
 
@@ -23,15 +23,15 @@ BAR = 12
 
 
 @contextmanager
-def progress(console: Console, settings: int, rounds: int) -> Iterator[Callable[[], None]]:
+def progress(terminal: Terminal, settings: int, rounds: int) -> Iterator[Callable[[], None]]:
     """Show a bar in a ``with`` block; yields what is to be called after each turn."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
+        console=terminal,
+        disable=not terminal.is_live,
         transient=True,
     )
     first = bar.add_task("kernels are compiled on first use", total=settings)

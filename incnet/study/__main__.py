@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from incnet import backend
 from incnet.config import Config, ConfigError
@@ -27,6 +26,7 @@ from incnet.study.executor import Executor, Job, Processes
 from incnet.study.folder import FREE, Run, StudyFolder
 from incnet.study.options import Study, StudyError, as_arguments, as_option
 from incnet.study.tables import as_markdown, summarise
+from incnet.terminal import Terminal, command, parse
 from incnet.threads import available_threads, use_threads
 from incnet.training.files import WriteError
 from incnet.training.signals import StopSignals
@@ -37,6 +37,7 @@ PROGRAM = "python -m incnet.study"
 FAILED, BAD_INPUT, UNWRITABLE, INTERRUPTED = 1, 2, 4, 130
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Study what the command line says.
 
@@ -46,22 +47,22 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if a run failed; 2 for bad input; 4 for a disk that takes no more; 130 or 143 for a study that was stopped
         by SIGINT or SIGTERM.
     """
-    study = tyro.cli(Study, args=arguments, prog=PROGRAM, config=(tyro.conf.SuppressFixed,))
-    console = Console(highlight=False)
-    command = f"{PROGRAM} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    study = parse(Study, arguments, prog=PROGRAM, config=(tyro.conf.SuppressFixed,))
+    terminal, errors = Terminal(), Terminal(stderr=True)
+    given = f"{PROGRAM} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     try:
         folder = StudyFolder(study)
         if study.dry_run:
-            return show_plan(folder, console)
-        return carry_out(folder, make_executor(study), command, console)
+            return show_plan(folder, terminal)
+        return carry_out(folder, make_executor(study), given, terminal)
     except (ConfigError, DataError, StudyError, backend.DeviceError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        errors.say(f"error: {error}")
         return BAD_INPUT
     except WriteError as error:
-        print(f"error: {error}; make room, then give the same command again", file=sys.stderr)
+        errors.say(f"error: {error}; make room, then give the same command again")
         return UNWRITABLE
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        errors.say("interrupted")
         return INTERRUPTED
 
 
@@ -80,13 +81,13 @@ def make_executor(study: Study) -> Executor:
 # A dry run.
 
 
-def show_plan(folder: StudyFolder, console: Console) -> int:
+def show_plan(folder: StudyFolder, terminal: Terminal) -> int:
     """Show what would run and about how long it would take; change nothing."""
     study = folder.study
     backend.use(backend.resolve(study.device))
     use_threads(study.threads)
     dataset = load_dataset(study.dataset, study.data_dir, download=False)
-    estimates: dict[tuple[str, str], tuple[str, float, float]] = {}
+    estimates: dict[tuple[str, str], tuple[float, float]] = {}
     pace: dict[str, float] = {}
     for run in folder.runs:
         arch, arm = run.planned.arch, run.planned.arm
@@ -94,16 +95,16 @@ def show_plan(folder: StudyFolder, console: Console) -> int:
             continue
         estimator = Estimator(run.planned.config, dataset)
         if measured := _measured_seconds(folder, arch, arm):
-            estimates[arch, arm] = "finished runs", estimator.ledger.total, measured
+            estimates[arch, arm] = estimator.ledger.total, measured
         else:
             macs = estimator.ledger.total
             pace.setdefault(arch, estimator.seconds_per_mac())
-            estimates[arch, arm] = "measured steps", macs, macs * pace[arch]
-    console.print(plan_table(folder.runs, estimates))
-    console.print(
+            estimates[arch, arm] = macs, macs * pace[arch]
+    terminal.print(plan_table(folder.runs, estimates))
+    terminal.say(
         "MACs are those of a learning curve that rises steadily: the slope-angle rule does not fire, and stages share "
-        "the epochs. Seconds are those of training steps, one run at a time; validation comes on top.",
-        soft_wrap=True,
+        "the epochs. Times are those of training steps, one run at a time, as measured in finished runs of the arm, "
+        "else in a few steps; validation comes on top."
     )
     return 0
 
@@ -119,25 +120,24 @@ def _measured_seconds(folder: StudyFolder, arch: str, arm: str) -> float | None:
 # The study itself.
 
 
-def carry_out(folder: StudyFolder, executor: Executor, command: str, console: Console) -> int:
+def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Terminal) -> int:
     """Train what is not finished, then write tables, figures and report. Returns the exit code."""
     study = folder.study
     device = backend.resolve(study.device)
     check_networks(folder, load_dataset(study.dataset, study.data_dir))  # errors and downloads come once, and now
-    with folder, StopSignals() as signals:
-        folder.record(command)
+    display = Display(terminal)
+    with folder, StopSignals(announce=display.announce) as signals:
+        folder.record(given)
         todo = [run for run in folder.runs if run.status != "finished"]
         place = f"{study.jobs} at a time on {device}" if study.dask is None else f"on Dask, {study.dask}"
-        console.print(
+        terminal.say(
             f"{study.name} on {study.dataset}: {len(folder.runs)} runs, {len(folder.runs) - len(todo)} of them "
-            f"finished; {place}; in {folder.path}",
-            soft_wrap=True,
-            markup=False,
+            f"finished; {place}; in {folder.path}"
         )
         shared = device == "cpu" and study.runs_here > 1
         threads = available_threads(study.runs_here) if shared else None
         jobs = [Job(run.planned.name, arguments(run), _log(folder, run), threads) for run in todo]
-        with Display(console) as display:
+        with display:
 
             def watch() -> bool:
                 for run in todo:
@@ -148,10 +148,10 @@ def carry_out(folder: StudyFolder, executor: Executor, command: str, console: Co
                 run = folder.of(job.name)
                 look_again(run, code, job, stopped=signals.received is not None)
                 display.end(run)
-                folder.record(command)
-        write_results(folder, console)
+                folder.record(given)
+        write_results(folder, terminal)
         if signals.received is not None:
-            console.print("stopped; the same command goes on", markup=False)
+            terminal.say("stopped; the same command goes on")
             return 128 + signals.received
     return FAILED if any(run.status == "failed" for run in folder.runs) else 0
 
@@ -193,7 +193,7 @@ def look_again(run: Run, code: int, job: Job, *, stopped: bool) -> None:
         run.status, run.reason = "failed", f"exit code {code}: {said.removeprefix('error: '):.300} ({job.log})"
 
 
-def write_results(folder: StudyFolder, console: Console) -> None:
+def write_results(folder: StudyFolder, terminal: Terminal) -> None:
     """Write tables, figures and report of what is finished, and show the results."""
     study = folder.study
     if not folder.histories:
@@ -201,14 +201,14 @@ def write_results(folder: StudyFolder, console: Console) -> None:
     rows = summarise(_groups(folder), study.dataset, study.levels)
     folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
     folder.write("table2.md", as_markdown(f"{study.name} on {study.dataset}", rows))
-    console.print(results_table(rows))
+    terminal.print(results_table(rows))
     try:
         write_figures([folder.path], folder.path / "figures")
         for problem in write_report([folder.path], folder.path / "report.html"):
-            console.print(f"warning: left out of the report: {problem}", soft_wrap=True, markup=False)
-        console.print(f"more in table2.md, figures and report.html in {folder.path}", soft_wrap=True, markup=False)
+            terminal.say(f"warning: left out of the report: {problem}")
+        terminal.say(f"more in table2.md, figures and report.html in {folder.path}")
     except ReportError as error:
-        console.print(f"warning: no figures and no report: {error}", soft_wrap=True, markup=False)
+        terminal.say(f"warning: no figures and no report: {error}")
 
 
 def _groups(folder: StudyFolder) -> dict[tuple[str, str], Sequence[History]]:

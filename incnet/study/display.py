@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.box import SIMPLE_HEAD
+from rich.progress import Task, TaskID
 from rich.table import Table
 
 from incnet.report.numbers import duration, engineering
 from incnet.study.folder import Run
+from incnet.terminal import Bars, Terminal
+from incnet.training.progress import clock
+from incnet.training.signals import write_line
 
 __all__ = ["Display", "plan_table", "results_table"]
 
@@ -20,31 +23,30 @@ __all__ = ["Display", "plan_table", "results_table"]
 class Display:
     """A bar for each run at work on a terminal, and a line when one begins and ends."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal, self.bars = terminal, Bars(terminal)
         self._tasks: dict[str, TaskID] = {}
         self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.bars.stop()
 
     def say(self, line: str) -> None:
         """Print one line, above the bars."""
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.terminal.say(line)
+
+    def announce(self, text: str) -> None:
+        """Say something from within a signal's handler; see :meth:`incnet.training.progress.Display.announce`."""
+        if self.terminal.is_live:
+            self.bars.notice = text
+        else:
+            write_line(text)
 
     def follow(self, run: Run) -> None:
         """Move the run's bar to where it is; the first time that it has grown, say that it is at work."""
@@ -56,14 +58,14 @@ class Display:
         epochs = _count_epochs(metrics)
         if name not in self._tasks:
             self.say(f"{name}: at work")
-            self._tasks[name] = self.progress.add_task(name, total=run.planned.config.epochs)
-        self.progress.update(self._tasks[name], completed=epochs)
+            self._tasks[name] = self.bars.add_task(name, total=run.planned.config.epochs, facts=_times)
+        self.bars.update(self._tasks[name], completed=epochs)
 
     def end(self, run: Run) -> None:
         """Say how a run ended."""
         name, history = run.planned.name, run.history
         if name in self._tasks:
-            self.progress.remove_task(self._tasks.pop(name))
+            self.bars.remove_task(self._tasks.pop(name))
         if run.status == "finished" and history is not None and history.test_accuracy is not None:
             self.say(
                 f"{name}: finished after {len(history.epochs)} epochs in {duration(history.seconds)}, "
@@ -75,37 +77,51 @@ class Display:
             self.say(f"{name}: stopped after {run.epochs} epochs")
 
 
+def _times(task: Task) -> list[str]:
+    return [f"{clock(task.time_remaining)} left", f"{clock(task.elapsed)} elapsed"]
+
+
 def _count_epochs(metrics: Path) -> int:
     return metrics.read_bytes().count(b'{"event": "epoch"')
 
 
-def plan_table(runs: Sequence[Run], estimates: dict[tuple[str, str], Any]) -> Table:
-    """Return a row for each run: what it is at, and what it would take in all; estimates are by (arch, arm)."""
-    table = Table(title="What would run", title_justify="left")
-    for heading in ("run", "now", "epochs", "MACs", "time", "from"):
-        table.add_column(heading, justify="right" if heading in ("epochs", "MACs", "time") else "left", no_wrap=True)
+def plan_table(runs: Sequence[Run], estimates: dict[tuple[str, str], tuple[float, float]]) -> Table:
+    """Return a row for each run: what it is at, and what it would take in all.
+
+    Parameters
+    ----------
+    estimates : dict of (arch, arm) to (MACs, seconds)
+        Of runs that are not finished.
+    """
+    table = _table("What would run", ("network", "arm", "seed", "state", "epochs", "MACs", "time"), left=("state",))
     macs = seconds = 0.0
     for run in runs:
         config, history = run.planned.config, run.history
         if run.status == "finished" and history is not None:
             spent = history.epochs[-1].seconds_training
-            took = ("measured", history.macs_training, spent if spent is not None else history.seconds)
-            epochs = str(len(history.epochs))
+            took: tuple[float, float] = history.macs_training, spent if spent is not None else history.seconds
         else:
             took = estimates[run.planned.arch, run.planned.arm]
-            macs, seconds, epochs = macs + took[1], seconds + took[2], f"\N{LESS-THAN OR EQUAL TO} {config.epochs}"
-        at = f"after epoch {run.epochs}" if run.status == "unfinished" else run.status
-        table.add_row(run.planned.name, at, epochs, engineering(took[1]), duration(took[2]), took[0])
+            macs, seconds = macs + took[0], seconds + took[1]
+        planned, epochs = run.planned, f"{run.epochs}/{config.epochs}"
+        costs = engineering(took[0]), duration(took[1])
+        table.add_row(planned.arch, planned.arm, str(planned.seed), run.status, epochs, *costs)
     table.add_section()
-    table.add_row("to do", "", "", engineering(macs), duration(seconds), "")
+    table.add_row("to do", "", "", "", "", engineering(macs), duration(seconds))
+    return table
+
+
+def _table(title: str, headings: Sequence[str], left: Sequence[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        justify: Literal["left", "right"] = "left" if heading in ("network", "arm", *left) else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
     return table
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the results in short."""
-    table = Table(title="Means over finished runs", title_justify="left")
-    for heading in ("network", "arm", "n", "test, %", "paper, %", "MACs", "time"):
-        table.add_column(heading, justify="left" if heading in ("network", "arm") else "right", no_wrap=True)
+    table = _table("Means over finished runs", ("network", "arm", "n", "test, %", "paper, %", "MACs", "time"))
     for row in rows:
         test, paper = row["test_accuracy"], row["paper_test_accuracy"]
         table.add_row(

@@ -72,7 +72,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Insert:
-    """A sub-network has come in; the steps that follow learn from ``batch_size`` images, at the rate ``lr``."""
+    """A sub-network has come in; the steps that follow learn from ``batch_size`` images, at the rate ``lr``.
+
+    ``reason`` is why the stage before had ended; empty where there was none.
+    """
 
     event: ClassVar[str] = "insert"
     epoch: int
@@ -82,6 +85,7 @@ class Insert:
     macs_inference: int
     batch_size: int
     lr: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)

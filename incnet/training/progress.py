@@ -5,123 +5,178 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.box import SIMPLE_HEAD
+from rich.progress import Task
 from rich.table import Table
 
+from incnet.terminal import Bars, Terminal
 from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, Verdict, WindowFit
 from incnet.training.loop import Metrics
+from incnet.training.signals import write_line
 
-__all__ = ["Display"]
+__all__ = ["Display", "clock", "up_to"]
+
+INDENT = " " * 11  # of lines about the epoch above
 
 
 class Display:
-    """Bars for epochs and batches with a live line on a terminal; one plain line an event elsewhere.
+    """Bars for epochs and batches with a live line on a terminal; one plain line an event everywhere.
 
     Parameters
     ----------
     epochs : int
         Budget of the run.
+    terminal : Terminal, optional
+        Standard output unless given.
     """
 
-    def __init__(self, epochs: int, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.epochs = self.progress.add_task("epochs ", total=epochs, note="")
-        self.batches = self.progress.add_task("batches", total=None, note="")
-        self.phase = ""
+    def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
+        self.terminal = terminal or Terminal()
+        self.bars = Bars(self.terminal)
+        self.epochs = self.bars.add_task("epochs", total=epochs, facts=self._epoch_facts)
+        self.batches = self.bars.add_task("batches", total=None, facts=self._batch_facts)
+        self.done = 0  # epochs
+        self.total = 0  # batches of an epoch
+        self.metrics: Metrics | None = None
+        self.images_per_second: float | None = None
+        self.said = ""  # why the rule has ended a stage
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        self.bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.bars.stop()
 
-    def say(self, line: str) -> None:
-        """Print one line, above the bars if there are any."""
-        self.console.print(line, markup=False, soft_wrap=True)
+    def say(self, text: str) -> None:
+        """Print lines, above the bars if there are any."""
+        self.terminal.say(text)
 
     def batch(self, done: int, metrics: Metrics) -> None:
-        """Move the lower bar."""
-        self.progress.update(
-            self.batches,
-            completed=done,
-            note=f"{self.phase}  loss {metrics.loss:.3f}  accuracy {metrics.accuracy:.1%}",
-        )
+        """Move the bars."""
+        self.metrics = metrics
+        self.bars.update(self.batches, completed=done)
+        part = done / (self.total + 1)  # an epoch ends with validation
+        self.bars.update(self.epochs, completed=self.done + part)
 
     def stage(self, subnetworks: int, phase: str, batches: int) -> None:
         """Say what the coming epoch is, and how many batches it has."""
-        self.phase = f"{extent(subnetworks)} {phase}"
-        self.progress.update(self.batches, completed=0, total=batches, note=self.phase)
+        self.metrics, self.total = None, batches
+        name = f"{extent(subnetworks)} {PHASES.get(phase, phase)}"
+        self.bars.reset(self.batches, total=batches, description=name)
 
     def resume(self, epochs: int) -> None:
         """Begin after so many epochs."""
-        self.progress.update(self.epochs, completed=epochs)
+        self.done = epochs
+        self.bars.update(self.epochs, completed=epochs)
+
+    def announce(self, text: str) -> None:
+        """Say something from within a signal's handler, which may have come in the middle of a print."""
+        if self.terminal.is_live:
+            self.bars.notice = text  # which is drawn when the bars are, some times a second
+        else:
+            write_line(text)
 
     def event(self, event: Event) -> None:
         """Show one event."""
-        self.say(describe(event))
+        if isinstance(event, Insert) and event.reason not in ("", self.said):
+            self.say(f"{INDENT}{event.reason}, grow")
+        if isinstance(event, WindowFit | Verdict):
+            self.said = event.reason
+        self.say(describe(event, self.terminal.width if self.terminal.is_terminal else None))
         if isinstance(event, Epoch):
-            note = f"validation {event.val_accuracy:.1%}  {event.images_per_second:,.0f} images/s"
-            self.progress.update(self.epochs, completed=event.epoch, note=note)
-            self.progress.update(self.batches, completed=self.progress.tasks[self.batches].total)
+            self.done, self.images_per_second = event.epoch, event.images_per_second
+            self.bars.update(self.epochs, completed=event.epoch)
+            self.bars.update(self.batches, completed=self.total)
+
+    def _epoch_facts(self, task: Task) -> list[str]:
+        pace = [] if self.images_per_second is None else [f"{self.images_per_second:,.0f} images/s"]
+        return [f"{clock(task.time_remaining)} left", f"{clock(task.elapsed)} elapsed", *pace]
+
+    def _batch_facts(self, task: Task) -> list[str]:
+        if self.metrics is None:
+            return []
+        return [
+            f"loss {self.metrics.loss:.4f}",
+            f"accuracy {self.metrics.accuracy:6.1%}",
+            f"{clock(task.time_remaining)} left",
+        ]
 
     def table(self, stages: list[dict]) -> None:
         """Show the end: a row for each sub-network."""
-        table = Table(title="What each sub-network brought", title_justify="left")
-        for heading in ("up to", "parameters", "MACs, one image", "epochs", "best validation accuracy"):
-            table.add_column(heading, justify="left" if heading == "up to" else "right")
+        table = Table(title="Contribution of each sub-network", title_justify="left", box=SIMPLE_HEAD)
+        for heading in ("network", "parameters", "MACs/image", "epochs", "validation"):
+            table.add_column(heading, justify="left" if heading == "network" else "right", overflow="fold")
         for stage in stages:
             table.add_row(
-                stage["name"],
+                up_to(stage["name"]),
                 f"{stage['params']:,}",
                 f"{stage['macs_inference'] / 1e6:,.2f} M",
                 str(stage["epochs"]),
                 f"{stage['val_accuracy']:.2%}",
             )
-        self.console.print(table)
+        self.terminal.print()
+        self.terminal.print(table)
+
+
+PHASES = {"lookahead": "look-ahead"}
 
 
 def extent(subnetworks: int) -> str:
     """Name the sub-networks that are in: S1, S1-S2, ..."""
-    return f"S1-S{subnetworks}" if subnetworks > 1 else "S1"
+    return up_to(f"S{subnetworks}")
 
 
-def describe(event: Event) -> str:
-    """One line of text for an event."""
+def up_to(name: str) -> str:
+    """Name the network that ends with a sub-network, as its file in ``stages/`` is called."""
+    return name if name == "S1" else f"S1-{name}"
+
+
+def clock(seconds: float | None) -> str:
+    """Return a time as 0:00:17."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def describe(event: Event, width: int | None = None) -> str:
+    """One line of text for an event; what it tells of an epoch is what fits into ``width`` columns."""
     match event:
         case Epoch():
-            return (
-                f"epoch {event.epoch:3d}  {event.phase:9s}  {extent(event.subnetworks):5s}  "
-                f"loss {event.train_loss:.4f}  accuracy {event.train_accuracy:6.2%}  "
-                f"validation {event.val_accuracy:6.2%}  {event.images_per_second:7,.0f} images/s"
-            )
+            return _describe_epoch(event, width)
         case WindowFit():
-            return f"           window: {event.reason}{', grow' if event.grow else ''}"
+            return f"{INDENT}window: {event.reason}{', grow' if event.grow else ''}"
         case Verdict():
-            return f"           {event.reason}{', grow' if event.grow else ''}"
+            return f"{INDENT}{event.reason}{', grow' if event.grow else ''}"
         case Insert():
             return (
-                f"           insert {event.subnetwork} ({event.init}): {event.params:,} parameters, "
-                f"{event.macs_inference / 1e6:.2f} M MACs an image; batches of {event.batch_size}, "
+                f"{INDENT}insert {event.subnetwork} ({event.init}): {event.params:,} parameters, "
+                f"{event.macs_inference / 1e6:.2f} M MACs per image; batches of {event.batch_size}, "
                 f"learning rate {event.lr:g}"
             )
         case Rollback():
             return (
-                f"           roll back to the end of epoch {event.epoch}: {event.reason}; "
+                f"{INDENT}roll back to the end of epoch {event.epoch}: {event.reason}; "
                 f"learning rate {event.lr:g} (retry {event.retry})"
             )
         case Stop():
-            return f"           stop: {event.reason}"
+            return f"{INDENT}stop: {event.reason}"
+
+
+def _describe_epoch(event: Epoch, width: int | None) -> str:
+    what = f"epoch {event.epoch:3d}  {extent(event.subnetworks):5s} {PHASES.get(event.phase, event.phase):10s}"
+    loss = f"loss {event.train_loss:.4f}"
+    accuracy = f"accuracy {event.train_accuracy:7.2%}"
+    validation = f"validation {event.val_accuracy:7.2%}"
+    pace = f"{event.images_per_second:7,.0f} images/s"
+    choices = [
+        [what, loss, accuracy, validation, pace],
+        [what, loss, accuracy, validation],
+        [what, loss, validation],
+        [what, validation],
+    ]
+    lines = ["  ".join(fields) for fields in choices]
+    return next((line for line in lines if width is None or len(line) <= width), lines[-1])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
 from incnet.parallel.communicator import Communicator
 
-__all__ = ["Interrupted", "StopSignals"]
+__all__ = ["Interrupted", "StopSignals", "write_line"]
 
 
 class Interrupted(Exception):
@@ -34,10 +37,12 @@ class StopSignals:
     ----------
     communicator : Communicator, optional
         Of the ranks, which all stop after the same step if one of them receives a signal.
+    announce : callable, optional
+        Takes a line for the user, within the signal's handler. Unless given, the line goes to standard error.
     """
 
-    def __init__(self, communicator: Communicator | None = None) -> None:
-        self.communicator = communicator or Communicator()
+    def __init__(self, communicator: Communicator | None = None, announce: Callable[[str], None] | None = None) -> None:
+        self.communicator, self._announce = communicator or Communicator(), announce or write_line
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -62,12 +67,17 @@ class StopSignals:
             raise SystemExit(128 + number)
         self.communicator.raised.add(signal.Signals(number))
         if self.communicator.first:
-            # Not print(): the signal may have come in the middle of one.
             name = signal.Signals(number).name
-            text = f"\n{name}: finishing the step, then saving; a second signal ends the run at once\n"
-            os.write(2, text.encode())
+            self._announce(f"{name}: finishing the step, then saving; a second signal ends the run at once")
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal has come."""
         if self.received is not None:
             raise Interrupted(self.received)
+
+
+def write_line(text: str) -> None:
+    """Write a line to standard error from within a signal's handler."""
+    if sys.stderr is not None:  # else the second descriptor may be any file
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{text}\n".encode())  # not print(): the signal may have come in the middle of one

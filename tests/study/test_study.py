@@ -216,9 +216,8 @@ def test_a_dry_run_changes_nothing(copy, tmp_path, capsys):
     assert study(tmp_path / "new", "--dry-run") == 0
     assert tree(tmp_path) == before
     out = capsys.readouterr().out
-    assert "finished runs" in out  # another seed of the baseline
-    assert "measured steps" in out
-    assert "finished │" in out
+    assert "finished" in out
+    assert "to do" in out
 
 
 @pytest.mark.parametrize(
