@@ -8,6 +8,7 @@ from pathlib import Path
 import pexpect
 import pyte
 import pytest
+from rich.console import Console
 from setuptools import find_packages
 
 from incnet.savings import __main__ as command
@@ -37,7 +38,7 @@ def test_a_wide_network_fits_80_columns(capsys):
     quartiles, timing = Quartiles(0.98, 0.5, 1.9), Timing(((12.3456, 23.4567, 98.7654),))
     expected = Expected(1.0, 0.999, 123_456_789_012, 123_456_789)
     rows = [Measured(setting, expected, timing, quartiles) for setting in settings(28)]
-    console = command.Console(width=80, force_terminal=False)
+    console = Console(width=80, force_terminal=False)
     console.print(table("a title", rows))
     text = capsys.readouterr().out
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
