@@ -26,9 +26,9 @@ from incnet import backend
 from incnet.config import Config
 from incnet.graph import Graph
 from incnet.growth.features import Cache, LookaheadFeatures
-from incnet.growth.images import RunImages
 from incnet.optim import RMSProp
 from incnet.parallel.communicator import ALONE
+from incnet.run.images import RunImages
 from incnet.savings.boundaries import whole_network
 from incnet.sizes import parse_size
 from incnet.threads import use_threads

@@ -26,7 +26,7 @@ from bench.compare import report
 from incnet.backend import free_memory
 from incnet.config import Config
 from incnet.data.catalogue import load_dataset
-from incnet.growth.run import Run
+from incnet.run.run import Run
 from incnet.sizes import parse_size
 from incnet.terminal import Terminal
 from incnet.threads import use_threads
@@ -123,7 +123,7 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
         checkpoint_minutes=0,
     ).resolve()
     dataset = load_dataset("cifar10", options.data_dir)
-    subnetworks = len(Run(tiny, dataset).subnetworks)
+    subnetworks = len(Run(tiny, dataset).state.subnetworks)
     stages = options.stages or subnetworks
     tiny = replace(tiny, epochs=2 * stages)
     train(Run(tiny, dataset), None)
@@ -149,7 +149,7 @@ def one_run(options: MemoryLimit, limit: str) -> dict[str, Any]:
                 **(found := watch.result(1 + index)),
                 "of_limit": round(found["peak_mb"] / allowed, 3),
             }
-            for index, stage in enumerate(run.stages)
+            for index, stage in enumerate(run.state.stages)
         ],
     }
 

@@ -10,14 +10,13 @@ from typing import Any, Literal, get_type_hints
 import tyro
 
 from incnet.data.catalogue import DATASETS
-from incnet.growth.batch import scaled_lr
 from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.features import Cache
 from incnet.growth.stopping import parse as parse_condition
 from incnet.models import ARCHITECTURES, DEEPEST
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
-from incnet.training.rate import RateSchedule
+from incnet.training.rate import RateSchedule, scaled_lr
 
 __all__ = ["Config", "ConfigError"]
 

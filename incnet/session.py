@@ -16,11 +16,14 @@ from typing import Any
 from incnet import backend
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
-from incnet.growth.run import Run
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.silent import SilentFolder
 from incnet.report.live import LiveReport
+from incnet.run.export import export_stage, export_weights, summary
+from incnet.run.run import Run
+from incnet.run.testing import evaluate_stages
 from incnet.threads import threads_in_use
+from incnet.training.evaluation import Evaluation
 from incnet.training.finite import NonFiniteError
 from incnet.training.folder import RunFolder, environment
 from incnet.training.progress import Display
@@ -135,7 +138,7 @@ def restart(run: Run, folder: RunFolder, content: dict[str, Any], say: Say) -> N
     before, now = environment_before(content), _environment(communicator)
     for line in [*damaged, *unknown, *_changes(before, now)]:
         say(f"warning: {line}")
-    where = f"after {run.epochs} epochs and {run.running.batches} batches"
+    where = f"after {run.state.epochs} epochs and {run.state.running.batches} batches"
     say(f"going on {where}, from {checkpoint or 'the beginning'}")
     name = checkpoint.name if checkpoint else None
     folder.log_session("resume", checkpoint=name, damaged=damaged, processes=communicator.names, environment=now)
@@ -165,19 +168,28 @@ def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say
     except Interrupted as interrupted:
         stopped = interrupted
     except NonFiniteError as error:
-        where = f"epoch {run.schedule.epoch + 1} ({run.schedule.phase}), learning rate {run.optimizer.lr:g}"
+        schedule, lr = run.state.schedule, run.state.optimizer.lr
+        where = f"epoch {schedule.epoch + 1} ({schedule.phase}), learning rate {lr:g}"
         stopped = NonFiniteError(f"{where}: {error}")
         run.resume(folder, between_epochs=True)
     if first:
-        run.export()
-    summary = run.summary(run.test() if stopped is None else None)
-    folder.write("summary.json", summary)
+        export_weights(run.state, folder)
+        export_stage(run.state, run.config, run.images, folder)
+    content = summary(run.state, folder.seconds, _test(run, folder) if stopped is None else None)
+    folder.write("summary.json", content)
     for listener in listeners:
         listener.close()
-    folder.log_session("end", exit_code=stopped.exit_code if stopped else 0, epochs=run.epochs)
+    folder.log_session("end", exit_code=stopped.exit_code if stopped else 0, epochs=run.state.epochs)
     if stopped is not None:
         raise stopped
-    return summary
+    return content
+
+
+def _test(run: Run, folder: RunFolder) -> Evaluation | None:
+    """Test every stage, if there are test images. The graph then holds the last one's best weights."""
+    if not len(run.images.dataset.test):
+        return None
+    return run.communicator.from_first(lambda: evaluate_stages(run.state, run.networks, run.images, folder))
 
 
 def _listeners(run: Run, folder: RunFolder, say: Say) -> list[LiveReport | TensorBoard]:

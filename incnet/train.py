@@ -15,10 +15,10 @@ from incnet import backend, session
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
-from incnet.growth.run import Run
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.transport import device_of_rank
+from incnet.run.run import Run
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import available_threads, threads_in_use, use_threads
 from incnet.training.checkpoint import CheckpointError
@@ -165,34 +165,34 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     terminal.say(
         f"{config.dataset} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
-        f"{config.arch} in {len(run.subnetworks)} sub-networks, {config.method}, on {device} "
+        f"{config.arch} in {len(run.state.subnetworks)} sub-networks, {config.method}, on {device} "
         f"({ranks}{threads_in_use()} threads{' each' if ranks else ''})\n"
         f"run folder {folder.path}\n"
         "kernels are compiled on first use (seconds, once)"
     )
-    if run.epochs == 0 and config.method == "incremental" and config.epochs < run.schedule.needed:
+    if run.state.epochs == 0 and config.method == "incremental" and config.epochs < run.state.schedule.needed:
         terminal.say(
-            f"{config.epochs} epochs are few: look-ahead and an epoch of training take {run.schedule.needed} with all "
-            "sub-networks; the last of them will get less, or will not come in"
+            f"{config.epochs} epochs are few: look-ahead and an epoch of training take "
+            f"{run.state.schedule.needed} with all sub-networks; the last of them will get less, or will not come in"
         )
     code, summary = 0, None
     try:
         with Display(config.epochs, terminal) as display:
-            display.resume(run.epochs)
+            display.resume(run.state.epochs)
             summary = session.finish(run, folder, display, terminal.say)
     except Interrupted as interrupted:
         terminal.say(f"{interrupted}; go on with --resume {folder.path}")
         code = interrupted.exit_code
     except NonFiniteError as error:
         Terminal(stderr=True, quiet=not communicator.first).say(
-            f"error: {error}; the weights of {run.epochs} good epochs are kept in {folder.path}; "
+            f"error: {error}; the weights of {run.state.epochs} good epochs are kept in {folder.path}; "
             f"try a lower --lr, or --resume {folder.path} --on-nonfinite rollback"
         )
         code = error.exit_code
-    display.table([asdict(stage) for stage in run.stages])
+    display.table([asdict(stage) for stage in run.state.stages])
     if summary:
         accuracy = f"test accuracy {summary['test_accuracy']:.2%}"
-        terminal.say(f"{accuracy} ({up_to(run.stages[-1].name)}, best validation weights)")
+        terminal.say(f"{accuracy} ({up_to(run.state.stage.name)}, best validation weights)")
     return code
 
 

@@ -12,13 +12,13 @@ import pytest
 from incnet import train as command
 from incnet.backend import free_memory, limit_memory, ops, use
 from incnet.cost import Ledger, activation_bytes, evaluation_bytes, pool_bytes, rehearse, step_bytes
-from incnet.growth import run as run_module
 from incnet.kernels import reference
 from incnet.kernels.cpu import blocks, memory, rehearsal
 from incnet.kernels.operands import OuterProduct
 from incnet.layer import Cost
 from incnet.models import ARCHITECTURES
 from incnet.optim import SGD, RMSProp
+from incnet.run import epoch as epoch_module
 from incnet.training import loop
 from incnet.training.recalibration import recalibrate
 from incnet.training.step import TrainStep
@@ -138,10 +138,10 @@ def test_the_ledger_of_a_run_is_what_its_steps_did(arguments, tmp_path, monkeypa
         recalibrations.append(meter.cost())
         return images
 
-    monkeypatch.setattr(run_module, "train_epoch", metered)
-    monkeypatch.setattr(run_module, "recalibrate", metered_recalibration)
+    monkeypatch.setattr(epoch_module, "train_epoch", metered)
+    monkeypatch.setattr(epoch_module, "recalibrate", metered_recalibration)
     # A replayed step calls kernels, not the operations that the meter counts.
-    monkeypatch.setattr(run_module, "TrainStep", lambda *parts, **_: TrainStep(*parts, record=False))
+    monkeypatch.setattr(epoch_module, "TrainStep", lambda *parts, **_: TrainStep(*parts, record=False))
     assert command.main([*ARGUMENTS, *arguments, "--out", str(tmp_path / "run")]) == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     epochs = [event for event in log if event["event"] == "epoch"]

@@ -27,4 +27,4 @@ def test_example_runs(code, tmp_path, monkeypatch):
         assert (names["steps"].phase.subnetworks, names["steps"].batch_size) == (3, 32)
     else:
         run = names["run"]
-        assert (run.config.dataset, run.epochs) == ("digits", 9 if "train_run" in code else 0)
+        assert (run.config.dataset, run.state.epochs) == ("digits", 9 if "train_run" in code else 0)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from incnet.graph import Graph
 from incnet.init import Blank
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
-from incnet.records import from_json, parse_json
+from incnet.records import from_json, later, parse_json
 from incnet.training.files import replace_file
 from incnet.training.tensors import pack, unpack
 
@@ -74,6 +74,8 @@ class Description:
         Number of parameters, and of multiply-adds for one image.
     incnet : str
         Version that wrote the file.
+    shortcut : {"A", "B"}
+        Of a ResNet.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class Description:
     params: int
     macs_inference: int
     incnet: str
+    shortcut: Literal["A", "B"] = later("A")
 
     def __post_init__(self) -> None:
         sizes = [*self.input_shape, 1 if self.resize is None else self.resize]
@@ -135,7 +138,7 @@ class Description:
             return make_classifier(shape, len(self.classes), rng=rng)
 
         graph = Graph(shape, classifier)
-        subnetworks = build(self.arch, graph.input_shape, rng=rng, split=self.partition)
+        subnetworks = build(self.arch, graph.input_shape, rng=rng, split=self.partition, shortcut=self.shortcut)
         if not 1 <= self.subnetworks <= len(subnetworks):
             raise ValueError(f"{self.subnetworks} of {len(subnetworks)} sub-networks")
         for name in list(subnetworks)[: self.subnetworks]:

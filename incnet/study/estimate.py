@@ -18,8 +18,8 @@ from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.growth.initialise import insert
-from incnet.growth.run import Run
 from incnet.growth.schedule import Grow, Unfreeze
+from incnet.run.run import Run
 from incnet.training.recalibration import recalibrated_layers
 
 __all__ = ["Estimate", "Estimator"]
@@ -61,40 +61,40 @@ class Estimator:
     def ledger(self) -> Ledger:
         """Multiply-adds, if the learning curve rises steadily."""
         run, images, ledger = self.run, len(self.run.images.train.split), Ledger()
-        schedule, names = run.schedule, list(run.subnetworks)
+        schedule, names = run.state.schedule, list(run.state.subnetworks)
         for name in names[: schedule.inserted]:
-            run.graph.insert(name, run.subnetworks[name])
+            run.state.graph.insert(name, run.state.subnetworks[name])
         cache = run.config.cache()
         while not schedule.finished:
             read = cache and schedule.phase == "lookahead" and not cache.computes(schedule.stage_epochs)
-            ledger += Ledger.of(run.graph, images, from_features=bool(read))
-            if recalibrated_layers(run.graph):
+            ledger += Ledger.of(run.state.graph, images, from_features=bool(read))
+            if recalibrated_layers(run.state.graph):
                 seen = min(images, run.config.recalibrate * run.plan[names[schedule.inserted - 1]].batch_size)
                 kept = (
                     cache and schedule.phase == "lookahead" and cache.keeps(schedule.stage_epochs, schedule.lookahead)
                 )
-                ledger += Ledger.of_recalibration(run.graph, seen, from_features=bool(kept))
+                ledger += Ledger.of_recalibration(run.state.graph, seen, from_features=bool(kept))
             for decision in schedule.observe(schedule.epoch / schedule.budget):
                 match decision:
                     case Grow():
                         name, ahead = names[schedule.inserted - 1], schedule.phase == "lookahead"
-                        insert(run.graph, name, run.subnetworks[name], run.optimizer, lookahead=ahead)
+                        insert(run.state.graph, name, run.state.subnetworks[name], run.state.optimizer, lookahead=ahead)
                     case Unfreeze():
-                        run.graph.unfreeze()
-        run.graph.unfreeze()
+                        run.state.graph.unfreeze()
+        run.state.graph.unfreeze()
         return ledger
 
     def seconds_per_mac(self) -> float:
         """Measure a training step of the network, which is whole if the run has epochs enough for that."""
         assert self.ledger
         run, seconds = self.run, []
-        cost = run.graph.cost(run.graph.input_shape).total
-        run.images.train.batch_size = run.plan[list(run.graph.subnetworks)[-1]].batch_size
+        cost = run.state.graph.cost(run.state.graph.input_shape).total
+        run.images.train.batch_size = run.plan[list(run.state.graph.subnetworks)[-1]].batch_size
         for images, labels in islice(run.images.train.epoch(0), WARM_UP + MEASURED):
             backend.synchronize()
             start = time.perf_counter()
-            run.step.gradients(backend.asarray(images), backend.asarray(labels))
-            run.step.update()
+            run.trainer.step.gradients(backend.asarray(images), backend.asarray(labels))
+            run.trainer.step.update()
             backend.synchronize()
             seconds.append((time.perf_counter() - start) / (len(images) * cost))
         return statistics.median(seconds[WARM_UP:] or seconds)

@@ -25,8 +25,8 @@ from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.data.loader import Loader
 from incnet.graph import Graph
-from incnet.growth.run import Run
 from incnet.models import make_classifier
+from incnet.run.run import Run
 from incnet.timing.turns import Timing, take_turns, time_steps
 from incnet.training.step import TrainStep
 
@@ -148,7 +148,7 @@ def measure_steps(
         For progress; called ``(rounds + 1) * len(phases)`` times.
     """
     run = Run(config, dataset)
-    names = list(run.subnetworks)
+    names = list(run.state.subnetworks)
     wanted = phases(config, len(names))
     batch_sizes = {phase.subnetworks: run.plan[names[phase.subnetworks - 1]].batch_size for phase in wanted}
     networks = {number: _network_of(run, number, batch_sizes[number]) for number in dict.fromkeys(batch_sizes)}
@@ -174,9 +174,9 @@ def _network_of(run: Run, subnetworks: int, batch_size: int) -> SteppingNetwork:
     graph = Graph(
         run.images.shape, lambda shape: make_classifier(shape, classes, rng=rng), frozen_bn=run.config.frozen_bn
     )
-    for name in list(run.subnetworks)[:subnetworks]:
-        graph.insert(name, run.subnetworks[name])
-    step = TrainStep(graph, deepcopy(run.optimizer), record=run.config.memory_limit is None)
+    for name in list(run.state.subnetworks)[:subnetworks]:
+        graph.insert(name, run.state.subnetworks[name])
+    step = TrainStep(graph, deepcopy(run.state.optimizer), record=run.config.memory_limit is None)
     loader = copy(run.images.train)
     loader.batch_size = batch_size
     return SteppingNetwork(step, _endless(loader))

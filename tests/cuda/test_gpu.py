@@ -13,10 +13,11 @@ from incnet import train as command
 from incnet.backend import asarray, asnumpy, device_count, ops, recorded, recorder
 from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.growth import run as run_module
 from incnet.models import build, make_classifier
 from incnet.optim import RMSProp
 from incnet.parallel.transport import nccl_version
+from incnet.run import epoch as epoch_module
+from incnet.run import network as network_module
 from incnet.training import loop
 from incnet.training.step import TrainStep
 from tests.faults.runs import ARGUMENTS, EVERY_STEP, Child, dropout_network, outcome
@@ -194,7 +195,7 @@ def in_sessions(folder, monkeypatch, every):
 
         return loop.train_epoch(step, batches, after_step=count_down, **options)
 
-    monkeypatch.setattr(run_module, "train_epoch", interrupted)
+    monkeypatch.setattr(epoch_module, "train_epoch", interrupted)
     steps, sessions = [], 1
     code = command.main([*ON_GPU, "--out", str(folder)])
     while code == 128 + signal.SIGTERM:
@@ -209,7 +210,7 @@ def test_a_stopped_run_goes_on_bit_by_bit(finished, tmp_path, monkeypatch):
 
 
 def test_dropout_goes_on_with_the_masks_that_would_have_come(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "build", dropout_network)
+    monkeypatch.setattr(network_module, "build", dropout_network)
     assert command.main([*ON_GPU, "--out", str(tmp_path / "whole")]) == 0
     in_sessions(tmp_path / "pieces", monkeypatch, 7)
     assert outcome(tmp_path / "pieces") == outcome(tmp_path / "whole")

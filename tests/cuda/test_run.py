@@ -10,7 +10,7 @@ from incnet import backend
 from incnet import train as command
 from incnet.config import Config
 from incnet.data.dataset import Dataset, Split
-from incnet.growth.run import Run
+from incnet.run.run import Run
 from incnet.training.folder import RunFolder
 from incnet.training.loop import INTERVAL
 
@@ -33,7 +33,7 @@ def carry_out(dataset, folder, **options):
         run.resume(opened)
         run.train(opened)
         events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    weights = {name: backend.asnumpy(array) for name, array in run.graph.state().items()}
+    weights = {name: backend.asnumpy(array) for name, array in run.state.graph.state().items()}
     return [event for event in events if event["event"] == "epoch"], weights
 
 

@@ -12,10 +12,10 @@ from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
 from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.growth.batch import plan_batches
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
+from incnet.run.memory_plan import plan_batches
 from incnet.training.finite import NonFiniteError, check_gradients
 from incnet.training.loop import INTERVAL, evaluate, train_epoch
 from incnet.training.room import Room

@@ -14,8 +14,8 @@ from incnet.config import Config
 from incnet.data.catalogue import load_dataset
 from incnet.deploy import load_model
 from incnet.deploy.onnx_graph import CONVERTERS
-from incnet.growth.run import Run
 from incnet.layers import Dropout, ReLU
+from incnet.run.run import Run
 from incnet.training.loop import evaluate
 
 README = Path(__file__).parents[2] / "README.md"

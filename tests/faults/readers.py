@@ -23,12 +23,12 @@ from incnet.data.dataset import DataError
 from incnet.data.fashion_mnist import FashionMnist
 from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.deploy.model import _digest
-from incnet.growth import run as run_module
-from incnet.growth.run import Run
 from incnet.growth.stopping import ConditionError, parse
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.records import from_json, parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
+from incnet.run import network as network_module
+from incnet.run.run import Run
 from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.training.folder import RunFolder, RunFolderError
 from incnet.training.tensors import pack
@@ -185,7 +185,7 @@ class _SmallRun:
     """A run folder with a checkpoint from the middle of a look-ahead, and a run to resume from it."""
 
     def __init__(self, folder: Path) -> None:
-        with mock.patch.object(run_module, "build", dropout_network):
+        with mock.patch.object(network_module, "build", dropout_network):
             self.run = Run(RUN)
         # The network stays the small one, whoever begins the run anew.
         self.run.begin = self.begin
@@ -193,7 +193,7 @@ class _SmallRun:
         self.checkpoints = folder / "run" / "checkpoints"
 
     def begin(self) -> None:
-        with mock.patch.object(run_module, "build", dropout_network):
+        with mock.patch.object(network_module, "build", dropout_network):
             Run.begin(self.run)
 
     def content(self) -> bytes:
@@ -206,7 +206,7 @@ class _SmallRun:
             received = None
 
             def check(signals) -> None:
-                if self.run.epochs == 2 and self.run.running.batches == 4:
+                if self.run.state.epochs == 2 and self.run.state.running.batches == 4:
                     raise Enough
 
         self.run.config = replace(RUN, checkpoint_minutes=1e-9)

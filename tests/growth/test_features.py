@@ -11,8 +11,9 @@ import pytest
 from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.data import Augmentation, Loader, Normalisation, Split
-from incnet.growth import run as run_module
 from incnet.growth.features import Cache, LookaheadFeatures
+from incnet.run import epoch as epoch_module
+from incnet.run import network as network_module
 from incnet.training import loop
 from incnet.training.room import Room
 from tests.faults.runs import ARGUMENTS, dropout_network, history, outcome
@@ -180,7 +181,7 @@ def test_only_what_is_read_again_is_kept(cache, arrays, tmp_path):
 @pytest.mark.parametrize("network", ["residual", "dropout"])
 def test_as_many_views_as_epochs_change_nothing(network, tmp_path, monkeypatch):
     if network == "dropout":
-        monkeypatch.setattr(run_module, "build", dropout_network)
+        monkeypatch.setattr(network_module, "build", dropout_network)
     train("--out", tmp_path / "off")
     train("--out", tmp_path / "views", "--lookahead-cache", "views:3", "--cache-memory", "1kB")
     assert outcome(tmp_path / "views") == outcome(tmp_path / "off")
@@ -204,14 +205,14 @@ def test_stopped_after_every_step(arguments, tmp_path, monkeypatch):
 
 def test_files_are_there_during_a_lookahead_only(tmp_path, monkeypatch):
     seen = {}
-    evaluate = run_module.evaluate
+    evaluate = epoch_module.evaluate
 
     def watched(graph, batches, **options):
         metrics = evaluate(graph, batches, **options)
         seen.setdefault(graph.boundary > 0, set()).add(len(list(tmp_path.glob("*.tmp"))))
         return metrics
 
-    monkeypatch.setattr(run_module, "evaluate", watched)
+    monkeypatch.setattr(epoch_module, "evaluate", watched)
     train("--out", tmp_path, "--lookahead-cache", "views:2", "--cache-memory", "0B")
     # In look-ahead the first of the two views, and the validation images.
     assert seen == {True: {2}, False: {0}}
@@ -243,7 +244,7 @@ def test_a_rollback_within_a_lookahead_begins_with_a_new_cache(tmp_path, monkeyp
         epochs.append(step.from_features)
         return loop.train_epoch(step, spoilt(), running=running, **options)
 
-    monkeypatch.setattr(run_module, "train_epoch", poisoned)
+    monkeypatch.setattr(epoch_module, "train_epoch", poisoned)
     found = []
     for memory in ("0B", "1GB"):
         epochs: list[bool] = []

@@ -9,10 +9,10 @@ from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.identity import carry
 from incnet.growth.initialise import insert
-from incnet.growth.run import Run
 from incnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier, vgg
 from incnet.optim import RMSProp
+from incnet.run.run import Run
 from tests.networks import randomise, set_dropout
 
 CLASSES = 10
@@ -281,22 +281,22 @@ def test_the_state_of_weights_that_are_drawn_anew_goes(rng):
 def test_the_nearest_form_agrees_on_real_digits():
     config = Config(arch="vgg16-bn", lr=2e-3, threads=1, init="identity").resolve()
     run = Run(config)
-    run.graph.insert("S1", run.subnetworks["S1"])
+    run.state.graph.insert("S1", run.state.subnetworks["S1"])
     for epoch in range(3):
         for x, labels in run.images.train.epoch(epoch):
-            run.step.gradients(x, labels)
-            run.step.update()
+            run.trainer.step.gradients(x, labels)
+            run.trainer.step.update()
     images = next(run.images.validation.epoch(0)).x
-    before = run.graph.forward(images)
+    before = run.state.graph.forward(images)
     insert(
-        run.graph,
+        run.state.graph,
         "S2",
-        run.subnetworks["S2"],
-        run.optimizer,
+        run.state.subnetworks["S2"],
+        run.state.optimizer,
         lookahead=False,
-        preserve_on=run.images.sample(run.schedule.epoch),
+        preserve_on=run.images.sample(run.state.schedule.epoch),
     )
-    after = run.graph.forward(images)
-    assert isinstance(list(run.subnetworks["S2"].layers())[-1], MaxPool2d)
+    after = run.state.graph.forward(images)
+    assert isinstance(list(run.state.subnetworks["S2"].layers())[-1], MaxPool2d)
     assert np.mean(before.argmax(axis=1) == after.argmax(axis=1)) > 0.9
     assert 1e-3 < np.sqrt(np.mean((after - before) ** 2)) / before.std() < 0.3

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
-from incnet.growth.run import Run
-from incnet.growth.stage import Stage
 from incnet.growth.stopping import (
     QUANTITIES,
     AllOf,
@@ -27,6 +25,8 @@ from incnet.growth.stopping import (
     parse,
     seconds,
 )
+from incnet.run.run import Run
+from incnet.run.stage import Stage
 from incnet.training.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, history
 

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from incnet import train as command
-from incnet.growth import run as run_module
+from incnet.run import epoch as epoch_module
 from incnet.training import loop
 
 SMALL = [
@@ -196,7 +196,7 @@ def test_nan_stops_the_run_and_keeps_the_last_good_weights(tmp_path, monkeypatch
         return loop.train_epoch(step, batches, **options)
 
     run_epochs: list[int] = []
-    monkeypatch.setattr(run_module, "train_epoch", poisoned)
+    monkeypatch.setattr(epoch_module, "train_epoch", poisoned)
     assert run("--epochs", 4, "--out", tmp_path / "run") == 3
     error = capsys.readouterr().err
     assert "epoch 2 (lookahead)" in error

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from incnet import train as command
-from incnet.growth.stage import Stage
+from incnet.run.stage import Stage
 from incnet.training import events
 from incnet.training.evaluation import Evaluation
 from tests.faults.runs import ARGUMENTS

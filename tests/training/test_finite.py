@@ -11,9 +11,10 @@ from safetensors.numpy import load_file
 
 from incnet import train as command
 from incnet.graph import Graph
-from incnet.growth import run as run_module
 from incnet.kernels.operands import OuterProduct
 from incnet.models import build, make_classifier
+from incnet.run import epoch as epoch_module
+from incnet.run import state as state_module
 from incnet.training import loop
 from incnet.training.finite import NonFiniteError, check_gradients, check_loss, first_nonfinite
 from tests.faults.runs import ARGUMENTS, EVERY_STEP, history, outcome
@@ -114,7 +115,7 @@ def poisoned(monkeypatch):
         def epochs_begun(graph):
             return len(graph.subnetworks) == 2 and graph.boundary == 0
 
-        monkeypatch.setattr(run_module, "train_epoch", train_epoch)
+        monkeypatch.setattr(epoch_module, "train_epoch", train_epoch)
 
     return poison
 
@@ -154,7 +155,7 @@ def test_rollback_halves_the_learning_rate_until_it_works(poisoned, tmp_path):
 def test_retries_are_bounded(poisoned, tmp_path, capsys):
     poisoned(99)
     assert train("--out", tmp_path, "--on-nonfinite", "rollback") == 3
-    assert len([event for event in history(tmp_path) if event["event"] == "rollback"]) == run_module.MAX_ROLLBACKS
+    assert len([event for event in history(tmp_path) if event["event"] == "rollback"]) == state_module.MAX_ROLLBACKS
     assert "epoch 4 (train)" in capsys.readouterr().err
 
 
@@ -186,7 +187,7 @@ def test_weights_that_are_not_finite_at_the_end_of_an_epoch_are_not_saved(monkey
             dict(step.graph.named_buffers())["S1.block1_1.stem.norm.running_var"][0] = np.inf
         return metrics
 
-    monkeypatch.setattr(run_module, "train_epoch", spoilt)
+    monkeypatch.setattr(epoch_module, "train_epoch", spoilt)
     assert train("--out", tmp_path) == 3
     assert "network/S1.block1_1.stem.norm.running_var (16 values, 0 NaN, 1 infinite" in capsys.readouterr().err
     assert all(np.isfinite(array).all() for array in load_file(tmp_path / "last.safetensors").values())

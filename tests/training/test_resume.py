@@ -11,7 +11,8 @@ import pytest
 
 from incnet import session
 from incnet import train as command
-from incnet.growth import run as run_module
+from incnet.run import epoch as epoch_module
+from incnet.run import network as network_module
 from incnet.training import folder as folder_module
 from incnet.training import loop
 from incnet.training.checkpoint import Checkpoints
@@ -50,7 +51,7 @@ def one_step_a_session(monkeypatch, number=signal.SIGTERM):
 
         return loop.train_epoch(step, batches, after_step=receive_signal, **options)
 
-    monkeypatch.setattr(run_module, "train_epoch", interrupted)
+    monkeypatch.setattr(epoch_module, "train_epoch", interrupted)
 
 
 def in_sessions(folder, *arguments):
@@ -90,7 +91,7 @@ def test_stopped_after_every_step(arguments, tmp_path, monkeypatch):
 
 
 def test_dropout_goes_on_with_the_masks_that_would_have_come(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "build", dropout_network)
+    monkeypatch.setattr(network_module, "build", dropout_network)
     assert train("--out", tmp_path / "whole") == 0
     one_step_a_session(monkeypatch)
     assert in_sessions(tmp_path / "pieces") == 37

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from incnet import train as command
-from incnet.growth import run as run_module
+from incnet.run import epoch as epoch_module
 from incnet.training import loop
 from incnet.training.signals import Interrupted, StopSignals
 from tests.faults.runs import ARGUMENTS
@@ -36,7 +36,7 @@ def signalled(monkeypatch, tmp_path):
 
             return loop.train_epoch(step, batches, after_step=hook, **options)
 
-        monkeypatch.setattr(run_module, "train_epoch", train_epoch)
+        monkeypatch.setattr(epoch_module, "train_epoch", train_epoch)
         return command.main([*ARGUMENTS, "--out", str(tmp_path / "run")])
 
     return run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from incnet import train as command
-from incnet.growth.run import Run
+from incnet.run.run import Run
 from incnet.training.events import Epoch, Insert, Rollback
 from incnet.training.files import WriteError
 from incnet.training.folder import RunFolder

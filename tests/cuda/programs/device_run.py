@@ -7,7 +7,7 @@ import numpy as np
 
 from incnet import train
 from incnet.data.dataset import Dataset, Split
-from incnet.growth import images
+from incnet.run import images
 from tests.cuda import strict_cupy
 from tests.cuda.strict_nccl import NcclError
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from incnet import train
 from incnet.data.loader import Batch, Loader
-from incnet.growth import run
+from incnet.run import run
 
 
 def main() -> int:

@@ -12,12 +12,13 @@ from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.cost import network_bytes, pool_bytes, rehearse
 from incnet.data import Loader, Normalisation, Split
-from incnet.growth.batch import largest_batch, plan_batches, round_batch, scaled_lr, training_memory
-from incnet.growth.run import Run
 from incnet.kernels.cpu import blocks, memory
 from incnet.optim import RMSProp
+from incnet.run.memory_plan import largest_batch, plan_batches, round_batch, training_memory
+from incnet.run.run import Run
 from incnet.training.events import Epoch
 from incnet.training.folder import RunFolder
+from incnet.training.rate import scaled_lr
 from tests.faults.runs import ARGUMENTS, history, outcome
 from tests.networks import grow
 from tests.training.test_resume import in_sessions, one_step_a_session
@@ -164,7 +165,7 @@ def test_a_fixed_batch_is_the_same_in_all_stages(tmp_path):
 
 
 def test_steps_learn_from_as_many_images_as_planned(tmp_path, monkeypatch):
-    from incnet.growth import run as run_module
+    from incnet.run import epoch as epoch_module
     from incnet.training import loop
 
     seen = []
@@ -177,7 +178,7 @@ def test_steps_learn_from_as_many_images_as_planned(tmp_path, monkeypatch):
 
         return loop.train_epoch(step, counted(), **options)
 
-    monkeypatch.setattr(run_module, "train_epoch", watched)
+    monkeypatch.setattr(epoch_module, "train_epoch", watched)
     train("--out", tmp_path, *AUTO, "--scale-lr", "linear", "--lookahead-cache", "fixed", "--lookahead-epochs", "2")
     for number, event in enumerate(insertions(tmp_path), start=1):
         assert max(images for k, images, _ in seen if k == number) == event["batch_size"]
@@ -194,11 +195,12 @@ def test_stopped_after_every_step(tmp_path, monkeypatch):
 
 def test_a_retry_halves_the_rate_of_the_stage(tmp_path):
     run = Run(Config(arch="resnet8", limit=100, scale_lr="sqrt", batch_size=128).resolve())
-    run.graph.insert("S1", run.subnetworks["S1"])
+    run.state.graph.insert("S1", run.state.subnetworks["S1"])
     run._begin_stage()
-    assert run.optimizer.lr == pytest.approx(6e-4)
-    run.slow_down(2)
-    assert run.optimizer.lr == pytest.approx(1.5e-4)
+    assert run.state.optimizer.lr == pytest.approx(6e-4)
+    run.state.rollbacks = 2
+    run.apply_stage_settings()
+    assert run.state.optimizer.lr == pytest.approx(1.5e-4)
 
 
 @pytest.mark.parametrize(

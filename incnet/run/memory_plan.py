@@ -15,20 +15,25 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from incnet.config import Config, ConfigError
 from incnet.cost import network_bytes, pool_bytes
 from incnet.data.loader import Loader
 from incnet.graph import Graph
 from incnet.layer import Layer
 from incnet.optim import Optimizer
+from incnet.run.images import RunImages
+from incnet.run.network import NetworkFactory
+from incnet.run.state import RunState
+from incnet.sizes import parse_size
 
 __all__ = [
     "Memory",
     "StagePlan",
     "largest_batch",
     "plan_batches",
+    "plan_stages",
     "return_freed_memory",
     "round_batch",
-    "scaled_lr",
     "training_memory",
 ]
 
@@ -90,6 +95,38 @@ def largest_batch(bytes_for: Callable[[int], int], limit: int, most: int) -> int
     sizes = sorted({round_batch(images) for images in range(1, most + 1)})
     fitting = bisect_right(sizes, 0, key=lambda images: int(bytes_for(images) > limit))
     return sizes[fitting - 1] if fitting else None
+
+
+def plan_stages(config: Config, state: RunState, networks: NetworkFactory, images: RunImages) -> dict[str, StagePlan]:
+    """Images in a step, and memory for it, for each sub-network, from when it was inserted.
+
+    Parameters
+    ----------
+    state : RunState
+        Before the first epoch.
+
+    Raises
+    ------
+    ConfigError
+        If the memory does not even hold a step of one image.
+    """
+    if isinstance(config.batch_size, int):
+        return dict.fromkeys(state.subnetworks, StagePlan(config.batch_size))
+    assert config.memory_limit is not None
+    try:
+        return plan_batches(
+            networks.graph(),
+            state.subnetworks,
+            state.optimizer,
+            images.train,
+            images.validation,
+            limit=parse_size(config.memory_limit),
+            most=config.max_batch_size,
+            together=state.schedule.inserted,
+            average=config.average,
+        )
+    except ValueError as error:
+        raise ConfigError(f"--memory-limit {config.memory_limit}: {error}; allow more") from error
 
 
 def plan_batches(
@@ -187,14 +224,3 @@ def return_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, PIECE)
-
-
-def scaled_lr(lr: float, how: str, batch_size: int, default: int) -> float:
-    """Learning rate for batches of another size than that which ``lr`` is meant for.
-
-    ``linear`` keeps the sum of the steps over an epoch (Goyal et al., 2017, arXiv:1706.02677), as it suits plain
-    gradient descent. ``sqrt`` suits RMSProp and its kin, which divide a gradient by its own size (Malladi et al., 2022,
-    arXiv:2205.10287). ``off`` changes nothing.
-    """
-    ratio = batch_size / default
-    return lr * {"off": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[how]

@@ -43,6 +43,8 @@ class RunImages:
         Of batches. Those to train on are shuffled, augmented, and of a size that is still to be set.
     shape : (H, W, C)
         Of an image as the network sees it.
+    ranks : int
+        That share every batch.
 
     Raises
     ------
@@ -54,7 +56,7 @@ class RunImages:
 
     def __init__(self, config: Config, dataset: Dataset | None, communicator: Communicator) -> None:
         self.dataset = dataset or communicator.from_first(lambda: load_dataset(config.dataset, config.data_dir))
-        self._ranks = communicator.size
+        self.ranks = communicator.size
         train = self.dataset.train
         if config.limit is not None and config.limit < len(train):
             train = train.take(np.arange(config.limit))
@@ -70,7 +72,7 @@ class RunImages:
         augmentation = Augmentation.default_for(config.dataset) if config.augment else None
         self.train: Loader = make(train, batch_size=1, augmentation=augmentation, shuffle=True)
         self.shape = height, width, _ = self.train.image_shape
-        at_once = self._ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        at_once = self.ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation: Loader = make(validation, batch_size=at_once)
         self.test: Loader = make(self.dataset.test, batch_size=at_once)
 
@@ -80,12 +82,12 @@ class RunImages:
             raise ConfigError(
                 f"--resize {config.resize}: the images of {config.dataset} have {height} x {width} pixels; choose more"
             )
-        if self._ranks > 1:
+        if self.ranks > 1:
             self._check_ranks(config, images)
 
     def _check_ranks(self, config: Config, images: int) -> None:
         """Refuse what several ranks cannot do."""
-        ranks = self._ranks
+        ranks = self.ranks
         if not isinstance(config.batch_size, int):
             raise ConfigError(
                 f"--batch-size {config.batch_size}: that looks at the memory of one process; choose a number for "
@@ -100,7 +102,7 @@ class RunImages:
 
     def sample(self, epoch: int) -> Array:
         """Training images (N, H, W, C) as epoch ``epoch`` begins with, not more than a rank evaluates at once."""
-        taken, enough = list[np.ndarray](), self.validation.batch_size // self._ranks
+        taken, enough = list[np.ndarray](), self.validation.batch_size // self.ranks
         with closing(self.train.unsharded().epoch(epoch)) as batches:
             for images, _ in batches:
                 taken.extend(asnumpy(images).copy())

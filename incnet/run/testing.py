@@ -6,19 +6,19 @@ import base64
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from incnet.backend import asarray, asnumpy
 from incnet.graph import Graph
+from incnet.run.images import RunImages
+from incnet.run.network import NetworkFactory
+from incnet.run.state import RunState
 from incnet.training.evaluation import LARGEST_SIDE, Evaluation, Mistake, StageTest, pack_evaluation, unpack_evaluation
 from incnet.training.finite import NonFiniteError
+from incnet.training.folder import RunFolder
 from incnet.training.tensors import unpack
-
-if TYPE_CHECKING:
-    from incnet.growth.run import Run
 
 __all__ = ["evaluate_stages"]
 
@@ -28,11 +28,11 @@ FILE = "test.json"
 Weights = Mapping[str, np.ndarray]
 
 
-def evaluate_stages(run: Run) -> Evaluation:
+def evaluate_stages(state: RunState, networks: NetworkFactory, images: RunImages, folder: RunFolder) -> Evaluation:
     """Test the stages of a run that is over, and leave the results in its folder, as ``test.json``.
 
     To be called on one rank alone. What ``test.json`` says of weights that have been tested before is kept, and they
-    are not tested again. The run's graph then holds the last stage's best weights.
+    are not tested again. The state's graph then holds the last stage's best weights.
 
     Raises
     ------
@@ -41,45 +41,48 @@ def evaluate_stages(run: Run) -> Evaluation:
     WriteError
         If the file cannot be written.
     """
-    before, test = _before(run), run.images.dataset.test
+    test = images.dataset.test
+    before = _before(folder, len(test))
     known = {stage.weights: stage for stage in before.stages} if before else {}
     stages, mistakes = list[StageTest](), before.mistakes if before else []
-    for graph, name, weights in _stages(run):
+    for graph, name, weights in _stages(state, networks, folder):
         digest = _digest(weights)
         if digest not in known:
-            logits = _logits(run, graph, weights)
-            known[digest] = _judge(name, digest, logits, test.labels, run.images.dataset.num_classes)
+            logits = _logits(graph, weights, images)
+            known[digest] = _judge(name, digest, logits, test.labels, images.dataset.num_classes)
             mistakes = list(_mistakes(logits, test.images, test.labels))  # of the last stage in the end
         stages.append(known[digest])
-    run.graph.load_state(run.best_weights)
-    evaluation = Evaluation(len(test), list(run.images.dataset.classes), stages, mistakes)
-    run.folder.replace(FILE, [pack_evaluation(evaluation)])
+    state.graph.load_state(state.best_weights)
+    evaluation = Evaluation(len(test), list(images.dataset.classes), stages, mistakes)
+    folder.replace(FILE, [pack_evaluation(evaluation)])
     return evaluation
 
 
-def _before(run: Run) -> Evaluation | None:
+def _before(folder: RunFolder, images: int) -> Evaluation | None:
     """What an earlier session of the run has found, if it can be read and is about these images."""
     try:
-        found = unpack_evaluation((run.folder.path / FILE).read_bytes())
+        found = unpack_evaluation((folder.path / FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    return found if found.images == len(run.images.dataset.test) else None
+    return found if found.images == images else None
 
 
-def _stages(run: Run) -> Iterator[tuple[Graph, str, Weights]]:
+def _stages(state: RunState, networks: NetworkFactory, folder: RunFolder) -> Iterator[tuple[Graph, str, Weights]]:
     """Yield graph, name and best weights of each stage whose model is there, and of the last one in any case."""
-    names = list(run.subnetworks)
-    for stage in run.stages[:-1]:
+    names = list(state.subnetworks)
+    for stage in state.stages[:-1]:
         k = names.index(stage.name) + 1
-        graph = run.network_of(k)
-        file = run.folder.path / "stages" / ("S1.safetensors" if k == 1 else f"S1-S{k}.safetensors")
+        graph = networks.graph()
+        for name in names[:k]:
+            graph.insert(name, state.subnetworks[name])
+        file = folder.path / "stages" / ("S1.safetensors" if k == 1 else f"S1-S{k}.safetensors")
         try:
             weights, _ = unpack(file.read_bytes())
             graph.load_state(graph.state() | weights)
         except (OSError, ValueError):
             continue
         yield graph, stage.name, weights
-    yield run.graph, run.stages[-1].name, run.best_weights
+    yield state.graph, state.stage.name, state.best_weights
 
 
 def _digest(weights: Weights) -> str:
@@ -92,11 +95,11 @@ def _digest(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def _logits(run: Run, graph: Graph, weights: Weights) -> NDArray[np.float64]:
+def _logits(graph: Graph, weights: Weights, images: RunImages) -> NDArray[np.float64]:
     """Return what the network answers to the test images (N, classes)."""
     graph.load_state(graph.state() | dict(weights))
-    batches = run.images.test.unsharded()
-    batches.batch_size = max(1, batches.batch_size // run.communicator.size)
+    batches = images.test.unsharded()
+    batches.batch_size = max(1, batches.batch_size // images.ranks)
     return np.concatenate([asnumpy(graph.forward(asarray(x))).astype(np.float64) for x, _ in batches.epoch(0)])
 
 

@@ -10,9 +10,10 @@ from incnet.config import Config
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import Dataset, Split
 from incnet.deploy import load_model
-from incnet.growth import run as run_module
-from incnet.growth import testing
-from incnet.growth.run import Run
+from incnet.run import network as network_module
+from incnet.run import testing
+from incnet.run.run import Run
+from incnet.run.testing import evaluate_stages
 from incnet.training.evaluation import unpack_evaluation
 from incnet.training.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, dropout_network
@@ -69,7 +70,7 @@ def test_no_decision_sees_the_test_images(tmp_path):
         with RunFolder.create(tmp_path / name, {"config": config.as_json()}) as folder:
             run.train(folder)
             assert not (tmp_path / name / "test.json").exists()
-            accuracies.append(run.test().accuracy)
+            accuracies.append(evaluate_stages(run.state, run.networks, run.images, folder).accuracy)
         lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
         events.append([line.get("val_accuracy") for line in lines])
     assert events[0] == events[1]
@@ -100,7 +101,7 @@ def test_a_stage_whose_model_is_lost_costs_the_others_nothing(finished):
 
 
 def test_an_own_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "build", dropout_network)
+    monkeypatch.setattr(network_module, "build", dropout_network)
     folder = tmp_path / "run"
     assert train.main([*ARGUMENTS, "--out", str(folder)]) == 0
     assert [stage.name for stage in read(folder).stages] == ["S1", "S2", "S3"]

@@ -1,0 +1,1 @@
+"""A whole run: its state, its course, and what it leaves."""

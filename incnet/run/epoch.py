@@ -1,0 +1,138 @@
+"""One epoch of a run: training, recalibration, validation; on images, or on the frozen prefix's features of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from incnet.config import Config
+from incnet.cost import Ledger
+from incnet.data.loader import Batch
+from incnet.growth.features import LookaheadFeatures
+from incnet.parallel.communicator import Communicator
+from incnet.parallel.step import ParallelStep
+from incnet.run.images import RunImages
+from incnet.run.state import RunState
+from incnet.sizes import parse_size
+from incnet.training.loop import Metrics, Watcher, evaluate, train_epoch
+from incnet.training.recalibration import recalibrate
+from incnet.training.room import Room
+from incnet.training.step import TrainStep
+
+__all__ = ["EpochTrainer"]
+
+
+class EpochTrainer:
+    """Carry out the epochs of a run.
+
+    Parameters
+    ----------
+    config : Config
+        Resolved.
+    state : RunState
+        What is trained.
+    images : RunImages
+        On what.
+    communicator : Communicator
+        Of the ranks that train it together.
+
+    Attributes
+    ----------
+    step : TrainStep
+        Takes the training steps.
+    features : LookaheadFeatures or None
+        What takes the images' place in a look-ahead with a cache.
+    """
+
+    def __init__(self, config: Config, state: RunState, images: RunImages, communicator: Communicator) -> None:
+        self.config, self.state, self.images, self.communicator = config, state, images, communicator
+        self.step = _step(config, state, communicator)
+        self.features: LookaheadFeatures | None = None
+
+    def train(self, watch: Watcher | None, after_step: Callable[[], None]) -> Metrics:
+        """Take the steps of the epoch in progress that are left; count their time and multiply-adds.
+
+        Returns
+        -------
+        Metrics
+            Of all training images, as the network was at each step.
+
+        Raises
+        ------
+        NonFiniteError
+            If a loss or a gradient is NaN or infinite.
+        """
+        state, epoch = self.state, self.state.schedule.epoch
+        self.step.from_features = self.features is not None
+        with closing(self._training_batches(epoch, state.running.batches)) as batches:
+            metrics = train_epoch(self.step, batches, running=state.running, watch=watch, after_step=after_step)
+        state.seconds_training += state.running.seconds
+        self.communicator.check_equal(state.graph.state(), "weights")
+        read = self.features is not None and not self.features.computes(epoch)
+        state.stage.ledger += Ledger.of(state.graph, metrics.images, from_features=read)
+        return metrics
+
+    def validate(self) -> Metrics:
+        """Recalibrate batch norm's statistics, and evaluate the network as it is on the validation images."""
+        graph, communicator = self.state.graph, self.communicator
+        if self.config.recalibrate:
+            self.state.stage.ledger += self._recalibrate()
+        if self.features:
+            return evaluate(graph, self.features.validation(), from_features=True, communicator=communicator)
+        return evaluate(graph, self.images.validation.epoch(0), communicator=communicator)
+
+    def _recalibrate(self) -> Ledger:
+        """Take the statistics over the first training batches of the epoch in progress; return what it cost."""
+        graph, epoch, from_features = self.state.graph, self.state.schedule.epoch, self.features is not None
+        with closing(self._training_batches(epoch)) as batches:
+            first = islice(batches, self.config.recalibrate)
+            images = recalibrate(graph, first, from_features=from_features, communicator=self.communicator)
+        read = self.features is not None and self.features.keeps(epoch)
+        return Ledger.of_recalibration(graph, images, from_features=read)
+
+    def _training_batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
+        serve = self.features.train if self.features else self.images.train.epoch
+        return serve(epoch, start)
+
+    # Look-ahead on features that are computed once.
+
+    def open_cache(self, folder: Path, check: Callable[[], None]) -> None:
+        """Serve features from now on, if that is asked for and a look-ahead is in progress.
+
+        Parameters
+        ----------
+        folder : Path
+            Takes what memory does not hold.
+        check : callable
+            Called now and then while features are computed once more; what it raises ends that.
+        """
+        config, schedule, cache = self.config, self.state.schedule, self.config.cache()
+        if self.features or cache is None or schedule.phase != "lookahead":
+            return
+        self.features = LookaheadFeatures(
+            self.state.graph,
+            self.images.train,
+            self.images.validation,
+            cache,
+            dtype=config.cache_dtype,
+            first=schedule.epoch - schedule.stage_epochs,
+            epochs=schedule.lookahead,
+            room=Room(parse_size(config.cache_memory), folder, f"rank{self.communicator.rank}-array"),
+            check=check,
+            communicator=self.communicator,
+        )
+
+    def close_cache(self) -> None:
+        """Serve images again."""
+        if self.features:
+            self.features.close()
+            self.features = None
+
+
+def _step(config: Config, state: RunState, communicator: Communicator) -> TrainStep:
+    if communicator.size == 1:
+        # A recorded step has memory of its own, which a limit on all memory would have to allow for.
+        return TrainStep(state.graph, state.optimizer, record=config.memory_limit is None)
+    return ParallelStep(state.graph, state.optimizer, communicator, sync_bn=config.sync_bn)
