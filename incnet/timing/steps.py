@@ -17,15 +17,11 @@ from functools import partial
 from itertools import count, repeat
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from incnet.backend import Array, asarray
 from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.data.loader import Loader
-from incnet.graph import Graph
-from incnet.models import make_classifier
 from incnet.run.run import Run
 from incnet.timing.turns import Timing, take_turns, time_steps
 from incnet.training.step import TrainStep
@@ -169,11 +165,7 @@ def measure_steps(
 
 def _network_of(run: Run, subnetworks: int, batch_size: int) -> SteppingNetwork:
     """Return the network that a run trains once so many sub-networks are in."""
-    rng = np.random.default_rng(run.config.seed)
-    classes = run.images.dataset.num_classes
-    graph = Graph(
-        run.images.shape, lambda shape: make_classifier(shape, classes, rng=rng), frozen_bn=run.config.frozen_bn
-    )
+    graph = run.networks.graph()
     for name in list(run.state.subnetworks)[:subnetworks]:
         graph.insert(name, run.state.subnetworks[name])
     step = TrainStep(graph, deepcopy(run.state.optimizer), record=run.config.memory_limit is None)
