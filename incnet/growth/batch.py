@@ -28,7 +28,6 @@ __all__ = [
     "plan_batches",
     "return_freed_memory",
     "round_batch",
-    "scaled_lr",
     "training_memory",
 ]
 
@@ -187,14 +186,3 @@ def return_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(MMAP_THRESHOLD, PIECE)
-
-
-def scaled_lr(lr: float, how: str, batch_size: int, default: int) -> float:
-    """Learning rate for batches of another size than that which ``lr`` is meant for.
-
-    ``linear`` keeps the sum of the steps over an epoch (Goyal et al., 2017, arXiv:1706.02677), as it suits plain
-    gradient descent. ``sqrt`` suits RMSProp and its kin, which divide a gradient by its own size (Malladi et al., 2022,
-    arXiv:2205.10287). ``off`` changes nothing.
-    """
-    ratio = batch_size / default
-    return lr * {"off": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[how]

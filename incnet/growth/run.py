@@ -21,7 +21,7 @@ from incnet.data.dataset import Dataset
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.batch import StagePlan, plan_batches, return_freed_memory
-from incnet.growth.criterion import GrowthRule, Verdict, Window
+from incnet.growth.criterion import GrowthRule, Verdict, Window, make_rule
 from incnet.growth.features import LookaheadFeatures
 from incnet.growth.images import RunImages
 from incnet.growth.initialise import insert
@@ -29,7 +29,6 @@ from incnet.growth.product import save_stage
 from incnet.growth.schedule import Decision, Grow, Schedule, Stop, Unfreeze
 from incnet.growth.snapshot import restore, snapshot
 from incnet.growth.stage import Stage
-from incnet.growth.stopping import Condition, Progress, as_condition, parse, reason_to_stop
 from incnet.growth.testing import evaluate_stages
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
@@ -37,6 +36,7 @@ from incnet.optim import SGD, Optimizer, RMSProp
 from incnet.parallel.communicator import Communicator
 from incnet.parallel.step import ParallelStep
 from incnet.sizes import parse_size
+from incnet.stopping import Condition, Progress, as_condition, parse, reason_to_stop
 from incnet.training import events
 from incnet.training.average import WeightAverage
 from incnet.training.checkpoint import CheckpointError, save_weights
@@ -71,7 +71,7 @@ class Run:
     rule : GrowthRule, optional
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
     stop : Condition or callable, optional
-        Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.growth.stopping`.
+        Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.stopping`.
     communicator : Communicator, optional
         Of the ranks, if there are several that train the network together. They go through the same course: each has
         the whole network and a part of every batch, and what is decided is decided from sums over all of them.
@@ -206,7 +206,7 @@ class Run:
         return Schedule(
             subnetworks=subnetworks,
             budget=config.epochs,
-            rule=config.rule(subnetworks) if self._rule is None else deepcopy(self._rule),
+            rule=make_rule(config, subnetworks) if self._rule is None else deepcopy(self._rule),
             lookahead=config.lookahead_epochs if config.looks_ahead else 0,
             least=config.min_stage_epochs,
             most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,

@@ -1,11 +1,12 @@
-"""The learning rate over a run, as a factor of the configured one that changes from epoch to epoch."""
+"""The learning rate: as a factor of the configured one that changes from epoch to epoch, and with the batch size."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["RateSchedule"]
+__all__ = ["RateSchedule", "scaled_lr"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,14 @@ class RateSchedule:
                 drops = sum(left <= share * self.part * self.budget for share in (1, 0.5))
                 return rising * 0.1**drops
         return rising
+
+
+def scaled_lr(lr: float, how: str, batch_size: int, default: int) -> float:
+    """Learning rate for batches of another size than that which ``lr`` is meant for.
+
+    ``linear`` keeps the sum of the steps over an epoch (Goyal et al., 2017, arXiv:1706.02677), as it suits plain
+    gradient descent. ``sqrt`` suits RMSProp and its kin, which divide a gradient by its own size (Malladi et al., 2022,
+    arXiv:2205.10287). ``off`` changes nothing.
+    """
+    ratio = batch_size / default
+    return lr * {"off": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[how]

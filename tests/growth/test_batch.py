@@ -12,7 +12,7 @@ from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.cost import network_bytes, pool_bytes, rehearse
 from incnet.data import Loader, Normalisation, Split
-from incnet.growth.batch import largest_batch, plan_batches, round_batch, scaled_lr, training_memory
+from incnet.growth.batch import largest_batch, plan_batches, round_batch, training_memory
 from incnet.growth.run import Run
 from incnet.kernels.cpu import blocks, memory
 from incnet.optim import RMSProp
@@ -45,13 +45,6 @@ def test_rounding():
 def test_the_largest_that_fits(limit, most):
     fitting = [n for n in range(1, most + 1) if 90 + 10 * n <= limit and round_batch(n) == n]
     assert largest_batch(lambda images: 90 + 10 * images, limit, most) == max(fitting, default=None)
-
-
-@pytest.mark.parametrize(("how", "expected"), [("off", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
-def test_learning_rate(how, expected):
-    assert scaled_lr(1e-4, how, 128, 32) == pytest.approx(expected)
-    assert Config(arch="vgg16", dataset="cifar10", scale_lr=how).resolve().lr_for(128) == pytest.approx(expected)
-    assert scaled_lr(1e-4, how, 32, 32) == 1e-4
 
 
 # The plan.

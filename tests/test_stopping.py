@@ -12,7 +12,7 @@ from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
 from incnet.growth.run import Run
 from incnet.growth.stage import Stage
-from incnet.growth.stopping import (
+from incnet.stopping import (
     QUANTITIES,
     AllOf,
     AnyOf,
