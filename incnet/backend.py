@@ -34,6 +34,7 @@ __all__ = [
     "device_count",
     "empty",
     "free_memory",
+    "host_kernels",
     "issue",
     "limit_memory",
     "ops",
@@ -95,6 +96,14 @@ class Ops:
 
 
 ops = Ops()
+
+
+def host_kernels() -> ModuleType:
+    """Return the kernels for arrays in host memory: the CPU's, or their definitions where those are in use.
+
+    Unlike calls of :data:`ops`, those of a loader's thread are neither counted nor substituted.
+    """
+    return importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"])
 
 
 def use(name: str, *, tf32: bool = False) -> None:

@@ -9,13 +9,11 @@ from typing import Any, Literal, get_type_hints
 
 import tyro
 
-from incnet.data.catalogue import DATASETS
-from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
-from incnet.growth.features import Cache
-from incnet.growth.stopping import parse as parse_condition
-from incnet.models import ARCHITECTURES, DEEPEST
+from incnet.lookahead_cache import Cache
+from incnet.names import ARCHITECTURES, DATASETS, DEEPEST
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
+from incnet.stopping import parse as parse_condition
 from incnet.training.rate import RateSchedule, scaled_lr
 
 __all__ = ["Config", "ConfigError"]
@@ -422,17 +420,6 @@ class Config:
     def preserves_output(self) -> bool:
         """Whether a new sub-network gets weights that leave the output as it is."""
         return self.init.endswith("identity")
-
-    def rule(self, subnetworks: int) -> GrowthRule:
-        """Return the growth rule of this run, for a network of so many sub-networks."""
-        match self.growth:
-            case "slope-angle":
-                return SlopeAngle(self.window, self.gamma, self.angle_unit)
-            case "plateau":
-                return Plateau(self.patience, self.min_delta)
-            case "periodic":
-                assert self.epochs is not None
-                return Periodic(self.period or max(1, self.epochs // subnetworks))
 
     def as_json(self) -> dict[str, Any]:
         """All options by name, as JSON values; :meth:`from_json` reads them."""

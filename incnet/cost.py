@@ -2,7 +2,7 @@
 
 Multiply-adds (MACs) follow from shapes; :class:`incnet.layer.Cost` holds those of one training step and
 :meth:`incnet.graph.Graph.cost` counts them, as far as they are computed, for any frozen prefix. A :class:`Ledger` adds
-them up. FLOPs are MACs times :data:`FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
+them up. FLOPs are MACs times :data:`incnet.sizes.FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
 
 Memory is found by *rehearsing* a step: the network's own passes run on kernels that borrow memory and compute nothing
 (:mod:`incnet.kernels.cpu.rehearsal`), in milliseconds and for any batch size. Whatever layers and fusion keep, they
@@ -24,7 +24,6 @@ from incnet.optim import Optimizer
 from incnet.records import later
 
 __all__ = [
-    "FLOPS_PER_MAC",
     "Ledger",
     "StepMemory",
     "activation_bytes",
@@ -34,10 +33,6 @@ __all__ = [
     "rehearse",
     "step_bytes",
 ]
-
-# A multiplication and an addition.
-FLOPS_PER_MAC = 2
-
 
 # Multiply-adds.
 

@@ -1,10 +1,13 @@
-"""Amounts of memory, as people write them: 512MB, 2GB, 1.5GiB."""
+"""Sizes: of memory, as people write them (512MB, 2GB, 1.5GiB), and of computations."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["parse_size"]
+__all__ = ["FLOPS_PER_MAC", "parse_size"]
+
+# A multiplication and an addition.
+FLOPS_PER_MAC = 2
 
 # Decimal and binary prefixes, as IEC 80000-13 has them.
 UNITS = {

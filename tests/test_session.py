@@ -13,10 +13,10 @@ from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.growth.criterion import Verdict, Window
-from incnet.growth.stopping import Condition, accuracy
 from incnet.report.reading import read_history
 from incnet.run.run import Run
 from incnet.session import resume_run, train_run
+from incnet.stopping import Condition, accuracy
 from incnet.training.finite import NonFiniteError
 from incnet.training.folder import RunFolder
 from incnet.training.progress import Display

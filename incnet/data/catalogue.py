@@ -8,13 +8,13 @@ from typing import Protocol
 
 import pooch
 
+from incnet.names import DATASETS
+
 from .cifar import CIFAR10, CIFAR100
 from .dataset import DataError, Dataset
 from .digits import load_digits
 from .download import RemoteFile, fetch
 from .fashion_mnist import FASHION_MNIST
-
-DATASETS = ("digits", "cifar10", "cifar100", "fashion-mnist")
 
 
 class Source(Protocol):

@@ -11,6 +11,9 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from incnet.backend import host_kernels
+from incnet.kernels.pages import pages
+
 from .augment import Augmentation
 from .dataset import DataError, Normalisation, Split
 from .shard import Shard
@@ -171,13 +174,11 @@ class Loader:
 
     def _prepare(self, plan: "_Plan", number: int, buffer: NDArray[np.float32]) -> Batch:
         """Write batch `number` into `buffer`."""
-        from incnet.kernels.cpu.augment import augment
-        from incnet.kernels.cpu.resize import resize_bilinear
-
+        kernels = host_kernels()
         part = self.part(number)
         rows = plan.rows[part]
         x = buffer[: len(rows)]
-        augmented = augment(
+        augmented = kernels.augment(
             self.split.images,
             rows,
             plan.shifts[part],
@@ -187,7 +188,7 @@ class Loader:
             out=x if self.resize is None else None,
         )
         if self.resize is not None:
-            resize_bilinear(augmented, (self.resize, self.resize), out=x)
+            kernels.resize_bilinear(augmented, (self.resize, self.resize), out=x)
         return Batch(x, self.split.labels[rows])
 
     def _serve(self, plan: "_Plan", numbers: Sequence[int]) -> Generator[Batch, None, None]:
@@ -241,6 +242,4 @@ class _Plan:
 
 def _aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return an uninitialised float32 array in pages of its own."""
-    from incnet.kernels.cpu.blocks import pages  # only now: who asks for --help needs no kernels
-
     return pages(math.prod(shape) * np.dtype(np.float32).itemsize).view(np.float32).reshape(shape)

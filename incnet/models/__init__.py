@@ -9,12 +9,11 @@ import numpy as np
 from incnet.layer import Layer, Shape
 from incnet.layers import GlobalAvgPool2d, Linear, Sequential
 from incnet.models.partition import Unit, partition
-from incnet.models.resnet import DEEPEST, resnet
+from incnet.models.resnet import resnet
 from incnet.models.vgg import vgg16
+from incnet.names import ARCHITECTURES
 
-__all__ = ["ARCHITECTURES", "DEEPEST", "Unit", "build", "make_classifier", "partition", "resnet", "vgg16"]
-
-ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56", "vgg16", "vgg16-bn")
+__all__ = ["ARCHITECTURES", "Unit", "build", "make_classifier", "partition", "resnet", "vgg16"]
 
 
 def build(

@@ -7,11 +7,9 @@ import numpy as np
 from incnet.layer import Layer, Shape
 from incnet.layers import BatchNorm2d, Conv2d, ReLU, Sequential, residual_block
 from incnet.models.partition import Unit
+from incnet.names import DEEPEST
 
-__all__ = ["DEEPEST", "resnet"]
-
-# The deepest network of the paper, as a bound for the memory that a file can ask for.
-DEEPEST = 1202
+__all__ = ["resnet"]
 
 
 def resnet(

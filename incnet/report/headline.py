@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from incnet.cost import FLOPS_PER_MAC
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import History
 from incnet.report.numbers import duration, engineering, listing, percent, share
+from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = ["headline"]
 

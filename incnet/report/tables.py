@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from incnet.cost import FLOPS_PER_MAC
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import Epoch, History
 from incnet.report.numbers import NOTHING, duration, engineering, percent, share, whole
 from incnet.report.paper import paper_accuracy
 from incnet.report.stages import mean_stages, smallest_sufficient
+from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = ["DEFINITIONS", "Table", "cost_to_reach", "results", "shared_accuracy", "stages"]
 

@@ -12,7 +12,6 @@ from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule, Verdict, Window
 from incnet.growth.initialise import insert
 from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
-from incnet.growth.stopping import Condition, Progress, as_condition, parse, reason_to_stop
 from incnet.parallel.communicator import Communicator
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
@@ -21,6 +20,7 @@ from incnet.run.memory_plan import plan_stages, return_freed_memory
 from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
 from incnet.run.state import MAX_ROLLBACKS, RunState
+from incnet.stopping import Condition, Progress, as_condition, parse, reason_to_stop
 from incnet.training import events
 from incnet.training.checkpoint import CheckpointError
 from incnet.training.finite import NonFiniteError
@@ -43,7 +43,7 @@ class Run:
     rule : GrowthRule, optional
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
     stop : Condition or callable, optional
-        Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.growth.stopping`.
+        Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.stopping`.
     communicator : Communicator, optional
         Of the ranks, if there are several that train the network together. They go through the same course: each has
         the whole network and a part of every batch, and what is decided is decided from sums over all of them.

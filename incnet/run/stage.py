@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from incnet.cost import FLOPS_PER_MAC, Ledger
+from incnet.cost import Ledger
+from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = ["Stage"]
 

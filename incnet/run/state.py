@@ -14,7 +14,7 @@ from incnet.backend import Array, asarray, asnumpy
 from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.graph import Graph
-from incnet.growth.criterion import GrowthRule
+from incnet.growth.criterion import GrowthRule, make_rule
 from incnet.growth.schedule import Schedule, ScheduleState
 from incnet.layer import Layer
 from incnet.optim import SGD, Optimizer, RMSProp
@@ -263,7 +263,7 @@ def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None) -> Sche
     return Schedule(
         subnetworks=subnetworks,
         budget=config.epochs,
-        rule=config.rule(subnetworks) if rule is None else deepcopy(rule),
+        rule=make_rule(config, subnetworks) if rule is None else deepcopy(rule),
         lookahead=config.lookahead_epochs if config.looks_ahead else 0,
         least=config.min_stage_epochs,
         most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,

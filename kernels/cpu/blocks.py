@@ -4,16 +4,16 @@ Fresh memory comes from the operating system as untouched pages, and touching on
 on it. A training step creates and drops the same arrays again and again: a `Pool` keeps their memory for the next ones.
 """
 
-import mmap
 import threading
 from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 
+from ..pages import pages
+
 PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
-HUGE = 1 << 22  # bytes: from here on huge pages pay, as NumPy has it for its own arrays
 ROOMY = 2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
 SLACK = 2.0  # lent and waiting blocks may take this many times the most that was ever lent
 TIGHT = 1.5  # the same, where a limit is planned: whatever waits leaves room for fewer images in a step
@@ -22,15 +22,6 @@ TIGHT = 1.5  # the same, where a limit is planned: whatever waits leaves room fo
 def whole(size: int, unit: int) -> int:
     """Round up to a whole number of units."""
     return -(-size // unit) * unit
-
-
-def pages(size: int) -> np.ndarray:
-    """Uninitialised bytes in pages of their own: freed, they go back to the system, which the C library may put off."""
-    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}
-    memory = mmap.mmap(-1, size, **private)
-    if size >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.uint8)
 
 
 class Block(NamedTuple):

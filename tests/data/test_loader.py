@@ -1,10 +1,10 @@
 import gc
-import importlib
 import threading
 
 import numpy as np
 import pytest
 
+from incnet.backend import host_kernels, substituted, use
 from incnet.data import Augmentation, DataError, Loader, Normalisation, Split
 from incnet.data.shard import Shard
 from incnet.kernels.reference import resize_bilinear
@@ -168,8 +168,8 @@ def test_an_exception_in_the_loop_ends_the_thread(split, error):
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("error", [MemoryError, SystemExit])
 def test_an_exception_in_the_thread_reaches_the_consumer(split, monkeypatch, prefetch, error):
-    kernel = importlib.import_module("incnet.kernels.cpu.augment")
-    augment, calls = kernel.augment, []
+    kernels = host_kernels()
+    augment, calls = kernels.augment, []
 
     def failing(*arguments, **options):
         calls.append(1)
@@ -177,11 +177,28 @@ def test_an_exception_in_the_thread_reaches_the_consumer(split, monkeypatch, pre
             raise error("third batch")
         return augment(*arguments, **options)
 
-    monkeypatch.setattr(kernel, "augment", failing)
+    monkeypatch.setattr(kernels, "augment", failing)
     seen = []
     with pytest.raises(error, match="third batch"):
         seen.extend(len(labels) for _, labels in make(split, prefetch=prefetch).epoch(0))
     assert seen == [5, 5]
+
+
+@pytest.mark.parametrize("resize", [None, 9])
+def test_batches_are_those_of_the_definitions(split, resize):
+    fast = collect(make(split, resize=resize).epoch(0))
+    use("reference")
+    try:
+        assert_same(collect(make(split, resize=resize).epoch(0)), fast)
+    finally:
+        use("cpu")
+
+
+def test_batches_are_real_while_steps_are_rehearsed(split):
+    """Kernels that compute nothing may stand in for those of the training step; a loader runs beside it."""
+    before = collect(make(split).epoch(0))
+    with substituted(object()):
+        assert_same(collect(make(split).epoch(0)), before)
 
 
 def test_two_epochs_at_once(split):

@@ -23,12 +23,12 @@ from incnet.data.dataset import DataError
 from incnet.data.fashion_mnist import FashionMnist
 from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.deploy.model import _digest
-from incnet.growth.stopping import ConditionError, parse
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.records import from_json, parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
 from incnet.run.run import Run
+from incnet.stopping import ConditionError, parse
 from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.training.folder import RunFolder, RunFolderError
 from incnet.training.tensors import pack

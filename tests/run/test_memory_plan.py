@@ -18,7 +18,6 @@ from incnet.run.memory_plan import largest_batch, plan_batches, round_batch, tra
 from incnet.run.run import Run
 from incnet.training.events import Epoch
 from incnet.training.folder import RunFolder
-from incnet.training.rate import scaled_lr
 from tests.faults.runs import ARGUMENTS, history, outcome
 from tests.networks import grow
 from tests.training.test_resume import in_sessions, one_step_a_session
@@ -46,13 +45,6 @@ def test_rounding():
 def test_the_largest_that_fits(limit, most):
     fitting = [n for n in range(1, most + 1) if 90 + 10 * n <= limit and round_batch(n) == n]
     assert largest_batch(lambda images: 90 + 10 * images, limit, most) == max(fitting, default=None)
-
-
-@pytest.mark.parametrize(("how", "expected"), [("off", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
-def test_learning_rate(how, expected):
-    assert scaled_lr(1e-4, how, 128, 32) == pytest.approx(expected)
-    assert Config(arch="vgg16", dataset="cifar10", scale_lr=how).resolve().lr_for(128) == pytest.approx(expected)
-    assert scaled_lr(1e-4, how, 32, 32) == 1e-4
 
 
 # The plan.

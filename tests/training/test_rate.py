@@ -6,7 +6,7 @@ import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.training.rate import RateSchedule
+from incnet.training.rate import RateSchedule, scaled_lr
 from tests.faults.runs import ARGUMENTS
 
 
@@ -32,6 +32,13 @@ def test_step_falls_where_he_et_al_let_it():
 def test_the_rate_rises_in_every_phase():
     schedule = RateSchedule("constant", 20, 1.0, warmup=3)
     assert [schedule.factor(7 + epoch, epoch) for epoch in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+
+
+@pytest.mark.parametrize(("how", "expected"), [("off", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
+def test_the_rate_follows_the_batch_size(how, expected):
+    assert scaled_lr(1e-4, how, 128, 32) == pytest.approx(expected)
+    assert Config(arch="vgg16", dataset="cifar10", scale_lr=how).resolve().lr_for(128) == pytest.approx(expected)
+    assert scaled_lr(1e-4, how, 32, 32) == 1e-4
 
 
 def rates(folder):

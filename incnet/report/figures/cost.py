@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from incnet.cost import FLOPS_PER_MAC
 from incnet.report.arms import Network
 from incnet.report.history import History
 from incnet.report.style import draw_curve, look, new_figure
+from incnet.sizes import FLOPS_PER_MAC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

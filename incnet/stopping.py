@@ -2,7 +2,7 @@
 
 As Python objects, composed with ``&`` and ``|``, any callable among them::
 
-    from incnet.growth.stopping import accuracy, seconds
+    from incnet.stopping import accuracy, seconds
 
     Run(config, stop=(accuracy >= 0.88) | (seconds >= 3600) & (lambda progress: progress.epochs % 5 == 0))
 
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from incnet.cost import FLOPS_PER_MAC
+from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = [
     "QUANTITIES",

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.cost import Ledger
-from incnet.growth.stopping import (
+from incnet.run.run import Run
+from incnet.run.stage import Stage
+from incnet.stopping import (
     QUANTITIES,
     AllOf,
     AnyOf,
@@ -25,8 +27,6 @@ from incnet.growth.stopping import (
     parse,
     seconds,
 )
-from incnet.run.run import Run
-from incnet.run.stage import Stage
 from incnet.training.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, history
 
