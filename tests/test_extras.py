@@ -16,13 +16,14 @@ from incnet.extras import why_not
 from incnet.report import ReportError, write_figures, write_report
 from incnet.study import __main__ as study
 from incnet.study.options import Study, StudyError
+from incnet.terminal import Terminal
 
 USES = {
     "PIL": (DataError, images._pillow),
     "onnx": (OnnxError, lambda: onnx_graph._import("onnx")),
     "onnxruntime": (OnnxError, lambda: onnx_graph._import("onnxruntime")),
     "sklearn": (DataError, load_digits),
-    "distributed": (StudyError, lambda: study.make_executor(Study(name="table2", dask="local:2"))),
+    "distributed": (StudyError, lambda: study.make_executor(Study(name="table2", dask="local:2"), Terminal())),
     "tensorboard": (ConfigError, lambda: train._check_extras(Config(tensorboard=True))),
     "cupy": (DeviceError, lambda: backend.resolve("gpu")),
     "jinja2": (ReportError, lambda: write_report([], Path("report.html"))),

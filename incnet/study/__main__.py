@@ -22,7 +22,7 @@ from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
 from incnet.study.display import Display, plan_table, results_table
 from incnet.study.estimate import Estimator
-from incnet.study.executor import Executor, Job, Processes
+from incnet.study.executor import Executor, Job, Outcome, Processes
 from incnet.study.folder import FREE, Run, StudyFolder
 from incnet.study.options import Study, StudyError, as_arguments, as_option
 from incnet.study.tables import as_markdown, summarise
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = StudyFolder(study)
         if study.dry_run:
             return show_plan(folder, terminal)
-        return carry_out(folder, make_executor(study), given, terminal)
+        return carry_out(folder, make_executor(study, terminal), given, terminal)
     except (ConfigError, DataError, StudyError, backend.DeviceError) as error:
         errors.say(f"error: {error}")
         return BAD_INPUT
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def make_executor(study: Study) -> Executor:
+def make_executor(study: Study, terminal: Terminal) -> Executor:
     """Return what carries the study's runs out."""
     if study.dask is None:
         return Processes(study.jobs)
@@ -75,7 +75,7 @@ def make_executor(study: Study) -> Executor:
     except Exception as error:
         missing = f"it needs Dask ({error}): pip install 'incnet[dask]'"
         raise StudyError(f"--dask {study.dask}: {why_not('Dask', error, missing)}") from error
-    return DaskCluster(study.dask)
+    return DaskCluster(study.dask, terminal.say)
 
 
 # A dry run.
@@ -144,9 +144,9 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
                     display.follow(run)
                 return signals.received is None
 
-            for job, code in executor.execute(jobs, watch):
+            for job, outcome in executor.execute(jobs, watch):
                 run = folder.of(job.name)
-                look_again(run, code, job, stopped=signals.received is not None)
+                look_again(run, outcome, job, stopped=signals.received is not None)
                 display.end(run)
                 folder.record(given)
         write_results(folder, terminal)
@@ -180,7 +180,7 @@ def arguments(run: Run) -> list[str]:
     return ["--resume", str(run.path), *chain.from_iterable(changed)]
 
 
-def look_again(run: Run, code: int, job: Job, *, stopped: bool) -> None:
+def look_again(run: Run, outcome: Outcome, job: Job, *, stopped: bool) -> None:
     """Find out how a run ended."""
     try:
         run.look()
@@ -188,9 +188,17 @@ def look_again(run: Run, code: int, job: Job, *, stopped: bool) -> None:
         run.status, run.reason = "failed", str(error)
         return
     if run.status != "finished" and not stopped:
-        lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        run.status, run.reason = "failed", f"exit code {code}: {said.removeprefix('error: '):.300} ({job.log})"
+        run.status, run.reason = "failed", outcome if isinstance(outcome, str) else _last_words(outcome, job.log)
+
+
+def _last_words(code: int, log: Path) -> str:
+    """Say how a process ended, with the error that its log ends with."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    except OSError as error:
+        return f"exit code {code}, and there is no log ({error}): does its process see the study's folder?"
+    said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
+    return f"exit code {code}: {said.removeprefix('error: '):.300} ({log})"
 
 
 def write_results(folder: StudyFolder, terminal: Terminal) -> None:

@@ -15,9 +15,12 @@ from typing import Protocol
 
 from incnet.parallel.launch import LAUNCHER_PREFIXES
 
-__all__ = ["Executor", "Job", "Processes"]
+__all__ = ["Executor", "Job", "Outcome", "Processes"]
 
 INTERVAL = 0.25  # seconds between two looks
+
+# Of a job: the exit code of its process, or what has kept it from having one, in words.
+Outcome = int | str
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Job:
     arguments : list of str
         Of ``python -m incnet.train``.
     log : Path
-        Takes what it prints.
+        Takes what it prints; its folder is there.
     threads : int, optional
         It may use unless its options say otherwise: its share of the cores.
     """
@@ -45,8 +48,8 @@ class Job:
 class Executor(Protocol):
     """Carries out jobs."""
 
-    def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
-        """Yield each job as it ends, with its exit code.
+    def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, Outcome]]:
+        """Yield each job as it ends, with its outcome. What goes wrong with one is no exception, and the others go on.
 
         ``watch`` is called several times a second. When it returns False no other job is begun, and those at work are
         asked to save and stop, as by SIGINT; they are yielded too. However this ends, no job is left at work.
@@ -65,7 +68,7 @@ class Processes:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, int]]:
+    def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, Outcome]]:
         """See :class:`Executor`."""
         waiting, running = deque(jobs), dict[subprocess.Popen, Job]()
         asked = False
@@ -78,7 +81,10 @@ class Processes:
                         process.send_signal(signal.SIGINT)
                 while waiting and len(running) < self.count:
                     job = waiting.popleft()
-                    running[start(job)] = job
+                    try:
+                        running[start(job)] = job
+                    except OSError as error:
+                        yield job, f"it cannot be started: {error}"
                 for process in [process for process in running if process.poll() is not None]:
                     yield running.pop(process), process.returncode
                 time.sleep(INTERVAL)
@@ -97,7 +103,6 @@ def environment(job: Job) -> dict[str, str]:
 
 def start(job: Job, folder: Path | None = None) -> subprocess.Popen:
     """Begin a job, in ``folder`` or here. Its process gets no signal from the terminal, only from this one."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "incnet.study.worker", *job.arguments],

@@ -167,7 +167,8 @@ class StudyFolder:
 
     def __enter__(self) -> Self:
         with writing(self.path):
-            (self.path / "runs").mkdir(parents=True, exist_ok=True)
+            for name in ("runs", "logs"):
+                (self.path / name).mkdir(parents=True, exist_ok=True)
         try:
             lock = Lock(self.path / "lock")
         except FolderInUseError as error:

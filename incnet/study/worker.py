@@ -15,6 +15,8 @@ PR_SET_PDEATHSIG = 1  # of Linux, see prctl(2)
 
 def main() -> int:
     """Train as the command line says. Returns the exit code of :func:`incnet.train.main`."""
+    if hasattr(signal, "pthread_sigmask"):  # a worker of Dask, whose child this may be, is kept from the terminal's
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     return train.main(sys.argv[1:])
