@@ -23,17 +23,17 @@ import tyro
 
 from bench.compare import report
 from incnet import backend
+from incnet.communicator import ALONE
 from incnet.config import Config
 from incnet.graph import Graph
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.optim import RMSProp
-from incnet.parallel.communicator import ALONE
 from incnet.run.images import RunImages
 from incnet.savings.boundaries import whole_network
 from incnet.sizes import parse_size
+from incnet.storage.spill import Room
 from incnet.threads import use_threads
 from incnet.training.loop import evaluate, train_epoch
-from incnet.training.room import Room
 from incnet.training.step import TrainStep
 
 __all__ = ["CachedEpoch", "measure"]

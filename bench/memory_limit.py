@@ -28,10 +28,10 @@ from incnet.config import Config
 from incnet.data.catalogue import load_dataset
 from incnet.run.run import Run
 from incnet.sizes import parse_size
+from incnet.storage.folder import RunFolder
 from incnet.terminal import Terminal
 from incnet.threads import use_threads
 from incnet.training.events import Epoch, Event
-from incnet.training.folder import RunFolder
 from incnet.training.progress import Display
 
 __all__ = ["MemoryLimit", "measure"]

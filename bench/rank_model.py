@@ -27,8 +27,8 @@ import tyro
 from bench.compare import report
 from bench.rivals import HYPER, Workload
 from incnet.backend import Array, issue
+from incnet.communicator import Communicator, Done, Pending
 from incnet.optim import RMSProp
-from incnet.parallel.communicator import Communicator, Done, Pending
 from incnet.parallel.step import ParallelStep
 from incnet.threads import use_threads
 

@@ -25,9 +25,9 @@ import tyro
 from bench.compare import report
 from bench.rivals import HYPER, Workload
 from incnet.backend import Array, asarray, synchronize, use
+from incnet.communicator import Communicator, Pending
 from incnet.data.shard import Shard
 from incnet.optim import RMSProp
-from incnet.parallel.communicator import Communicator, Pending
 from incnet.parallel.launch import connect
 from incnet.parallel.step import ParallelStep
 from incnet.parallel.transport import device_of_rank

@@ -12,9 +12,9 @@ import tyro
 
 from incnet.deploy.model import ModelError, load_model
 from incnet.deploy.onnx_graph import TOLERANCE, OnnxError, difference, to_onnx
+from incnet.storage.files import WriteError, replace_file
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
-from incnet.training.files import WriteError, replace_file
 
 __all__ = ["Export", "main"]
 

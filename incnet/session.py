@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from incnet import backend
+from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
-from incnet.parallel.communicator import Communicator
-from incnet.parallel.silent import SilentFolder
 from incnet.report.live import LiveReport
 from incnet.run.export import export_stage, export_weights, summary
 from incnet.run.run import Run
+from incnet.run.tensorboard import TensorBoard
 from incnet.run.testing import evaluate_stages
+from incnet.storage.folder import RunFolder, environment
+from incnet.storage.silent import SilentFolder
 from incnet.threads import threads_in_use
 from incnet.training.evaluation import Evaluation
-from incnet.training.finite import NonFiniteError
-from incnet.training.folder import RunFolder, environment
+from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted, StopSignals
-from incnet.training.tensorboard import TensorBoard
 
 __all__ = [
     "begin",

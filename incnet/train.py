@@ -12,19 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 from incnet import backend, session
+from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
-from incnet.parallel.communicator import Communicator
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.transport import device_of_rank
 from incnet.run.run import Run
+from incnet.storage.checkpoint import CheckpointError
+from incnet.storage.files import WriteError
+from incnet.storage.folder import RunFolder, RunFolderError, new_folder
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import available_threads, threads_in_use, use_threads
-from incnet.training.checkpoint import CheckpointError
-from incnet.training.files import WriteError
-from incnet.training.finite import NonFiniteError
-from incnet.training.folder import RunFolder, RunFolderError, new_folder
+from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display, up_to
 from incnet.training.signals import Interrupted
 

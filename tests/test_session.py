@@ -17,8 +17,8 @@ from incnet.report.reading import read_history
 from incnet.run.run import Run
 from incnet.session import resume_run, train_run
 from incnet.stopping import Condition, accuracy
-from incnet.training.finite import NonFiniteError
-from incnet.training.folder import RunFolder
+from incnet.storage.folder import RunFolder
+from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted
 from tests.faults.runs import ARGUMENTS, outcome

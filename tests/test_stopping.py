@@ -27,7 +27,7 @@ from incnet.stopping import (
     parse,
     seconds,
 )
-from incnet.training.folder import RunFolder
+from incnet.storage.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, history
 
 NOW = Progress(accuracy=0.5, epochs=10, seconds=60.0, macs=500, parameters=1000, gain=None)

@@ -25,8 +25,8 @@ from incnet.init import Blank
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.records import from_json, later, parse_json
-from incnet.training.files import replace_file
-from incnet.training.tensors import pack, unpack
+from incnet.storage.files import replace_file
+from incnet.storage.tensors import pack, unpack
 
 __all__ = [
     "Description",

@@ -22,12 +22,12 @@ from contextlib import closing
 import numpy as np
 
 from incnet.backend import Array, asarray, asnumpy, ops, recorder
+from incnet.communicator import ALONE, Communicator
 from incnet.data.features import FeatureLoader, ResidentFeatureLoader
 from incnet.data.loader import Batch, Loader
 from incnet.graph import Graph
 from incnet.lookahead_cache import Cache
-from incnet.parallel.communicator import ALONE, Communicator
-from incnet.training.room import Room
+from incnet.storage.spill import Room
 
 # Bytes of features that ranks exchange at once.
 PORTION = 1 << 26

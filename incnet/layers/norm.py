@@ -14,7 +14,7 @@ __all__ = ["BatchNorm2d", "BatchStatistics"]
 class BatchStatistics:
     """What a batch's statistics are taken over: the images that a layer is given, all those that this process sees.
 
-    :class:`incnet.parallel.norm.GlobalStatistics` takes them over the images of all ranks.
+    :class:`incnet.parallel.sync_bn.GlobalStatistics` takes them over the images of all ranks.
     """
 
     def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from incnet.parallel.communicator import Communicator
+from incnet.communicator import Communicator
 
 __all__ = ["LAUNCHER_PREFIXES", "LaunchError", "Launched", "connect", "launched"]
 

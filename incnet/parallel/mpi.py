@@ -15,7 +15,7 @@ import numpy as np
 from mpi4py import MPI
 
 from incnet.backend import Array, DeviceError, asarray, asnumpy, issue, synchronize
-from incnet.parallel.communicator import STOP_SIGNALS, Communicator, Pending, process_name
+from incnet.communicator import STOP_SIGNALS, Communicator, Pending, process_name
 from incnet.parallel.transport import Transport, choose, nccl_version, place
 
 __all__ = ["MpiCommunicator"]

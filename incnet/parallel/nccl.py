@@ -10,7 +10,7 @@ import numpy as np
 from cupy.cuda import nccl
 
 from incnet.backend import Array
-from incnet.parallel.communicator import Pending
+from incnet.communicator import Pending
 
 __all__ = ["NcclTransport"]
 

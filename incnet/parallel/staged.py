@@ -9,7 +9,7 @@ import cupy as cp
 import numpy as np
 
 from incnet.backend import Array
-from incnet.parallel.communicator import Pending
+from incnet.communicator import Pending
 from incnet.parallel.transport import Transport
 
 __all__ = ["StagedTransport"]

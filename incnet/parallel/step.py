@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from incnet.backend import Array, issue, ops
+from incnet.communicator import Communicator
 from incnet.data.shard import Shard
 from incnet.graph import Graph
 from incnet.layers import BatchNorm2d, Dropout
 from incnet.optim import Optimizer
-from incnet.parallel.communicator import Communicator
-from incnet.parallel.gradients import GradientSum
-from incnet.parallel.norm import AverageStatistics, GlobalStatistics, scale
+from incnet.parallel.buckets import GradientSum
+from incnet.parallel.sync_bn import AverageStatistics, GlobalStatistics, scale
 from incnet.training.step import TrainStep
 
 __all__ = ["ParallelStep"]

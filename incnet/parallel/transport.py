@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from incnet.backend import Array, DeviceError, device_count, ops, resolve
-from incnet.parallel.communicator import Communicator, Pending
+from incnet.communicator import Communicator, Pending
 
 __all__ = ["Place", "Transport", "choose", "device_of_rank", "nccl_version", "place"]
 

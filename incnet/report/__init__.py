@@ -11,7 +11,7 @@ from pathlib import Path
 from incnet.extras import why_not
 from incnet.report.history import History
 from incnet.report.reading import ReportError, find_runs, read_history
-from incnet.training.files import replace_file, writing
+from incnet.storage.files import replace_file, writing
 
 __all__ = ["MISSING", "ReportError", "read_runs", "write_figures", "write_report"]
 

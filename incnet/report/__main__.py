@@ -9,8 +9,8 @@ from pathlib import Path
 import tyro
 
 from incnet.report import ReportError, write_figures, write_report
+from incnet.storage.files import WriteError
 from incnet.terminal import Terminal, command, parse
-from incnet.training.files import WriteError
 
 __all__ = ["main"]
 

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from incnet.report import MISSING, read_runs
+from incnet.storage.files import replace_file
 from incnet.training.events import Epoch, Event
-from incnet.training.files import replace_file
 
 __all__ = ["LiveReport"]
 

@@ -7,18 +7,18 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.loader import Batch
 from incnet.growth.features import LookaheadFeatures
-from incnet.parallel.communicator import Communicator
 from incnet.parallel.step import ParallelStep
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
 from incnet.sizes import parse_size
+from incnet.storage.spill import Room
 from incnet.training.loop import Metrics, Watcher, evaluate, train_epoch
 from incnet.training.recalibration import recalibrate
-from incnet.training.room import Room
 from incnet.training.step import TrainStep
 
 __all__ = ["EpochTrainer"]

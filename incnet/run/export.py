@@ -10,10 +10,10 @@ from incnet.config import Config
 from incnet.deploy.model import Description, pack_model
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
-from incnet.training.checkpoint import save_weights
+from incnet.storage.checkpoint import save_weights
+from incnet.storage.files import writing
+from incnet.storage.folder import RunFolder
 from incnet.training.evaluation import Evaluation
-from incnet.training.files import writing
-from incnet.training.folder import RunFolder
 
 __all__ = ["export_stage", "export_weights", "summary"]
 

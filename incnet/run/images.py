@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from incnet.backend import Array, asarray, asnumpy, ops
+from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.augment import Augmentation
 from incnet.data.catalogue import load_dataset
@@ -16,7 +17,6 @@ from incnet.data.dataset import Dataset, Normalisation, split_validation
 from incnet.data.loader import Loader
 from incnet.data.resident import ResidentLoader
 from incnet.data.shard import Shard
-from incnet.parallel.communicator import Communicator
 
 __all__ = ["RunImages"]
 

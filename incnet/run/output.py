@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from incnet.run.state import RunState
+from incnet.storage.folder import RunFolder
 from incnet.training.events import Epoch, Event, Insert, Listener
-from incnet.training.finite import NonFiniteError, first_nonfinite
-from incnet.training.folder import RunFolder
 from incnet.training.loop import Metrics
+from incnet.training.nonfinite import NonFiniteError, first_nonfinite
 from incnet.training.progress import Display
 
 __all__ = ["RunOutput", "epoch_event", "insert_event"]

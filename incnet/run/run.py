@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from incnet.backend import free_memory, limit_memory
+from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule, Verdict, Window
-from incnet.growth.initialise import insert
+from incnet.growth.insertion import insert
 from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
-from incnet.parallel.communicator import Communicator
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
 from incnet.run.images import RunImages
@@ -21,10 +21,10 @@ from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
 from incnet.run.state import MAX_ROLLBACKS, RunState
 from incnet.stopping import Condition, Progress, as_condition, parse, reason_to_stop
+from incnet.storage.checkpoint import CheckpointError
+from incnet.storage.folder import RunFolder
 from incnet.training import events
-from incnet.training.checkpoint import CheckpointError
-from incnet.training.finite import NonFiniteError
-from incnet.training.folder import RunFolder
+from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
 from incnet.training.signals import StopSignals
 

@@ -21,8 +21,8 @@ from incnet.optim import SGD, Optimizer, RMSProp
 from incnet.records import from_json, later
 from incnet.run.network import NetworkFactory
 from incnet.run.stage import Stage
+from incnet.storage.checkpoint import Checkpoint
 from incnet.training.average import WeightAverage
-from incnet.training.checkpoint import Checkpoint
 from incnet.training.loop import Metrics, Running
 
 __all__ = ["MAX_ROLLBACKS", "Position", "RunState"]

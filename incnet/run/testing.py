@@ -15,10 +15,10 @@ from incnet.graph import Graph
 from incnet.run.images import RunImages
 from incnet.run.network import NetworkFactory
 from incnet.run.state import RunState
+from incnet.storage.folder import RunFolder
+from incnet.storage.tensors import unpack
 from incnet.training.evaluation import LARGEST_SIDE, Evaluation, Mistake, StageTest, pack_evaluation, unpack_evaluation
-from incnet.training.finite import NonFiniteError
-from incnet.training.folder import RunFolder
-from incnet.training.tensors import unpack
+from incnet.training.nonfinite import NonFiniteError
 
 __all__ = ["evaluate_stages"]
 

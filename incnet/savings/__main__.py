@@ -20,10 +20,10 @@ from incnet.report.numbers import duration
 from incnet.savings.boundaries import Measured, measure, settings, whole_network
 from incnet.savings.display import progress, table
 from incnet.savings.memory import available_bytes
+from incnet.storage.files import WriteError, replace_file, writing
+from incnet.storage.folder import environment
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
-from incnet.training.files import WriteError, replace_file, writing
-from incnet.training.folder import environment
 
 __all__ = ["Savings", "main"]
 

@@ -20,6 +20,7 @@ from incnet.extras import why_not
 from incnet.models import build
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
+from incnet.storage.files import WriteError
 from incnet.study.display import Display, plan_table, results_table
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Executor, Job, Outcome, Processes
@@ -28,7 +29,6 @@ from incnet.study.options import Study, StudyError, as_arguments, as_option
 from incnet.study.tables import as_markdown, summarise
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import available_threads, use_threads
-from incnet.training.files import WriteError
 from incnet.training.signals import StopSignals
 
 __all__ = ["main"]

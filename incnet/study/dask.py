@@ -21,8 +21,8 @@ from typing import Any
 import dask.config
 from distributed import Client, Event, Future, LocalCluster
 
+from incnet.storage.lock import FolderInUseError, Lock
 from incnet.study.executor import INTERVAL, Job, Outcome, start
-from incnet.training.lock import FolderInUseError, Lock
 
 __all__ = ["DaskCluster"]
 

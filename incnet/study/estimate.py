@@ -17,7 +17,7 @@ from incnet import backend
 from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
-from incnet.growth.initialise import insert
+from incnet.growth.insertion import insert
 from incnet.growth.schedule import Grow, Unfreeze
 from incnet.run.run import Run
 from incnet.training.recalibration import recalibrated_layers

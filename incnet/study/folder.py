@@ -14,10 +14,10 @@ from incnet.config import MAY_CHANGE, Config, ConfigError
 from incnet.records import from_json, parse_json
 from incnet.report.history import History
 from incnet.report.reading import ReportError, read_history
+from incnet.storage.files import replace_file, writing
+from incnet.storage.folder import environment
+from incnet.storage.lock import FolderInUseError, Lock
 from incnet.study.options import Planned, Study, StudyError
-from incnet.training.files import replace_file, writing
-from incnet.training.folder import environment
-from incnet.training.lock import FolderInUseError, Lock
 
 __all__ = ["Run", "StudyFolder"]
 

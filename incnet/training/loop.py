@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from incnet.backend import Array, asarray, asnumpy, ops
+from incnet.communicator import ALONE, Communicator
 from incnet.graph import Graph
-from incnet.parallel.communicator import ALONE, Communicator
-from incnet.training.finite import NonFiniteError, check_gradients, check_loss
+from incnet.training.nonfinite import NonFiniteError, check_gradients, check_loss
 from incnet.training.step import TrainStep
 
 __all__ = ["Metrics", "Running", "evaluate", "train_epoch"]

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from incnet.backend import Array, asarray
+from incnet.communicator import ALONE, Communicator
 from incnet.graph import Graph
 from incnet.layers.norm import BatchNorm2d, BatchStatistics
-from incnet.parallel.communicator import ALONE, Communicator
-from incnet.parallel.norm import GlobalStatistics
+from incnet.parallel.sync_bn import GlobalStatistics
 
 __all__ = ["recalibrate", "recalibrated_layers"]
 

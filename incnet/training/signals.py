@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
-from incnet.parallel.communicator import Communicator
+from incnet.communicator import Communicator
 
 __all__ = ["Interrupted", "StopSignals", "write_line"]
 

@@ -11,7 +11,7 @@ from incnet.kernels.operands import OuterProduct
 from incnet.layer import Layer
 from incnet.optim import Optimizer
 from incnet.parameter import Parameter
-from incnet.training.finite import gradient_sum
+from incnet.training.nonfinite import gradient_sum
 
 __all__ = ["TrainStep"]
 

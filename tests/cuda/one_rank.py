@@ -3,8 +3,8 @@
 import numpy as np
 
 from incnet.backend import asarray, asnumpy
+from incnet.communicator import Communicator, Done
 from incnet.optim import RMSProp
-from incnet.parallel.communicator import Communicator, Done
 from incnet.parallel.step import ParallelStep
 from incnet.training.step import TrainStep
 from tests.parallel.programs.same_steps import grow

@@ -11,7 +11,7 @@ from incnet import train as command
 from incnet.config import Config
 from incnet.data.dataset import Dataset, Split
 from incnet.run.run import Run
-from incnet.training.folder import RunFolder
+from incnet.storage.folder import RunFolder
 from incnet.training.loop import INTERVAL
 
 OPTIONS = {"arch": "resnet8", "window": 2, "lookahead_epochs": 1, "max_stage_epochs": 2, "epochs": 5, "batch_size": 4}

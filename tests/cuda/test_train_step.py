@@ -16,9 +16,9 @@ from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
 from incnet.run.memory_plan import plan_batches
-from incnet.training.finite import NonFiniteError, check_gradients
+from incnet.storage.spill import Room
 from incnet.training.loop import INTERVAL, evaluate, train_epoch
-from incnet.training.room import Room
+from incnet.training.nonfinite import NonFiniteError, check_gradients
 from incnet.training.step import TrainStep
 
 SHAPE, CLASSES = (8, 8, 3), 5

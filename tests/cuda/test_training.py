@@ -7,7 +7,7 @@ from incnet import backend
 from incnet.backend import asarray, asnumpy, ops, recorded
 from incnet.fusion import FusedSequential, fuse
 from incnet.graph import Graph
-from incnet.growth.initialise import insert
+from incnet.growth.insertion import insert
 from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from incnet.models import build, make_classifier, vgg
 from incnet.optim import SGD, RMSProp

@@ -19,7 +19,7 @@ from incnet.data.dataset import Normalisation
 from incnet.deploy import Description, Model, ModelError, load_model, save_model
 from incnet.deploy import model as module
 from incnet.deploy.model import find_model
-from incnet.training.tensors import pack
+from incnet.storage.tensors import pack
 from tests.deploy.products import pictures, stages
 
 SHAPE = (12, 10, 1)

@@ -29,9 +29,9 @@ from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
 from incnet.run.run import Run
 from incnet.stopping import ConditionError, parse
-from incnet.training.checkpoint import CheckpointError, load_weights, save_weights
-from incnet.training.folder import RunFolder, RunFolderError
-from incnet.training.tensors import pack
+from incnet.storage.checkpoint import CheckpointError, load_weights, save_weights
+from incnet.storage.folder import RunFolder, RunFolderError
+from incnet.storage.tensors import pack
 from tests.report.folders import write_run
 
 from .runs import dropout_network

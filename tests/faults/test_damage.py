@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from incnet.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, read_checkpoint
+from incnet.storage.checkpoint import Checkpoint, CheckpointError, Checkpoints, read_checkpoint
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from incnet import train as command
-from incnet.training import files
+from incnet.storage import files
 
 from .runs import ARGUMENTS, EVERY_STEP, outcome
 

@@ -14,8 +14,8 @@ from incnet.data import Augmentation, Loader, Normalisation, Split
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.run import epoch as epoch_module
 from incnet.run import network as network_module
+from incnet.storage.spill import Room
 from incnet.training import loop
-from incnet.training.room import Room
 from tests.faults.runs import ARGUMENTS, dropout_network, history, outcome
 from tests.metering import metering
 from tests.networks import grow, randomise

@@ -8,7 +8,7 @@ from incnet.config import Config
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.identity import carry
-from incnet.growth.initialise import insert
+from incnet.growth.insertion import insert
 from incnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier, vgg
 from incnet.optim import RMSProp

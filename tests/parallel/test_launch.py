@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from incnet import train as command
-from incnet.parallel.communicator import Communicator
+from incnet.communicator import Communicator
 from incnet.parallel.launch import LAUNCHERS, LaunchError, connect, launched
 
 from .mpiexec import needs_mpi

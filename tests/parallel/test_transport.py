@@ -5,7 +5,7 @@ import re
 import pytest
 
 from incnet.backend import DeviceError
-from incnet.parallel.communicator import Communicator
+from incnet.communicator import Communicator
 from incnet.parallel.transport import Place, choose, device_of_rank, nccl_version
 from tests.cuda import strict_cupy
 

@@ -16,8 +16,8 @@ from incnet.kernels.cpu import blocks, memory
 from incnet.optim import RMSProp
 from incnet.run.memory_plan import largest_batch, plan_batches, round_batch, training_memory
 from incnet.run.run import Run
+from incnet.storage.folder import RunFolder
 from incnet.training.events import Epoch
-from incnet.training.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, history, outcome
 from tests.networks import grow
 from tests.training.test_resume import in_sessions, one_step_a_session

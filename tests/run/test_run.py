@@ -6,11 +6,11 @@ import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.growth import initialise
+from incnet.growth import insertion as initialise
 from incnet.growth.criterion import Verdict
 from incnet.run import run as run_module
 from incnet.run.run import Run
-from incnet.training.folder import RunFolder
+from incnet.storage.folder import RunFolder
 from incnet.training.loop import evaluate
 from tests.faults.runs import ARGUMENTS, TIMINGS
 

@@ -14,8 +14,8 @@ from incnet.run import network as network_module
 from incnet.run import testing
 from incnet.run.run import Run
 from incnet.run.testing import evaluate_stages
+from incnet.storage.folder import RunFolder
 from incnet.training.evaluation import unpack_evaluation
-from incnet.training.folder import RunFolder
 from tests.faults.runs import ARGUMENTS, dropout_network
 
 

@@ -14,13 +14,13 @@ import pytest
 
 from incnet.config import Config
 from incnet.data.digits import load_digits
+from incnet.storage.lock import Lock
 from incnet.study import __main__ as command
 from incnet.study.designs import DESIGNS
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Job, Processes
 from incnet.study.folder import Run
 from incnet.study.options import Planned, Study, StudyError, as_arguments
-from incnet.training.lock import Lock
 
 SMALL = (
     *("table2", "--dataset", "digits", "--archs", "resnet8", "--arms", "baseline", "lookahead", "--seeds", "1"),

@@ -13,10 +13,10 @@ from incnet import session
 from incnet import train as command
 from incnet.run import epoch as epoch_module
 from incnet.run import network as network_module
-from incnet.training import folder as folder_module
+from incnet.storage import folder as folder_module
+from incnet.storage.checkpoint import Checkpoints
+from incnet.storage.lock import Lock
 from incnet.training import loop
-from incnet.training.checkpoint import Checkpoints
-from incnet.training.lock import Lock
 from tests.faults.runs import ARGUMENTS, dropout_network, outcome
 
 

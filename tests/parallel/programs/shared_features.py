@@ -18,8 +18,8 @@ from incnet.data.shard import Shard
 from incnet.growth import features as module
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.parallel.launch import connect
+from incnet.storage.spill import Room
 from incnet.threads import use_threads
-from incnet.training.room import Room
 from tests.networks import grow, randomise
 
 N, BATCH, EPOCHS = 22, 8, 5

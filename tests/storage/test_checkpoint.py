@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
-from incnet.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, load_weights, save_weights
-from incnet.training.files import WriteError
+from incnet.storage.checkpoint import Checkpoint, CheckpointError, Checkpoints, load_weights, save_weights
+from incnet.storage.files import WriteError
 
 
 def network(channels=4, seed=0):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from incnet.backend import Array, empty
-from incnet.training.files import TEMPORARY, write_all, writing
+from incnet.storage.files import TEMPORARY, write_all, writing
 
 __all__ = ["Room"]
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from incnet.backend import Array, asarray, issue
-from incnet.parallel.communicator import Communicator, Pending
+from incnet.communicator import Communicator, Pending
 from incnet.parameter import Parameter
 
 __all__ = ["BUCKET_BYTES", "Bucket", "GradientSum", "pack"]

@@ -9,10 +9,10 @@ import pytest
 
 from incnet import train as command
 from incnet.run.run import Run
+from incnet.run.tensorboard import TensorBoard
+from incnet.storage.files import WriteError
+from incnet.storage.folder import RunFolder
 from incnet.training.events import Epoch, Insert, Rollback
-from incnet.training.files import WriteError
-from incnet.training.folder import RunFolder
-from incnet.training.tensorboard import TensorBoard
 from tests.faults.runs import ARGUMENTS
 
 pytest.importorskip("tensorboard")
@@ -153,7 +153,7 @@ def test_a_full_disk(folder, monkeypatch):
     def full(descriptor, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("incnet.training.tensorboard.write_all", full)
+    monkeypatch.setattr("incnet.run.tensorboard.write_all", full)
     with pytest.raises(WriteError, match="No space left"):
         board.event(epoch(1))
 

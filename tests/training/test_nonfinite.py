@@ -16,7 +16,7 @@ from incnet.models import build, make_classifier
 from incnet.run import epoch as epoch_module
 from incnet.run import state as state_module
 from incnet.training import loop
-from incnet.training.finite import NonFiniteError, check_gradients, check_loss, first_nonfinite
+from incnet.training.nonfinite import NonFiniteError, check_gradients, check_loss, first_nonfinite
 from tests.faults.runs import ARGUMENTS, EVERY_STEP, history, outcome
 
 LOST = 0.1  # seconds that an epoch takes before it fails

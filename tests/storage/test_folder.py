@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from incnet import train as command
-from incnet.training.folder import checkout, new_folder
+from incnet.storage.folder import checkout, new_folder
 from tests.faults.runs import ARGUMENTS, outcome
 
 ONE_EPOCH = (*ARGUMENTS, "--epochs", "1")

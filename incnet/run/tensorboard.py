@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from incnet.records import parse_json
+from incnet.storage.files import replace_file, write_all, writing
+from incnet.storage.folder import RunFolder
 from incnet.training.events import Epoch, Event, Rollback, WindowFit
-from incnet.training.files import replace_file, write_all, writing
-from incnet.training.folder import RunFolder
 
 __all__ = ["TensorBoard"]
 

@@ -16,11 +16,11 @@ from typing import Any, Self
 
 from incnet import __version__
 from incnet.records import parse_json
-from incnet.training.checkpoint import Checkpoints, is_beginning
+from incnet.storage.checkpoint import Checkpoints, is_beginning
+from incnet.storage.files import TEMPORARY, remove_temporary, replace_file, sync_folder, writing
+from incnet.storage.jsonl import JsonLines
+from incnet.storage.lock import FolderInUseError, Lock
 from incnet.training.events import Event, record
-from incnet.training.files import TEMPORARY, remove_temporary, replace_file, sync_folder, writing
-from incnet.training.lock import FolderInUseError, Lock
-from incnet.training.logs import JsonLines
 
 __all__ = ["RunFolder", "RunFolderError", "checkout", "environment", "new_folder"]
 
@@ -38,13 +38,13 @@ class RunFolder:
     config.json         the options, resolved; a checksum of the data; versions; there from the beginning
     metrics.jsonl       the run's events, the same ones however often it was interrupted
     sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
-    checkpoints/        see :class:`incnet.training.checkpoint.Checkpoints`
+    checkpoints/        see :class:`incnet.storage.checkpoint.Checkpoints`
     stages/             a model of every stage at its best, see :mod:`incnet.deploy`; written when the stage ends
     test.json           how every stage did on the test images, see :mod:`incnet.training.evaluation`
     report.html         a page on the run; see :class:`incnet.report.live.LiveReport`
-    tensorboard/        with --tensorboard; see :class:`incnet.training.tensorboard.TensorBoard`
+    tensorboard/        with --tensorboard; see :class:`incnet.run.tensorboard.TensorBoard`
     best.safetensors    weights, written when the run ends or stops, as are last.safetensors and summary.json
-    lock                see :class:`incnet.training.lock.Lock`
+    lock                see :class:`incnet.storage.lock.Lock`
     ==================  ==================================================================================
 
     Made by :meth:`create` or :meth:`reopen`; used in a ``with`` block.

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from incnet.training.checkpoint import Checkpoint, Checkpoints
-from incnet.training.folder import RunFolder
-from incnet.training.logs import JsonLines
+from incnet.storage.checkpoint import Checkpoint, Checkpoints
+from incnet.storage.folder import RunFolder
+from incnet.storage.jsonl import JsonLines
 
 __all__ = ["SilentFolder"]
 

@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from incnet.training.files import TEMPORARY, WriteError
-from incnet.training.room import Room
+from incnet.storage.files import TEMPORARY, WriteError
+from incnet.storage.spill import Room
 
 
 @pytest.fixture(params=[True, False], ids=["reserved", "written"])

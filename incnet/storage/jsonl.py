@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from incnet.training.files import write_all, writing
+from incnet.storage.files import write_all, writing
 
 __all__ = ["JsonLines"]
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from incnet.backend import Array, asarray, empty, issue, ops
+from incnet.communicator import Communicator, Pending
 from incnet.graph import Graph
 from incnet.kernels.operands import NormGradient
 from incnet.layers.norm import BatchNorm2d, BatchStatistics
-from incnet.parallel.communicator import Communicator, Pending
 
 __all__ = ["AverageStatistics", "GlobalStatistics"]
 

@@ -16,8 +16,8 @@ import numpy as np
 from incnet.backend import asnumpy
 from incnet.layer import Layer
 from incnet.records import parse_json
-from incnet.training.files import TEMPORARY, remove_temporary, replace_file, writing
-from incnet.training.tensors import pack, unpack
+from incnet.storage.files import TEMPORARY, remove_temporary, replace_file, writing
+from incnet.storage.tensors import pack, unpack
 
 __all__ = [
     "Checkpoint",

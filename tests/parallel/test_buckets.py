@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from incnet.backend import ops
+from incnet.communicator import Communicator
 from incnet.kernels.operands import OuterProduct
-from incnet.parallel.communicator import Communicator
-from incnet.parallel.gradients import GradientSum
+from incnet.parallel.buckets import GradientSum
 from incnet.parameter import Parameter
 from tests.networks import grow
 
