@@ -17,6 +17,10 @@ class BatchStatistics:
     :class:`incnet.parallel.sync_bn.GlobalStatistics` takes them over the images of all ranks.
     """
 
+    def begin(self, images: int) -> int:
+        """Prepare for a batch of so many images here; return how many it has in all."""
+        return images
+
     def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
         """Mean and biased variance (C,) to normalise with, and over how many values a channel they are.
 

@@ -104,6 +104,10 @@ class GlobalStatistics(BatchStatistics):
         self.communicator = communicator
         self.own = self.whole = 1
 
+    def begin(self, images: int) -> int:
+        self.own, self.whole = images, self.communicator.count(images)
+        return self.whole
+
     def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
         first, share = mean.astype(np.float64), self.own / self.whole
         both = empty((2, mean.size), np.float64)

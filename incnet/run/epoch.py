@@ -13,6 +13,7 @@ from incnet.cost import Ledger
 from incnet.data.loader import Batch
 from incnet.growth.features import LookaheadFeatures
 from incnet.parallel.step import ParallelStep
+from incnet.parallel.sync_bn import GlobalStatistics
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
 from incnet.sizes import parse_size
@@ -88,7 +89,9 @@ class EpochTrainer:
         graph, epoch, from_features = self.state.graph, self.state.schedule.epoch, self.features is not None
         with closing(self._training_batches(epoch)) as batches:
             first = islice(batches, self.config.recalibrate)
-            images = recalibrate(graph, first, from_features=from_features, communicator=self.communicator)
+            alone = self.communicator.size == 1
+            statistics = None if alone else GlobalStatistics(self.communicator)
+            images = recalibrate(graph, first, from_features=from_features, statistics=statistics)
         read = self.features is not None and self.features.keeps(epoch)
         return Ledger.of_recalibration(graph, images, from_features=read)
 

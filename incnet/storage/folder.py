@@ -20,7 +20,6 @@ from incnet.storage.checkpoint import Checkpoints, is_beginning
 from incnet.storage.files import TEMPORARY, remove_temporary, replace_file, sync_folder, writing
 from incnet.storage.jsonl import JsonLines
 from incnet.storage.lock import FolderInUseError, Lock
-from incnet.training.events import Event, record
 
 __all__ = ["RunFolder", "RunFolderError", "checkout", "environment", "new_folder"]
 
@@ -143,10 +142,10 @@ class RunFolder:
     def seconds(self, elapsed: float) -> None:
         self._start = time.monotonic() - elapsed
 
-    def log(self, event: Event) -> None:
-        """Append one line to ``metrics.jsonl``."""
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``: an event, with the seconds since the run began."""
         assert self.metrics is not None
-        self.metrics.append(record(event, self.seconds))
+        self.metrics.append({"event": record["event"], "seconds": round(self.seconds, 3), **record})
 
     def log_session(self, what: str, **details: Any) -> None:
         """Append one line to ``sessions.jsonl``, with the time of day."""

@@ -122,6 +122,6 @@ class Listener(Protocol):
         """Take note of ``event``."""
 
 
-def record(event: Event, seconds: float) -> dict[str, Any]:
-    """``event`` as a JSON object, with its name and the time since the run began, in seconds."""
-    return {"event": event.event, "seconds": round(seconds, 3), **asdict(event)}
+def record(event: Event) -> dict[str, Any]:
+    """``event`` as a JSON object, with its name."""
+    return {"event": event.event, **asdict(event)}

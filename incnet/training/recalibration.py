@@ -12,10 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from incnet.backend import Array, asarray
-from incnet.communicator import ALONE, Communicator
 from incnet.graph import Graph
 from incnet.layers.norm import BatchNorm2d, BatchStatistics
-from incnet.parallel.sync_bn import GlobalStatistics
 
 __all__ = ["recalibrate", "recalibrated_layers"]
 
@@ -25,7 +23,7 @@ def recalibrate(
     batches: Iterable[tuple[Array, Array]],
     *,
     from_features: bool = False,
-    communicator: Communicator = ALONE,
+    statistics: BatchStatistics | None = None,
 ) -> int:
     """Set the running statistics of all layers that are not frozen to their means over ``batches``.
 
@@ -41,6 +39,9 @@ def recalibrate(
         Of training images (N, H, W, C), this rank's part of each, or of the frozen prefix's features of them.
     from_features : bool
         Which of the two.
+    statistics : BatchStatistics, optional
+        How those of a batch are taken: over the images here; or, by
+        :class:`incnet.parallel.sync_bn.GlobalStatistics`, over those of all ranks.
 
     Returns
     -------
@@ -50,18 +51,15 @@ def recalibrate(
     layers, seen = recalibrated_layers(graph), 0
     if not layers:
         return 0
-    statistics = BatchStatistics() if communicator.size == 1 else GlobalStatistics(communicator)
+    statistics = statistics or BatchStatistics()
     with _restored(graph):
         for layer in _batch_norms(graph):
             layer.statistics = statistics
         for number, (images, _) in enumerate(batches):
-            whole = communicator.count(len(images))
-            if isinstance(statistics, GlobalStatistics):
-                statistics.own, statistics.whole = len(images), whole
+            seen += statistics.begin(len(images))
             for layer in layers:
                 layer.decay = number / (number + 1)  # the running average is the mean of the batches so far
             graph.recalibrate(asarray(images), from_features=from_features)
-            seen += whole
     return seen
 
 

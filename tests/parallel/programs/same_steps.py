@@ -18,6 +18,7 @@ from incnet.optim import RMSProp
 from incnet.parallel.launch import connect
 from incnet.parallel.mpi import HostSum
 from incnet.parallel.step import ParallelStep
+from incnet.parallel.sync_bn import GlobalStatistics
 from incnet.threads import use_threads
 from incnet.training.recalibration import recalibrate
 from incnet.training.step import TrainStep
@@ -160,7 +161,10 @@ def main():
         losses = max(losses, np.abs(totals - wanted).max())
     communicator.check_equal(step.graph.state(), "weights")
     in_steps = given
-    recalibrate(step.graph, [part_of(batch, communicator) for batch in batches(3)], communicator=communicator)
+    parts = [part_of(batch, communicator) for batch in batches(3)]
+    recalibrate(step.graph, parts, statistics=GlobalStatistics(communicator))
+        step.graph, [part_of(batch, communicator) for batch in batches(3)], statistics=GlobalStatistics(communicator)
+    )
     recalibrate(expected.graph, batches(3))
     communicator.check_equal(step.graph.state(), "statistics")
     if communicator.first:
