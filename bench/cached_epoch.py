@@ -34,7 +34,8 @@ from incnet.sizes import parse_size
 from incnet.storage.spill import Room
 from incnet.threads import use_threads
 from incnet.training.loop import evaluate, train_epoch
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 __all__ = ["CachedEpoch", "measure"]
 
@@ -92,7 +93,7 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
     images = RunImages(config, None, ALONE)
     images.train.batch_size = config.batch_size
     graph = network(options.arch, options.partition)
-    step = TrainStep(graph, RMSProp(config.lr))
+    step = Replay(Step(graph, RMSProp(config.lr)))
 
     with tempfile.TemporaryDirectory() as folder:
         works: dict[str, tuple[Callable, Callable, bool]] = {

@@ -31,6 +31,7 @@ from incnet.communicator import Communicator, Done, Pending
 from incnet.optim import RMSProp
 from incnet.parallel.step import ParallelStep
 from incnet.threads import use_threads
+from incnet.training.replay import Replay
 
 __all__ = ["NETWORKS", "RankModel", "Timeline", "prolonged", "ring"]
 
@@ -101,7 +102,7 @@ class Timeline:
 def timeline(work: Workload, steps: int) -> Timeline:
     """Measure steps; medians, moment by moment."""
     notes = Notes()
-    step = ParallelStep(work.network(), RMSProp(**HYPER), notes, sync_bn=False)
+    step = Replay(ParallelStep(work.network(), RMSProp(**HYPER), notes, sync_bn=False))
     images, labels = work.batch()
     lengths, ends, moments = [], [], []
     for number in range(WARM_UP + steps):

@@ -32,6 +32,7 @@ from incnet.parallel.launch import connect
 from incnet.parallel.step import ParallelStep
 from incnet.parallel.transport import device_of_rank
 from incnet.threads import use_threads
+from incnet.training.replay import Replay
 
 __all__ = ["RankSteps", "Timed", "measure"]
 
@@ -121,7 +122,7 @@ def serve(options: RankSteps) -> None:
     timed = Timed(communicator)
     use_threads(1)
     work = Workload(options.arch, options.batch_size, frozen=options.frozen)
-    step = ParallelStep(work.network(), RMSProp(**HYPER), timed, sync_bn=options.sync_bn)
+    step = Replay(ParallelStep(work.network(), RMSProp(**HYPER), timed, sync_bn=options.sync_bn))
     shard = Shard(communicator.rank, communicator.size).of(options.batch_size)
     images, labels = (asarray(array[shard]) for array in work.batch())
 

@@ -21,14 +21,15 @@ from incnet.backend import ops
 from incnet.graph import Graph
 from incnet.optim import RMSProp
 from incnet.savings.boundaries import whole_network
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 __all__ = ["ENGINES", "PEERS", "Workload"]
 
 CIFAR, CLASSES = (32, 32, 3), 10
 HYPER = {"lr": 1e-4, "rho": 0.9, "momentum": 0.9, "eps": 1e-7, "weight_decay": 1e-4}
 
-Step = Callable[[], None]
+TakeStep = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ class Workload:
         return rng.standard_normal((self.batch_size, *CIFAR), np.float32), rng.integers(0, CLASSES, self.batch_size)
 
 
-def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False) -> Step:
+def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False) -> TakeStep:
     """One step of incnet; with ``cached`` from the frozen prefix's features, which are there already."""
     graph = work.network(fused=fused)
     images, labels = work.batch()
     running = np.zeros(2)
-    step = TrainStep(graph, RMSProp(**HYPER))
+    step = Replay(Step(graph, RMSProp(**HYPER)))
     step.from_features, x = cached, graph.features(images) if cached else images
 
     def train() -> None:
@@ -94,7 +95,7 @@ def incnet_step(work: Workload, *, fused: bool = True, cached: bool = False) -> 
     return evaluate if work.kind == "evaluate" else train
 
 
-def torch_step(work: Workload, layout: str, *, no_grad: bool = True) -> Step:
+def torch_step(work: Workload, layout: str, *, no_grad: bool = True) -> TakeStep:
     """One step of PyTorch, its arrays in ``layout``.
 
     A frozen prefix runs in eval mode, its parameters do not require gradients, and autograd is off, unless ``no_grad``
@@ -145,7 +146,7 @@ def torch_step(work: Workload, layout: str, *, no_grad: bool = True) -> Step:
     return evaluate if work.kind == "evaluate" else train
 
 
-ENGINES: dict[str, Callable[[Workload], Step]] = {
+ENGINES: dict[str, Callable[[Workload], TakeStep]] = {
     "incnet": incnet_step,
     "torch-channels_last": lambda work: torch_step(work, "channels_last"),
     "torch-contiguous_format": lambda work: torch_step(work, "contiguous_format"),

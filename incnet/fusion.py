@@ -304,6 +304,8 @@ class FusedSequential(Sequential):
     training pass all the same, the chain falls back to computing them one by one.
     """
 
+    recordable = True
+
     def __init__(self, chain: Sequential) -> None:
         super().__init__(chain.children())
         self.steps = plan(flatten(chain))

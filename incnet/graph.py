@@ -41,6 +41,8 @@ class Graph(Layer):
         Number of frozen sub-networks, counted from the input.
     """
 
+    recordable = True
+
     def __init__(
         self, input_shape: Shape, make_classifier: Callable[[Shape], Layer], *, frozen_bn: str = "eval"
     ) -> None:

@@ -48,6 +48,8 @@ class Layer:
     """
 
     buffers: tuple[str, ...] = ()
+    # Whether all that this very class computes on arrays goes through the backend: see incnet.training.replay.
+    recordable = False
 
     def __init__(self) -> None:
         self.frozen = False

@@ -20,11 +20,17 @@ class Optimizer:
     ----------
     state : dict of str to dict of str to array
         ``state["S1.block1_1.body.conv1.weight"]["square"]``; made, as zeros, at a parameter's first step.
+    hyper : tuple of str
+        Attributes that are numbers which a step depends on: a sub-class names all of its own.
+    recordable : bool
+        See :mod:`incnet.training.replay`; each sub-class says it of itself.
     version : int
         Another one whenever arrays of the state are dropped or replaced: a recorded step holds on to them.
     """
 
     slots: tuple[str, ...] = ()
+    hyper: tuple[str, ...] = ("lr", "weight_decay")
+    recordable = False
 
     def __init__(self, lr: float, weight_decay: float) -> None:
         if not 0 < lr < math.inf:
@@ -34,6 +40,10 @@ class Optimizer:
         self.lr, self.weight_decay = lr, weight_decay
         self.state: dict[str, dict[str, Array]] = {}
         self.version = 0
+
+    def settings(self) -> tuple:
+        """All that a recorded step depends on, besides the parameters."""
+        return (type(self), self.version, *(float(getattr(self, name)) for name in self.hyper))
 
     def step(self, named_parameters: Iterable[tuple[str, Parameter]]) -> None:
         """Move the given parameters along their gradients; all others, and their state, stay untouched."""
@@ -124,6 +134,8 @@ class RMSProp(Optimizer):
     """
 
     slots = ("square", "velocity")
+    hyper = ("lr", "weight_decay", "rho", "momentum", "eps")
+    recordable = True
 
     def __init__(
         self,
@@ -157,6 +169,8 @@ class SGD(Optimizer):
     """
 
     slots = ("velocity",)
+    hyper = ("lr", "weight_decay", "momentum")
+    recordable = True
 
     def __init__(self, lr: float = 0.1, *, momentum: float = 0.9, weight_decay: float = 1e-4) -> None:
         super().__init__(lr, weight_decay)

@@ -21,7 +21,6 @@ from incnet.optim import SGD, RMSProp
 from incnet.run import epoch as epoch_module
 from incnet.training import loop
 from incnet.training.recalibration import recalibrate
-from incnet.training.step import TrainStep
 from tests.faults.runs import ARGUMENTS
 from tests.metering import metering
 from tests.networks import assert_same_state, grow, snapshot
@@ -141,7 +140,7 @@ def test_the_ledger_of_a_run_is_what_its_steps_did(arguments, tmp_path, monkeypa
     monkeypatch.setattr(epoch_module, "train_epoch", metered)
     monkeypatch.setattr(epoch_module, "recalibrate", metered_recalibration)
     # A replayed step calls kernels, not the operations that the meter counts.
-    monkeypatch.setattr(epoch_module, "TrainStep", lambda *parts, **_: TrainStep(*parts, record=False))
+    monkeypatch.setattr(epoch_module, "Replay", lambda step: step)
     assert command.main([*ARGUMENTS, *arguments, "--out", str(tmp_path / "run")]) == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     epochs = [event for event in log if event["event"] == "epoch"]

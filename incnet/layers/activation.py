@@ -11,6 +11,8 @@ __all__ = ["ReLU"]
 class ReLU(Layer):
     """``y = max(x, 0)``, ``dx = dy`` where y > 0; any shape."""
 
+    recordable = True
+
     def forward(self, x: Array, train: bool = False) -> Array:
         y = ops.relu(x)
         if train:

@@ -37,6 +37,8 @@ class Conv2d(Layer):
         dx = col2im(dy @ weight^T)            dbias   = sum(dy)
     """
 
+    recordable = True
+
     def __init__(
         self,
         in_channels: int,

@@ -38,6 +38,7 @@ class Dropout(Layer):
     Source: Srivastava et al. (2014), https://jmlr.org/papers/v15/srivastava14a.html.
     """
 
+    recordable = True
     buffers = ("seed",)
 
     def __init__(self, rate: float, *, rng: np.random.Generator) -> None:

@@ -31,6 +31,8 @@ class Linear(Layer):
         y = x @ weight + bias          dx = dy @ weight^T          dw = x^T @ dy          dbias = sum(dy)
     """
 
+    recordable = True
+
     def __init__(
         self, in_features: int, out_features: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
     ) -> None:
@@ -63,6 +65,8 @@ class Linear(Layer):
 
 class Flatten(Layer):
     """Lay out each image as a row: (N, H, W, C) to (N, H*W*C)."""
+
+    recordable = True
 
     def forward(self, x: Array, train: bool = False) -> Array:
         if train:

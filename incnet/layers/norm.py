@@ -78,6 +78,7 @@ class BatchNorm2d(Layer):
     Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
     """
 
+    recordable = True
     buffers = ("running_mean", "running_var")
 
     def __init__(

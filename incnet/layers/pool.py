@@ -25,6 +25,8 @@ class MaxPool2d(Layer):
     dy goes to the pixel that held the maximum, the first one of equals.
     """
 
+    recordable = True
+
     def __init__(self, size: int, stride: int | None = None) -> None:
         super().__init__()
         if not 1 <= size <= LARGEST:
@@ -52,6 +54,8 @@ class MaxPool2d(Layer):
 
 class GlobalAvgPool2d(Layer):
     """Mean over all pixels, per channel: (N, H, W, C) to (N, C); ``dx = dy / (H * W)`` at every pixel."""
+
+    recordable = True
 
     def forward(self, x: Array, train: bool = False) -> Array:
         if train:

@@ -17,6 +17,8 @@ __all__ = ["Identity", "Residual", "Subsample", "residual_block"]
 class Identity(Layer):
     """``y = x``."""
 
+    recordable = True
+
     def forward(self, x: Array, train: bool = False) -> Array:
         return x
 
@@ -30,6 +32,8 @@ class Subsample(Layer):
     (N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels). Backward writes dy back to the pixels that were
     taken.
     """
+
+    recordable = True
 
     def __init__(self, stride: int, channels: int) -> None:
         super().__init__()
@@ -59,6 +63,8 @@ class Residual(Layer):
 
         dx = body.backward(dz) + shortcut.backward(dz)
     """
+
+    recordable = True
 
     def __init__(self, body: Layer, shortcut: Layer) -> None:
         super().__init__()

@@ -24,6 +24,8 @@ class Sequential(Layer):
     learn, which is asked for no dx either.
     """
 
+    recordable = True
+
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         super().__init__()
         self._layers = dict(layers)

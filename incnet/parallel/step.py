@@ -14,14 +14,14 @@ from incnet.layers import BatchNorm2d, Dropout
 from incnet.optim import Optimizer
 from incnet.parallel.buckets import GradientSum
 from incnet.parallel.sync_bn import AverageStatistics, GlobalStatistics, scale
-from incnet.training.step import TrainStep
+from incnet.training.step import Step
 
 __all__ = ["ParallelStep"]
 
 TOTALS_BYTES = 16
 
 
-class ParallelStep(TrainStep):
+class ParallelStep(Step):
     """Learn from batches of which every rank has its part, so that all ranks take the same step.
 
     The loss is the mean over the whole batch, however it is divided: a rank's gradients are weighted by its share of
@@ -31,12 +31,14 @@ class ParallelStep(TrainStep):
     Parameters
     ----------
     graph, optimizer
-        As for :class:`TrainStep`; equal on all ranks at every step.
+        As for :class:`Step`; equal on all ranks at every step.
     communicator : Communicator
         Of the ranks.
     sync_bn : bool
         Whether batch normalisation uses the statistics of the whole batch, rather than of the rank's part of it.
     """
+
+    recordable = True
 
     def __init__(self, graph: Graph, optimizer: Optimizer, communicator: Communicator, *, sync_bn: bool) -> None:
         super().__init__(graph, optimizer)
@@ -45,11 +47,8 @@ class ParallelStep(TrainStep):
         self.average = None if sync_bn else AverageStatistics(communicator)
         self.statistics = GlobalStatistics(communicator) if sync_bn else None
         self._placed: Any = None
-
-    @property
-    def recorded(self) -> bool:
         # Synchronised batch norm computes in NumPy, between the kernels of a layer.
-        return super().recorded and self.communicator.recordable and (ops.on_device or self.statistics is None)
+        self.recordable = communicator.recordable and (ops.on_device or not sync_bn)
 
     @property
     def bytes(self) -> int:
@@ -64,11 +63,11 @@ class ParallelStep(TrainStep):
                 total += (1 if layer.frozen else 2) * 2 * layer.gamma.data.size * np.dtype(np.float64).itemsize
         return total
 
-    def begin(self, own: int) -> int:
-        whole = self.communicator.count(own)
-        now = (tuple(self.graph.subnetworks), self.graph.classifier, self.graph.boundary, own, whole)
+    def begin(self, images: int) -> int:
+        whole = self.communicator.count(images)
+        now = (tuple(self.graph.subnetworks), self.graph.classifier, self.graph.boundary, images, whole)
         if now != self._placed:
-            self._place(own, whole)
+            self._place(images, whole)
             self._placed = now
         return whole
 

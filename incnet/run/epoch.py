@@ -7,6 +7,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from incnet.backend import ops
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.cost import Ledger
@@ -20,7 +21,8 @@ from incnet.sizes import parse_size
 from incnet.storage.spill import Room
 from incnet.training.loop import Metrics, Watcher, evaluate, train_epoch
 from incnet.training.recalibration import recalibrate
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 __all__ = ["EpochTrainer"]
 
@@ -41,7 +43,7 @@ class EpochTrainer:
 
     Attributes
     ----------
-    step : TrainStep
+    step : Step or Replay
         Takes the training steps.
     features : LookaheadFeatures or None
         What takes the images' place in a look-ahead with a cache.
@@ -134,8 +136,9 @@ class EpochTrainer:
             self.features = None
 
 
-def _step(config: Config, state: RunState, communicator: Communicator) -> TrainStep:
-    if communicator.size == 1:
-        # A recorded step has memory of its own, which a limit on all memory would have to allow for.
-        return TrainStep(state.graph, state.optimizer, record=config.memory_limit is None)
-    return ParallelStep(state.graph, state.optimizer, communicator, sync_bn=config.sync_bn)
+def _step(config: Config, state: RunState, communicator: Communicator) -> Step | Replay:
+    if communicator.size > 1:
+        return Replay(ParallelStep(state.graph, state.optimizer, communicator, sync_bn=config.sync_bn))
+    step = Step(state.graph, state.optimizer)
+    # On the CPU a recorded step has memory of its own, which a limit on all memory would have to allow for.
+    return Replay(step) if config.memory_limit is None or ops.on_device else step

@@ -20,7 +20,8 @@ from incnet.models import build, make_classifier
 from incnet.optim import Optimizer, RMSProp
 from incnet.timing.steps import SteppingNetwork
 from incnet.timing.turns import Quartiles, Timing, take_turns
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 __all__ = ["Expected", "Measured", "Setting", "expect", "measure", "settings", "whole_network"]
 
@@ -163,7 +164,7 @@ def measure(
     images = asarray(rng.standard_normal((batch_size, *graph.input_shape), np.float32))
     labels = asarray(rng.integers(0, graph.output_shape(graph.input_shape)[0], batch_size))
     optimizer = RMSProp()
-    network = SteppingNetwork(TrainStep(graph, optimizer), repeat((images, labels)))
+    network = SteppingNetwork(Replay(Step(graph, optimizer)), repeat((images, labels)))
     compared = settings(len(graph.subnetworks))
 
     def turn(setting: Setting, steps: int) -> list[float]:

@@ -24,7 +24,8 @@ from incnet.data.dataset import Dataset
 from incnet.data.loader import Loader
 from incnet.run.run import Run
 from incnet.timing.turns import Timing, take_turns, time_steps
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 __all__ = ["Phase", "PhaseSteps", "SteppingNetwork", "measure_steps", "phases"]
 
@@ -37,13 +38,13 @@ class SteppingNetwork:
 
     Parameters
     ----------
-    step : TrainStep
+    step : Step or Replay
         Of the network.
     batches : iterator of (images, labels)
         Endless. Waiting for a batch counts as part of the step.
     """
 
-    def __init__(self, step: TrainStep, batches: Iterator[tuple[Any, Any]]) -> None:
+    def __init__(self, step: Step | Replay, batches: Iterator[tuple[Any, Any]]) -> None:
         self.training_step, self.batches = step, batches
         self._features: dict[int, tuple[Array, Array]] = {}
 
@@ -168,10 +169,10 @@ def _network_of(run: Run, subnetworks: int, batch_size: int) -> SteppingNetwork:
     graph = run.networks.graph()
     for name in list(run.state.subnetworks)[:subnetworks]:
         graph.insert(name, run.state.subnetworks[name])
-    step = TrainStep(graph, deepcopy(run.state.optimizer), record=run.config.memory_limit is None)
+    step = Step(graph, deepcopy(run.state.optimizer))
     loader = copy(run.images.train)
     loader.batch_size = batch_size
-    return SteppingNetwork(step, _endless(loader))
+    return SteppingNetwork(Replay(step) if run.config.memory_limit is None else step, _endless(loader))
 
 
 def _endless(loader: Loader) -> Iterator[tuple[Any, Any]]:

@@ -11,7 +11,8 @@ from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.communicator import ALONE, Communicator
 from incnet.graph import Graph
 from incnet.training.nonfinite import NonFiniteError, check_gradients, check_loss
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 __all__ = ["Metrics", "Running", "evaluate", "train_epoch"]
 
@@ -77,7 +78,7 @@ Watcher = Callable[[int, Metrics], None]
 
 
 def train_epoch(
-    step: TrainStep,
+    step: Step | Replay,
     batches: Iterable[tuple[Array, Array]],
     *,
     running: Running | None = None,
@@ -107,7 +108,7 @@ def train_epoch(
         totals = step.gradients(asarray(images), asarray(labels))
         running.add(totals, step.images)
         if running.batches % INTERVAL == 1:
-            loss, correct, gradients = step.look(running.totals)
+            loss, correct, gradients = step.fetch_metrics(running.totals)
             metrics = running.mean(loss, correct)
             check_loss(graph, metrics.loss, running.batches)
             check_gradients(graph, running.batches, gradients)

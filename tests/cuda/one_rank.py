@@ -6,7 +6,8 @@ from incnet.backend import asarray, asnumpy
 from incnet.communicator import Communicator, Done
 from incnet.optim import RMSProp
 from incnet.parallel.step import ParallelStep
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 from tests.parallel.programs.same_steps import grow
 
 WAYS = ("nccl", "staged")
@@ -45,11 +46,11 @@ def state_after_steps(way=None, sync_bn=False):
     """State after steps with batches of two sizes: of a process alone, or of a rank whose sums take this way."""
     graph, optimizer, rng = grow("narrow", True, 0, "eval"), RMSProp(1e-3), np.random.default_rng(0)
     if way is None:
-        step = TrainStep(graph, optimizer)
+        step = Replay(Step(graph, optimizer))
     else:
         communicator = OneRank(way)
         communicator.broadcast(graph.state())
-        step = ParallelStep(graph, optimizer, communicator, sync_bn=sync_bn)
+        step = Replay(ParallelStep(graph, optimizer, communicator, sync_bn=sync_bn))
         step.gradient_sum.bucket_bytes = 2048
     losses = []
     for size in (8, 8, 8, 5, 8, 5, 5, 8):

@@ -19,7 +19,8 @@ from incnet.parallel.transport import nccl_version
 from incnet.run import epoch as epoch_module
 from incnet.run import network as network_module
 from incnet.training import loop
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 from tests.faults.runs import ARGUMENTS, EVERY_STEP, Child, dropout_network, outcome
 from tests.parallel.mpiexec import needs_mpi
 
@@ -115,14 +116,14 @@ def test_replays_follow_the_size_of_the_batch():
     states = []
     for as_graph in (False, True):
         graph = resnet20()
-        step = TrainStep(graph, RMSProp())
+        step = Replay(Step(graph, RMSProp()))
         for size in (32, 32, 24, 32, 24, 24, 32):
             if as_graph:
                 step.gradients(*batch(size))
                 step.update()
             else:
-                step.backpropagate(*batch(size))
-                step.move()
+                step.step.backpropagate(*batch(size))
+                step.step.apply_gradients()
         states.append({name: asnumpy(array).tobytes() for name, array in graph.state().items()})
     assert states[0] == states[1]
 
@@ -135,7 +136,7 @@ def test_tf32_trains_alike():
     found = []
     for tf32 in (False, True):
         backend.use("cuda", tf32=tf32)
-        step, losses = TrainStep(resnet20(), RMSProp(1e-5)), []
+        step, losses = Replay(Step(resnet20(), RMSProp(1e-5))), []
         for _ in range(5):
             losses.append(asnumpy(step.gradients(*batch(64)))[0])
             step.update()

@@ -19,7 +19,8 @@ from incnet.run.memory_plan import plan_batches
 from incnet.storage.spill import Room
 from incnet.training.loop import INTERVAL, evaluate, train_epoch
 from incnet.training.nonfinite import NonFiniteError, check_gradients
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 
 SHAPE, CLASSES = (8, 8, 3), 5
 
@@ -29,7 +30,7 @@ def grow_and_train():
     rng = np.random.default_rng(0)
     subnetworks = build("resnet8", SHAPE, rng=rng, dtype=np.float64)
     graph = Graph(SHAPE, lambda s: make_classifier(s, CLASSES, rng=np.random.default_rng(1), dtype=np.float64))
-    step, losses = TrainStep(graph, RMSProp(1e-3)), []
+    step, losses = Replay(Step(graph, RMSProp(1e-3))), []
 
     def learn():
         for size in (4, 4, 3, 4, 4, 3):
@@ -62,7 +63,7 @@ def make_step(lr=1e-3):
     rng = np.random.default_rng(0)
     graph = Graph(SHAPE, lambda s: make_classifier(s, CLASSES, rng=rng, dtype=np.float64))
     graph.insert("S1", build("resnet8", SHAPE, rng=rng, dtype=np.float64)["S1"])
-    return TrainStep(graph, RMSProp(lr))
+    return Replay(Step(graph, RMSProp(lr)))
 
 
 def batches(*sizes):
@@ -75,7 +76,7 @@ def test_the_gradients_are_those_of_the_last_batch(device):
     for batch in batches(4, 4, 3, 4, 3, 4):  # the last one a replay, after a recording for another size
         step.gradients(*batch)
         found = [asnumpy(parameter.grad).tobytes() for _, parameter in step.graph.trainable_parameters()]
-        step.backpropagate(*batch)
+        step.step.backpropagate(*batch)
         expected = [asnumpy(parameter.grad).tobytes() for _, parameter in step.graph.trainable_parameters()]
         assert found == expected
 
@@ -98,12 +99,12 @@ def test_a_look_is_at_the_gradients_of_the_last_batch(device):
     for batch in batches(4, 4, 3, 4, 3, 4):
         step.gradients(*batch)
         gradients = [parameter.grad for _, parameter in step.graph.trainable_parameters()]
-        loss, correct, total = step.look(totals)
+        loss, correct, total = step.fetch_metrics(totals)
         assert (loss, correct) == (3, 2)
         np.testing.assert_allclose(total, sum(asnumpy(gradient).sum() for gradient in gradients), rtol=1e-9)
     gradients[1][...] = np.nan
     with pytest.raises(NonFiniteError, match="a gradient is not finite at batch 7"):
-        check_gradients(step.graph, 7, step.look(totals)[2])
+        check_gradients(step.graph, 7, step.fetch_metrics(totals)[2])
 
 
 def test_the_data_set_is_copied_once(device):
@@ -158,7 +159,7 @@ def lookahead(cache, memory, folder, make_loader):
         epochs=4,
         room=Room(memory, folder),
     )
-    step, losses = TrainStep(graph, SGD(1e-2)), []  # RMSProp divides rounding errors by small gradients
+    step, losses = Replay(Step(graph, SGD(1e-2))), []  # RMSProp divides rounding errors by small gradients
     step.from_features = True
     for epoch in range(2, 6):
         for x, labels in features.train(epoch):

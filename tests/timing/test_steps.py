@@ -10,7 +10,8 @@ from incnet.cost import Ledger
 from incnet.data.catalogue import load_dataset
 from incnet.optim import RMSProp
 from incnet.timing.steps import WARM_UP, Phase, SteppingNetwork, measure_steps, phases
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 from tests.metering import metering
 from tests.networks import assert_same_state, grow, snapshot
 
@@ -21,7 +22,7 @@ IMAGE = (8, 8, 3)
 def network(rng):
     graph = grow("resnet8", IMAGE, fused=True)
     batch = rng.standard_normal((4, *IMAGE), np.float32), rng.integers(0, 10, 4)
-    return SteppingNetwork(TrainStep(graph, RMSProp(), record=False), repeat(batch))
+    return SteppingNetwork(Step(graph, RMSProp()), repeat(batch))
 
 
 @pytest.mark.parametrize(("frozen", "cached"), [(0, False), (1, False), (1, True), (2, True), (2, False)])
@@ -52,7 +53,7 @@ def test_settings_may_take_turns_in_any_order(rng):
     states = []
     for record in (True, False):
         graph = grow("resnet8", IMAGE, fused=True)
-        network = SteppingNetwork(TrainStep(graph, RMSProp(), record=record), repeat(batch))
+        network = SteppingNetwork(Replay(Step(graph, RMSProp())) if record else Step(graph, RMSProp()), repeat(batch))
         for frozen, cached in ((0, False), (2, True), (1, False), (0, False), (1, True), (2, False)):
             network.turn(2, frozen=frozen, cached=cached)
         states.append(snapshot(graph))

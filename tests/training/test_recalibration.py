@@ -10,7 +10,7 @@ from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, ReLU, R
 from incnet.optim import SGD
 from incnet.training.loop import evaluate, train_epoch
 from incnet.training.recalibration import recalibrate
-from incnet.training.step import TrainStep
+from incnet.training.step import Step
 from tests.faults.runs import ARGUMENTS
 from tests.networks import assert_same_state, grow, randomise, snapshot
 
@@ -113,7 +113,7 @@ def test_the_loss_in_evaluation_falls_after_a_few_long_steps():
     rng = np.random.default_rng(6)
     data = batches(rng, 12, 32)
     graph = grow("resnet8", IMAGE, fused=True)
-    train_epoch(TrainStep(graph, SGD(0.1)), data)
+    train_epoch(Step(graph, SGD(0.1)), data)
     stale = evaluate(graph, data).loss
     recalibrate(graph, data[:4])
     assert evaluate(graph, data).loss < stale

@@ -10,7 +10,8 @@ from incnet.fusion import fuse
 from incnet.layers import ReLU, Sequential, residual_block
 from incnet.optim import SGD, RMSProp
 from incnet.threads import use_threads
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 from tests.networks import grow
 
 CLASSES = 10
@@ -36,9 +37,9 @@ def assert_learns_the_same(make, course, optimizer=RMSProp):
     found = []
     for record in (False, True):
         graph, learner = make(), optimizer(1e-3)
-        step = TrainStep(graph, learner, record=record)
+        step = Replay(Step(graph, learner)) if record else Step(graph, learner)
         totals = course(step)
-        assert (step._last is not None) == record
+        assert not record or step.replaying
         found.append({"totals": np.array(totals), **graph.state(), **learner.arrays()})
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name], err_msg=name)
@@ -141,7 +142,7 @@ class Scaled(ReLU):
         return super().forward(2 * x, train)
 
 
-class Stepwise(TrainStep):
+class Stepwise(Step):
     """A step that computes in NumPy."""
 
     def backpropagate(self, images, labels):
@@ -153,12 +154,12 @@ def test_what_others_wrote_is_not_recorded():
     data, own = batches((8, 8, 3), 4, 4), grow("resnet8", (8, 8, 3), fused=True)
     foreign = grow("resnet8", (8, 8, 3))
     foreign.insert("S4", Sequential({"conv": residual_block(64, 64, rng=np.random.default_rng(0)), "relu": Scaled()}))
-    for step in (TrainStep(own, Halved()), TrainStep(foreign, RMSProp()), Stepwise(own, RMSProp())):
+    for step in map(Replay, (Step(own, Halved()), Step(foreign, RMSProp()), Stepwise(own, RMSProp()))):
         learn(step, data)
-        assert step._last is None
-    step = TrainStep(own, RMSProp())
+        assert not step.replaying
+    step = Replay(Step(own, RMSProp()))
     learn(step, data)
-    assert step._last is not None
+    assert step.replaying
 
 
 def test_errors_leave_nothing_behind():
@@ -180,7 +181,7 @@ def test_errors_leave_nothing_behind():
 
 def test_memory_is_shared_and_returned():
     """Recordings for several sizes work in the memory of the largest, which goes with them."""
-    step = TrainStep(grow("resnet20", (16, 16, 3), fused=True), RMSProp())
+    step = Replay(Step(grow("resnet20", (16, 16, 3), fused=True), RMSProp()))
     learn(step, batches((16, 16, 3), 64))
     alone = step._recorder.memory
     learn(step, batches((16, 16, 3), 63, 62, 33))
@@ -262,7 +263,7 @@ def test_a_layer_that_is_frozen_by_itself_stays_as_it_is(fused):
 
 
 def test_labels_that_do_not_fit_are_refused():
-    step = TrainStep(grow("resnet8", (8, 8, 3), fused=True), RMSProp(1e-3))
+    step = Replay(Step(grow("resnet8", (8, 8, 3), fused=True), RMSProp(1e-3)))
     (images, labels), *_ = batches((8, 8, 3), 7)
     learn(step, [(images, labels)])
     for few in (labels[:6], labels[:1]):

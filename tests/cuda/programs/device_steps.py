@@ -18,7 +18,8 @@ from incnet.parallel.launch import connect
 from incnet.parallel.step import ParallelStep
 from incnet.parallel.transport import device_of_rank
 from incnet.threads import use_threads
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
+from incnet.training.step import Step
 from tests.cuda import strict_cupy
 from tests.cuda.programs.faults import FAULTS
 from tests.cuda.strict_cupy import device
@@ -32,7 +33,7 @@ def steps(case, communicator):
     """Losses and weights of the ranks' steps, and what the last of them sent and copied, as far as the double knows."""
     graph = grow(*case["network"])
     communicator.broadcast(graph.state())
-    step, losses = ParallelStep(graph, RMSProp(1e-3), communicator, sync_bn=case["sync_bn"]), []
+    step, losses = Replay(ParallelStep(graph, RMSProp(1e-3), communicator, sync_bn=case["sync_bn"])), []
     step.gradient_sum.bucket_bytes = BUCKET_BYTES
     for images, labels in batches(case["steps"]):
         part = Shard(communicator.rank, communicator.size).of(len(images))
@@ -51,7 +52,7 @@ def steps(case, communicator):
 def expected(case, ranks):
     """Losses and weights of one process."""
     graph, optimizer = grow(*case["network"]), RMSProp(1e-3)
-    step = TrainStep(graph, optimizer) if case["sync_bn"] else SeparateParts(graph, optimizer, ranks)
+    step = Replay(Step(graph, optimizer)) if case["sync_bn"] else SeparateParts(graph, optimizer, ranks)
     losses = []
     for images, labels in batches(case["steps"]):
         losses.append(asnumpy(step.gradients(asarray(images), asarray(labels))))

@@ -4,13 +4,13 @@ import os
 import sys
 
 from incnet import train
-from incnet.training.step import TrainStep
+from incnet.training.replay import Replay
 
 STEPS = 8
 
 
 def main() -> int:
-    gradients, calls = TrainStep.gradients, 0
+    gradients, calls = Replay.gradients, 0
 
     def fail(step, images, labels):
         nonlocal calls
@@ -19,7 +19,7 @@ def main() -> int:
             raise ZeroDivisionError("a bug")
         return gradients(step, images, labels)
 
-    TrainStep.gradients = fail
+    Replay.gradients = fail
     return train.main()
 
 
