@@ -7,8 +7,9 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
+import tyro
 
-from incnet import train
+from incnet.config import Config
 from incnet.report import ReportError, write_report
 from incnet.report.__main__ import main
 from incnet.report.architecture import TIMES
@@ -172,7 +173,7 @@ def test_the_command_that_makes_a_run_again(tmp_path, report):
     run = write_run(tmp_path / "run", gamma=0.25, augment=False, seed=3, data_dir=None)
     page, _ = report(run)
     (command,) = re.findall(r"Commands python -m incnet.train (.*?--no-augment.*?) Made by", page.words)
-    config = train.tyro.cli(train.Config, args=shlex.split(command)).resolve()
+    config = tyro.cli(Config, args=shlex.split(command)).resolve()
     assert config.as_json() == json.loads((run / "config.json").read_text())["config"]
 
 
@@ -281,6 +282,6 @@ def test_what_to_run_next(tmp_path, report, method):
     (line,) = re.findall(
         rf"python -m incnet.train (cifar10[^$]*?--out run-{other}) python -m incnet.report run", page.words
     )
-    config = train.tyro.cli(train.Config, args=shlex.split(line)).resolve()
+    config = tyro.cli(Config, args=shlex.split(line)).resolve()
     made = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert {**config.as_json(), "out": None} == {**made, "method": other, "out": None}
