@@ -109,7 +109,7 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What ``summary.json`` says of a run; see :meth:`incnet.growth.run.Run.summary`.
+    """What ``summary.json`` says of a run; see :func:`incnet.run.export.summary`.
 
     Attributes
     ----------
