@@ -165,7 +165,9 @@ def _stages_caption(arm: Arm) -> str:
     best = max(found, key=lambda stage: stage.test.mean if stage.test else 0)
     if enough is best:
         best_is = f"The most accurate network on the test images is {_up_to(best, found)}"
-        return f"{caption} {best_is}; the interval of every smaller one lies below its own."
+        smaller = any(stage.params < best.params for stage in found)
+        rest = "; the interval of every smaller one lies below its own" if smaller else ", the smallest"
+        return f"{caption} {best_is}{rest}."
     size = share(enough.params / best.params, 0) if enough.params < best.params else ""
     return (
         f"{caption} The {arm.test_images:,} test images do not tell {_up_to(enough, found)}"

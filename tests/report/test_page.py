@@ -187,6 +187,13 @@ def test_stages_with_their_intervals(tmp_path, report):
     )
 
 
+def test_what_is_said_of_smaller_networks(tmp_path, report):
+    page, _ = report(write_run(tmp_path / "a", tested=[0.80, 0.90, 0.99], test_images=359))
+    assert "is S1 to S3; the interval of every smaller one lies below its own." in page.words
+    page, _ = report(write_run(tmp_path / "b", tested=[0.99, 0.98, 0.98], test_images=359))
+    assert "The most accurate network on the test images is S1, the smallest." in page.words
+
+
 def test_differences_that_the_test_images_do_not_carry_are_not_claimed(tmp_path, report):
     write_run(tmp_path / "runs" / "a", method="baseline", tested=[0.98], test_images=359)
     write_run(tmp_path / "runs" / "b", tested=[0.90, 0.95, 0.975], test_images=359)
