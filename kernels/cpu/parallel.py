@@ -5,14 +5,10 @@ done sooner by one.
 """
 
 import os
-from collections.abc import Callable
-from typing import Any
 
-from numba import get_num_threads, set_num_threads
+from numba import get_num_threads
 
-from .tape import issue
-
-__all__ = ["run", "threads_for"]
+__all__ = ["threads_for"]
 
 # A thread that waits for the next kernel, or for the others to end theirs, gives its core up after some microseconds.
 # OpenMP's default is to spin for milliseconds: alone on a machine that gains little, but where cores are shared, the
@@ -25,19 +21,3 @@ SERIAL = 1 << 17  # vector operations or elements: up to so many, the other thre
 def threads_for(operations: int) -> int:
     """How many threads to use for so many operations."""
     return 1 if operations <= SERIAL else get_num_threads()
-
-
-def run(function: Callable[..., Any], operations: int, *arguments: Any) -> Any:
-    """Call a function compiled with ``parallel=True``; on this thread alone if it has few operations."""
-    return issue(_run, function, operations, *arguments)
-
-
-def _run(function: Callable[..., Any], operations: int, *arguments: Any) -> Any:
-    threads = get_num_threads()
-    if threads == 1 or operations > SERIAL:
-        return function(*arguments)
-    set_num_threads(1)
-    try:
-        return function(*arguments)
-    finally:
-        set_num_threads(threads)
