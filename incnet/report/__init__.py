@@ -45,7 +45,7 @@ def write_report(folders: Sequence[Path], out: Path) -> list[str]:
     except Exception as error:
         raise ReportError(why_not("what draws a report", error, f"a report {MISSING} ({error})")) from error
     runs, problems = read_runs(folders)
-    replace_file(out, [render(runs, problems).encode()])
+    replace_file(out, [render(runs, problems).encode(errors="backslashreplace")])
     return problems
 
 

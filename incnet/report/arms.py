@@ -24,7 +24,12 @@ NAMES = {
     "identity": "identity",
     "lookahead+identity": "look-ahead and identity",
 }
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion-mnist": "Fashion-MNIST"}
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cifar100-coarse": "CIFAR-100, coarse",
+    "fashion-mnist": "Fashion-MNIST",
+}
 # Options in which the seeds of one arm may differ: the seed, what changes no step, and what the machine may choose.
 NOT_COMPARED = {"seed", "out", *MAY_CHANGE}
 MACHINE = {"device", "threads"}
