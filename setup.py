@@ -11,12 +11,33 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.editable_wheel import editable_wheel
+
+
+class EditableWheel(editable_wheel):
+    """Install this folder itself on Python's search path, with ``incnet/kernels`` as a link to ``kernels``.
+
+    A mapped package takes a finder instead, which is asked after the search path, and so gives way to any folder called
+    ``incnet`` in the current one: the clone, seen from the folder above it, or one that holds runs.
+    """
+
+    def finalize_options(self) -> None:
+        link = Path("incnet", "kernels")
+        try:
+            if not link.exists():
+                link.symlink_to(Path("..", "kernels"), target_is_directory=True)
+            self.distribution.package_dir = {"": "."}
+        except OSError:  # a system that makes no links: the finder has to do
+            pass
+        super().finalize_options()
+
 
 README = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
 
 setup(
+    cmdclass={"editable_wheel": EditableWheel},
     packages=[
-        *find_packages(include=["incnet", "incnet.*"]),
+        *find_packages(include=["incnet", "incnet.*"], exclude=["incnet.kernels", "incnet.kernels.*"]),
         *("incnet." + name for name in find_packages(include=["kernels", "kernels.*"])),
     ],
     package_dir={"incnet": "incnet", "incnet.kernels": "kernels"},

@@ -29,6 +29,7 @@ DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 30, "batch_size": 32, "lr": 3e-4},
     "cifar10": {"epochs": 200},
     "cifar100": {"epochs": 200},
+    "cifar100-coarse": {"epochs": 200},
     "fashion-mnist": {"epochs": 60},
 }
 # What the paper used (Table 1).
@@ -78,7 +79,8 @@ class Config:
     """
 
     dataset: tyro.conf.Positional[str] = "digits"
-    """What to learn: digits (embedded, offline), cifar10, cifar100 or fashion-mnist."""
+    """What to learn: digits (embedded, offline), cifar10, cifar100, cifar100-coarse (its 20 classes of five) or
+    fashion-mnist."""
 
     arch: str = "resnet20"
     """Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn."""

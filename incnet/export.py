@@ -12,6 +12,7 @@ import tyro
 
 from incnet.deploy.model import ModelError, load_model
 from incnet.deploy.onnx_graph import TOLERANCE, OnnxError, difference, to_onnx
+from incnet.parallel.launch import is_first
 from incnet.storage.files import WriteError, replace_file
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
@@ -42,6 +43,8 @@ class Export:
 @command()
 def main(arguments: list[str] | None = None) -> int:
     """Export as the command line says. Returns the exit code."""
+    if not is_first():
+        return 0
     options = parse(Export, arguments, prog="python -m incnet.export")
     errors = Terminal(stderr=True)
     try:

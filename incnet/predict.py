@@ -18,6 +18,7 @@ from incnet import backend
 from incnet.data.dataset import DataError
 from incnet.deploy.images import parse_colour, read_images
 from incnet.deploy.model import Model, ModelError, load_model
+from incnet.parallel.launch import is_first
 from incnet.records import parse_json
 from incnet.terminal import Terminal, command, parse
 from incnet.threads import use_threads
@@ -59,6 +60,8 @@ class Predict:
 @command(answers=True)
 def main(arguments: list[str] | None = None) -> int:
     """Predict as the command line says. Returns the exit code."""
+    if not is_first():
+        return 0
     options = parse(Predict, arguments, prog="python -m incnet.predict")
     errors = Terminal(stderr=True)
     try:

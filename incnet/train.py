@@ -63,8 +63,8 @@ def _run(arguments: list[str] | None, communicator: Communicator) -> int:
         message = "\n".join([f"error: {error}", *getattr(error, "__notes__", ())])
         return _fail(communicator, error, message, BAD_INPUT)
     except WriteError as error:
-        remedy = "make room, then go on with --resume and the run folder"
-        return _fail(communicator, error, f"error: {error}; {remedy}", UNWRITABLE)
+        message = f"error: {error}; {error.remedy}, then go on with --resume and the run folder"
+        return _fail(communicator, error, message, UNWRITABLE)
     except KeyboardInterrupt as error:
         return _fail(communicator, error, "interrupted", INTERRUPTED)
 

@@ -58,5 +58,6 @@ _DEFAULTS = {
     "digits": (1, False),
     "cifar10": (4, True),
     "cifar100": (4, True),
+    "cifar100-coarse": (4, True),
     "fashion-mnist": (2, True),
 }

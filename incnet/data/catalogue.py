@@ -10,7 +10,7 @@ import pooch
 
 from incnet.names import DATASETS
 
-from .cifar import CIFAR10, CIFAR100
+from .cifar import CIFAR10, CIFAR100, CIFAR100_COARSE
 from .dataset import DataError, Dataset
 from .digits import load_digits
 from .download import RemoteFile, fetch
@@ -32,7 +32,12 @@ class Source(Protocol):
         """Return the data set in `folder`, or None where it is not there."""
 
 
-_SOURCES: dict[str, Source] = {"cifar10": CIFAR10, "cifar100": CIFAR100, "fashion-mnist": FASHION_MNIST}
+_SOURCES: dict[str, Source] = {
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "cifar100-coarse": CIFAR100_COARSE,
+    "fashion-mnist": FASHION_MNIST,
+}
 
 
 def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Dataset:
@@ -91,7 +96,7 @@ def _read(source: Source, folder: Path) -> Dataset | None:
 def _cache_folder(name: str) -> Path | None:
     """Return the user's; None without a home: it would be a folder called ~ in the current one."""
     with suppress(RuntimeError):
-        folder = Path(pooch.os_cache("incnet")) / name
+        folder = Path(pooch.os_cache("incnet")) / name.removesuffix("-coarse")  # labels of the same files
         return folder if folder.is_absolute() else None
     return None
 

@@ -9,7 +9,7 @@ In both an image is three planes, red, green and blue. Source: Krizhevsky (2009)
 from Tiny Images, https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,8 @@ class Cifar:
         Images in each training file, and in the test file.
     label_key : bytes
         Of the labels, in the python layout.
-    label_bytes : int
-        In a record of the binary layout; the last of them is the label.
+    label_bytes, label_byte : int
+        Number in a record of the binary layout, and which of them is the label.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Cifar:
     test_records: int
     label_key: bytes
     label_bytes: int
+    label_byte: int
 
     @property
     def downloads(self) -> tuple[RemoteFile, ...]:
@@ -83,13 +84,16 @@ class Cifar:
         """Read the data set from `folder`, or return None where it is not there.
 
         The images may lie in `folder` itself or in the folder that the official archive makes; an archive is unpacked
-        beside itself.
+        beside itself. `folder` may be the archive, too.
 
         Raises
         ------
         DataError
             Files are missing, damaged, or of another size than the official ones.
         """
+        if folder.is_file():
+            layout = next((layout for layout in (self.binary, self.python) if layout.archive.name == folder.name), None)
+            return None if layout is None else self._read_files(extract_folder(folder, layout.folder), layout)
         for layout in (self.binary, self.python):
             for place in (folder / layout.folder, folder):
                 if self._is_there(place, layout):
@@ -120,7 +124,7 @@ class Cifar:
             if not path.is_file():
                 raise DataError(f"{path} is missing; fetch the archive again, or pass another folder")
             if layout is self.binary:
-                planes, labels[i] = read_binary(path, records, self.label_bytes)
+                planes, labels[i] = read_binary(path, records, self.label_bytes, self.label_byte)
             else:
                 planes, labels[i] = read_python(path, records, self.label_key)
             for c in range(_CHANNELS):
@@ -131,7 +135,9 @@ class Cifar:
         return Split(images.reshape(-1, _SIDE, _SIDE, _CHANNELS), labels.reshape(-1))
 
 
-def read_binary(path: Path, records: int, label_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def read_binary(
+    path: Path, records: int, label_bytes: int, label_byte: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Read a file of the binary layout, which must hold `records` images.
 
     Returns
@@ -153,7 +159,7 @@ def read_binary(path: Path, records: int, label_bytes: int) -> tuple[NDArray[np.
         content = np.fromfile(path, np.uint8, records * record_bytes).reshape(records, record_bytes)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
-    return content[:, label_bytes:], content[:, label_bytes - 1].astype(np.int64)
+    return content[:, label_bytes:], content[:, label_byte].astype(np.int64)
 
 
 def read_python(path: Path, records: int, label_key: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -205,6 +211,7 @@ CIFAR10 = Cifar(
     test_records=10_000,
     label_key=b"labels",
     label_bytes=1,
+    label_byte=0,
 )
 
 _FINE_CLASSES = """
@@ -236,4 +243,16 @@ CIFAR100 = Cifar(
     test_records=10_000,
     label_key=b"fine_labels",
     label_bytes=2,
+    label_byte=1,
+)
+
+_COARSE_CLASSES = """
+    aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices household_furniture
+    insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+    medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2
+"""
+
+# The same images in 20 classes of five each.
+CIFAR100_COARSE = replace(
+    CIFAR100, name="cifar100-coarse", classes=tuple(_COARSE_CLASSES.split()), label_key=b"coarse_labels", label_byte=0
 )

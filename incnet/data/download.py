@@ -7,6 +7,7 @@ import re
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -146,12 +147,21 @@ class _ResumingDownload:
                     return  # nothing is lacking
                 self.part.unlink()
             elif error.code not in _WORTH_RETRYING:
-                raise _Failed(f"HTTP {error.code} {error.reason}") from error
-            raise _Interrupted(f"HTTP {error.code} {error.reason}") from error
+                raise _Failed(f"HTTP {error.code} {error.reason}{_by_proxy(url)}") from error
+            raise _Interrupted(f"HTTP {error.code} {error.reason}{_by_proxy(url)}") from error
         except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
-            raise _Interrupted(str(error) or type(error).__name__) from error
+            raise _Interrupted(f"{str(error) or type(error).__name__}{_by_proxy(url)}") from error
         if total is not None and held != total:
             raise _Interrupted(f"{held:,} of {total:,} bytes arrived")
+
+
+def _by_proxy(url: str) -> str:
+    """Say through which proxy an address is reached, without its password; nothing if it is reached directly."""
+    address = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(address.scheme)
+    if proxy is None or urllib.request.proxy_bypass(address.hostname or ""):
+        return ""
+    return f", through the proxy {proxy.rpartition('@')[2]} ({address.scheme}_proxy)"
 
 
 def _extent(status: int, headers: Message) -> tuple[int, int | None]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from incnet.communicator import Communicator
 
-__all__ = ["LAUNCHER_PREFIXES", "LaunchError", "Launched", "connect", "launched"]
+__all__ = ["LAUNCHER_PREFIXES", "LaunchError", "Launched", "connect", "is_first", "launched"]
 
 # What launchers tell each process about itself: its rank, the number of processes, and what begins the names of the
 # variables by which it reaches the launcher. MPICH's Hydra, Intel MPI and Slurm's PMI-1 and PMI-2; Open MPI; Slurm's
@@ -44,6 +44,12 @@ def launched() -> Launched | None:
         if mine is not None and (reachable if count is None else count > 1):
             return Launched(mine, count)
     return None
+
+
+def is_first() -> bool:
+    """Whether this process is the one that works, where several were started for a command that takes one."""
+    by_launcher = launched()
+    return by_launcher is None or by_launcher.rank == 0
 
 
 def _number(variable: str) -> int | None:

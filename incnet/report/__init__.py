@@ -10,7 +10,7 @@ from pathlib import Path
 
 from incnet.extras import why_not
 from incnet.report.history import History
-from incnet.report.reading import ReportError, find_runs, read_history
+from incnet.report.reading import ReportError, find_runs, read_history, without_copies
 from incnet.storage.files import replace_file, writing
 
 __all__ = ["MISSING", "ReportError", "read_runs", "write_figures", "write_report"]
@@ -45,7 +45,7 @@ def write_report(folders: Sequence[Path], out: Path) -> list[str]:
     except Exception as error:
         raise ReportError(why_not("what draws a report", error, f"a report {MISSING} ({error})")) from error
     runs, problems = read_runs(folders)
-    replace_file(out, [render(runs, problems).encode()])
+    replace_file(out, [render(runs, problems).encode(errors="backslashreplace")])
     return problems
 
 
@@ -86,4 +86,4 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[History], list[str]]:
             problems.append(str(error))
     if not runs:
         raise ReportError("; ".join(problems))
-    return runs, problems
+    return without_copies(runs), problems

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from incnet.parallel.launch import is_first
 from incnet.report import ReportError, write_figures, write_report
 from incnet.storage.files import WriteError
 from incnet.terminal import Terminal, command, parse
@@ -38,6 +39,8 @@ class Options:
 @command()
 def main(arguments: list[str] | None = None) -> int:
     """Report as the command line says; return the exit code."""
+    if not is_first():
+        return 0
     options = parse(Options, arguments, prog="python -m incnet.report")
     terminal, errors = Terminal(), Terminal(stderr=True)
     try:

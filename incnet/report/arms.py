@@ -12,6 +12,7 @@ import numpy as np
 
 from incnet.config import MAY_CHANGE
 from incnet.report.history import History
+from incnet.report.interval import Interval, wilson
 
 __all__ = ["Arm", "MeanCurve", "Network", "Spread", "mean_curve", "networks"]
 
@@ -23,9 +24,15 @@ NAMES = {
     "identity": "identity",
     "lookahead+identity": "look-ahead and identity",
 }
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion-mnist": "Fashion-MNIST"}
-# Options in which the seeds of one arm may differ: the seed, and what changes no step.
+DATASETS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cifar100-coarse": "CIFAR-100, coarse",
+    "fashion-mnist": "Fashion-MNIST",
+}
+# Options in which the seeds of one arm may differ: the seed, what changes no step, and what the machine may choose.
 NOT_COMPARED = {"seed", "out", *MAY_CHANGE}
+MACHINE = {"device", "threads"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Arm:
     kind : str
         What a study calls it; else ``baseline``, or how sub-networks are initialised, and when if not by slope angle.
     runs : list of History
-        By seed; at least one.
+        By seed; at least one. Of several with one seed, the first is the furthest.
     """
 
     label: str
@@ -94,8 +101,27 @@ class Arm:
 
     @property
     def counted(self) -> list[History]:
-        """The runs that means are made of: the finished ones, or all if there is none."""
-        return [run for run in self.runs if run.finished] or self.runs
+        """The runs that means are made of: one of each seed, the finished ones, or all if there is none."""
+        seeds = {run.setup.seed: run for run in reversed(self.runs)}
+        runs = [run for run in self.runs if run is seeds[run.setup.seed]]
+        return [run for run in runs if run.finished] or runs
+
+    @property
+    def repeated(self) -> list[History]:
+        """The runs that do not count, since another one has their seed, and says the same again."""
+        seeds = {run.setup.seed: run for run in reversed(self.runs)}
+        return [run for run in self.runs if run is not seeds[run.setup.seed]]
+
+    @property
+    def test_images(self) -> int | None:
+        """Number of images in the test set; None where the runs do not say one number."""
+        numbers = {run.summary.test_images for run in self.counted if run.finished}
+        return numbers.pop() or None if len(numbers) == 1 else None
+
+    def test_interval(self, accuracy: Spread | None) -> Interval | None:
+        """Return the interval of a test accuracy: for several seeds of their mean, since they share the images."""
+        images = self.test_images
+        return None if accuracy is None or images is None else wilson(accuracy.mean, images)
 
     def spread(self, value: Callable[[History], float | None]) -> Spread | None:
         """Mean and deviation of ``value`` over the runs that count."""
@@ -118,8 +144,17 @@ class Network:
     @property
     def title(self) -> str:
         """For a heading: ResNet-20 on CIFAR-10."""
-        name = self.arch.replace("resnet", "ResNet-").replace("vgg", "VGG-")
-        return f"{name} on {DATASETS.get(self.dataset, self.dataset)}"
+        return f"{self.arch_name} on {self.dataset_name}"
+
+    @property
+    def arch_name(self) -> str:
+        """As people write it: ResNet-20."""
+        return self.arch.replace("resnet", "ResNet-").replace("vgg", "VGG-")
+
+    @property
+    def dataset_name(self) -> str:
+        """As people write it: CIFAR-10."""
+        return DATASETS.get(self.dataset, self.dataset)
 
     @property
     def name(self) -> str:
@@ -130,6 +165,20 @@ class Network:
     def steps_timed(self) -> bool:
         """Whether all runs recorded the time that they spent in training steps."""
         return all(epoch.seconds_training is not None for run in self.runs for epoch in run.epochs)
+
+    @property
+    def times_incomparable(self) -> str | None:
+        """Why the times of the runs that count say nothing about each other, or None where they do."""
+        runs = [run for arm in self.arms for run in arm.counted]
+        machines = {
+            (*(str(run.options.get(name)) for name in sorted(MACHINE)), str(run.environment.get("processor")))
+            for run in runs
+        }
+        if len(machines) > 1:
+            return "the runs had different processors, devices or numbers of threads"
+        if any(run.summary.seconds_compiling is None for run in runs if run.finished):
+            return "some runs did not count compilation apart from training"
+        return None
 
     def seconds(self, run: History) -> np.ndarray:
         """Measured time up to each epoch: in training steps where all runs have that, else of everything."""
@@ -147,12 +196,29 @@ def networks(histories: Iterable[History]) -> list[Network]:
     for run in histories:
         arms = groups.setdefault((run.setup.dataset, run.setup.arch), {})
         arms.setdefault(_identity(run), []).append(run)
-    return [Network(*names, _label(list(arms.values()))) for names, arms in sorted(groups.items())]
+    return [
+        Network(*names, _label([part for group in arms.values() for part in _by_machine(group)]))
+        for names, arms in sorted(groups.items())
+    ]
+
+
+def _by_machine(group: list[History]) -> list[list[History]]:
+    """Split a group in which one seed was run with several threads or devices: somebody compares these.
+
+    Seeds that each ran where there was room are one arm, whatever those machines were.
+    """
+    if len({run.setup.seed for run in group}) == len(group):
+        return [group]
+    parts: dict[str, list[History]] = {}
+    for run in group:
+        parts.setdefault(json.dumps([run.options.get(name) for name in sorted(MACHINE)]), []).append(run)
+    return list(parts.values())
 
 
 def _identity(run: History) -> str:
     """All that makes two runs seeds of one arm, as a key."""
-    return json.dumps([run.arm, _compared(run)], sort_keys=True)
+    compared = {name: value for name, value in _compared(run).items() if name not in MACHINE}
+    return json.dumps([run.arm, compared], sort_keys=True)
 
 
 def _compared(run: History) -> dict[str, Any]:
@@ -176,12 +242,17 @@ def _label(groups: list[list[History]]) -> list[Arm]:
         differing = [
             _differing(name, value)
             for name, value in _compared(group[0]).items()
-            if any(rival.get(name, value) != value for rival in rivals)  # one that another version lacks tells nothing
+            # One that another version lacks tells nothing, nor does one in which the arm's own seeds differ.
+            if any(rival.get(name, value) != value for rival in rivals) and _agree(group, name)
         ]
-        runs = sorted(group, key=lambda run: (run.setup.seed, run.path))
+        runs = sorted(group, key=lambda run: (run.setup.seed, not run.finished, -len(run.epochs), run.path))
         name = ", ".join(NAMES.get(part, part) for part in kind.split(", "))
         arms.append(Arm(", ".join([name, *differing]), kind, runs))
     return sorted(arms, key=lambda arm: (order.index(arm.kind) if arm.kind in order else len(order), arm.label))
+
+
+def _agree(group: list[History], name: str) -> bool:
+    return all(run.options.get(name) == group[0].options.get(name) for run in group)
 
 
 def _differing(name: str, value: Any) -> str:

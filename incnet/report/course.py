@@ -75,9 +75,8 @@ def _steps(run: History) -> Iterator[Step]:
 
 
 def _insertion(run: History, insert: Insert, *, fired: bool) -> str:
-    size = (
-        f"{insert.subnetwork} comes in: {insert.params:,} parameters, {insert.macs_inference / 1e6:.2f} M MACs an image"
-    )
+    macs = f"{insert.macs_inference / 1e6:.2f} M MACs per image"
+    size = f"{insert.subnetwork} inserted: {insert.params:,} parameters, {macs}"
     if insert.epoch == 0:
         return size
     size += f"; {INITIALISATION.get(insert.init, insert.init)}"

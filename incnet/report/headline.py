@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import History
-from incnet.report.numbers import duration, engineering, listing, percent, share
+from incnet.report.numbers import between, duration, engineering, listing, percent, share
 from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = ["headline"]
+
+MOST = 3  # arms that the sentence compares with the baseline
 
 
 def headline(network: Network) -> str:
@@ -17,9 +19,9 @@ def headline(network: Network) -> str:
     growing = [arm for arm in finished if arm.grows]
     if baseline and growing:
         return _compare(network, baseline, growing)
-    if finished:
-        return " ".join(_tell(arm) for arm in finished)
-    return " ".join(_progress(arm) for arm in network.arms)
+    told = [_tell(arm) for arm in finished] or [_progress(arm) for arm in network.arms]
+    more = [f"{len(told) - MOST} more arms are in the table."] if len(told) > MOST else []
+    return " ".join([*told[:MOST], *more])
 
 
 def _compare(network: Network, baseline: Arm, growing: list[Arm]) -> str:
@@ -27,6 +29,7 @@ def _compare(network: Network, baseline: Arm, growing: list[Arm]) -> str:
         return float(network.seconds(run)[-1])
 
     time = "time in training steps" if network.steps_timed else "time"
+    compared = network.times_incomparable is None
     test = baseline.spread(lambda run: run.test_accuracy)
     parts = [f"The baseline reaches {percent(test)} % test accuracy."]
     for arm in growing:
@@ -34,17 +37,25 @@ def _compare(network: Network, baseline: Arm, growing: list[Arm]) -> str:
         flops = _ratio(arm.spread(lambda run: run.macs_training), baseline.spread(lambda run: run.macs_training))
         spent = _ratio(arm.spread(seconds), baseline.spread(seconds))
         parts.append(
-            f"{_capital(arm.label)} reaches {percent(ours)} %, {_difference(ours, test)}, with {flops} of its training "
-            f"FLOPs and {spent} of its {time}."
+            f"{_capital(arm.label)} reaches {percent(ours)} %, {_difference(arm, baseline)}, with {flops} of its "
+            f"training FLOPs{f' and {spent} of its {time}' if compared else ''}."
         )
+    if len(growing) > MOST:
+        parts = [*parts[: MOST + 1], f"{len(growing) - MOST} more arms are in the table."]
     return " ".join(parts)
 
 
-def _difference(ours: Spread | None, theirs: Spread | None) -> str:
+def _difference(arm: Arm, baseline: Arm) -> str:
+    """Tell the difference in test accuracy, and whether the test images can."""
+    ours, theirs = (each.spread(lambda run: run.test_accuracy) for each in (arm, baseline))
     if ours is None or theirs is None:
         return "untested"
     points = 100 * (ours.mean - theirs.mean)
-    return f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "the same"
+    text = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "the same"
+    reaches = arm.test_interval(ours), baseline.test_interval(theirs)
+    if reaches[0] and reaches[1] and reaches[0].overlaps(reaches[1]) and text != "the same":
+        text += " (the intervals overlap)"
+    return text
 
 
 def _ratio(ours: Spread | None, theirs: Spread | None) -> str:
@@ -58,7 +69,9 @@ def _tell(arm: Arm) -> str:
     time = duration(arm.spread(lambda run: run.seconds))
     names = [stage.insert.subnetwork for stage in run.stages]
     how = f"grown over {listing(names)}" if arm.grows and len(names) > 1 else "trained whole"
-    return f"{_capital(arm.label)} reaches {test} % test accuracy, {how}, with {cost} of training in {time}."
+    reach = arm.test_interval(arm.spread(lambda run: run.test_accuracy))
+    images = f" (95 % interval {between(reach)})" if reach else ""
+    return f"{_capital(arm.label)} reaches {test} % test accuracy{images}, {how}, with {cost} of training in {time}."
 
 
 def _progress(arm: Arm) -> str:

@@ -9,9 +9,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from incnet.training.evaluation import Evaluation
 from incnet.training.events import Rollback, Stop, Verdict
 
-__all__ = ["Epoch", "Event", "History", "Insert", "Rollback", "Setup", "Stage", "Stop", "Timed", "Verdict", "WindowFit"]
+__all__ = [
+    "Epoch",
+    "Event",
+    "History",
+    "Insert",
+    "Rollback",
+    "Setup",
+    "Stage",
+    "StageSummary",
+    "Stop",
+    "Summary",
+    "Timed",
+    "Verdict",
+    "WindowFit",
+]
 
 # Events as far as a report needs them. Other versions of incnet write more, and may not write what has a default.
 
@@ -33,6 +48,8 @@ class Epoch:
     macs_input_grad: int | None = None
     macs_skipped: int | None = None
     seconds_training: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,35 @@ class Setup:
     angle_unit: str
     seed: int
     growth: str = "slope-angle"
+    gamma: float = 0.5
+    patience: int = 5
+    partition: str = "filters"
+    resize: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """What ``summary.json`` says of a stage."""
+
+    name: str
+    test_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What ``summary.json`` says of a run; see :func:`incnet.run.export.summary`.
+
+    Attributes
+    ----------
+    seconds_compiling : float or None
+        Time that compilation took, which is then in no time of the training steps; None where it was not counted apart.
+    """
+
+    test_accuracy: float | None = None
+    test_images: int | None = None
+    seconds_compiling: float | None = None
+    stages: list[StageSummary] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -134,8 +180,10 @@ class History:
         All options, and versions, as config.json has them.
     events : list of Timed
         In order. The number of an epoch is its place among the epochs, from 1.
-    test_accuracy : float or None
-        A fraction; None for a run that has not ended.
+    summary : Summary
+        Empty for a run that has not ended.
+    evaluation : Evaluation or None
+        How its stages did on the test images, if that was recorded.
     arm : str or None
         What a study calls the run's arm.
     """
@@ -145,7 +193,8 @@ class History:
     options: dict[str, Any]
     environment: dict[str, Any]
     events: list[Timed]
-    test_accuracy: float | None
+    summary: Summary = field(default_factory=Summary)
+    evaluation: Evaluation | None = None
     arm: str | None = None
 
     @cached_property
@@ -182,6 +231,17 @@ class History:
                     stages[-1].epochs.append(epoch)
                     stages[-1].end = timed.seconds
         return stages
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Of the last stage, a fraction; None for a run that has not ended."""
+        return self.summary.test_accuracy
+
+    def tested(self, stage: Stage) -> float | None:
+        """Test accuracy of a stage, a fraction; None where it was not tested."""
+        if stage is self.stages[-1]:
+            return self.test_accuracy
+        return next((s.test_accuracy for s in self.summary.stages if s.name == stage.insert.subnetwork), None)
 
     @property
     def val_accuracy(self) -> float | None:

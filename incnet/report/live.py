@@ -61,7 +61,8 @@ class LiveReport:
             from incnet.report.page import render
 
             runs, problems = read_runs([self._folder])
-            replace_file(self._folder / "report.html", [render(runs, problems, reload=reload).encode()])
+            page = render(runs, problems, reload=reload)
+            replace_file(self._folder / "report.html", [page.encode(errors="backslashreplace")])
         except Exception as error:
             self._say(f"warning: report.html is not up to date: {error}; the run goes on without it")
             self._working = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from incnet.report.arms import Spread
+from incnet.report.interval import Interval
 
-__all__ = ["NOTHING", "duration", "engineering", "listing", "percent", "plain", "share", "whole"]
+__all__ = ["NOTHING", "between", "duration", "engineering", "listing", "percent", "plain", "share", "whole"]
 
 NOTHING = "\N{EN DASH}"
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
@@ -18,6 +19,11 @@ def percent(value: Spread | None) -> str:
         return NOTHING
     deviation = "" if value.deviation is None else f" ± {100 * value.deviation:.1f}"
     return f"{100 * value.mean:.1f}{deviation}"
+
+
+def between(interval: Interval | None) -> str:
+    """Return an interval of fractions in percent: 95.7 to 98.9."""
+    return NOTHING if interval is None else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 
 def share(fraction: float, digits: int = 1) -> str:

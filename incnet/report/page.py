@@ -19,13 +19,20 @@ from incnet import __version__
 from incnet.report import tables
 from incnet.report.arms import Network, networks
 from incnet.report.course import Course, course
-from incnet.report.figures import draw
+from incnet.report.explain import explanations
+from incnet.report.figures import WINDOWS, Drawing, draw
+from incnet.report.following import Suggestion, suggestions
+from incnet.report.growth import GrowthDrawing, draw_growth
 from incnet.report.headline import headline
 from incnet.report.history import History
+from incnet.report.mistakes import Confusions, confusions
+from incnet.report.numbers import listing
 from incnet.report.setup import commands, setups
 from incnet.report.style import COLOURS, inline_svg
 
 __all__ = ["render"]
+
+MOST_NAMES = 3  # of networks or data sets in a title
 
 
 def render(runs: Sequence[History], problems: Sequence[str] = (), *, reload: int | None = None) -> str:
@@ -42,7 +49,7 @@ def render(runs: Sequence[History], problems: Sequence[str] = (), *, reload: int
     environment = Environment(autoescape=True)
     template = environment.from_string((files(__package__) / "page.html").read_text(encoding="utf-8"))
     return template.render(
-        title=_title([section.title for section in shown], runs),
+        title=_title(networks(runs), runs),
         networks=shown,
         problems=problems,
         reload=reload,
@@ -61,32 +68,47 @@ class _Section:
     unfinished: list[dict[str, Any]]
     results: tables.Table
     figures: list[dict[str, Any]]
+    windows: list[dict[str, Any]]
+    growth: GrowthDrawing | None
+    growth_of: str
+    explanations: list[tuple[str, str]]
     stages: list[tables.Table]
+    confusions: list[Confusions]
+    confusions_left_out: int
+    suggestions: list[Suggestion]
     courses: list[Course]
     setups: list[list[tuple[str, str]]]
     commands: list[str]
 
 
 def _section(number: int, network: Network, *, live: bool) -> _Section:
+    grown = next((arm for arm in network.arms if arm.grows), network.arms[0])
+    shown, left_out = confusions(network)
+    drawings = [(drawing, _figure(number, drawing)) for drawing in draw(network)]
     return _Section(
         title=network.title,
         headline=headline(network),
         unfinished=[_progress(run, live=live) for run in network.runs if not run.finished],
         results=tables.results(network),
-        figures=[
-            {
-                "id": f"n{number}-{drawing.name}",
-                "title": drawing.title,
-                "caption": drawing.caption,
-                "svg": Markup(inline_svg(drawing.figure, f"n{number}-{drawing.name}", drawing.title)),
-            }
-            for drawing in draw(network)
-        ],
+        figures=[figure for drawing, figure in drawings if not drawing.name.startswith(WINDOWS)],
+        windows=[figure for drawing, figure in drawings if drawing.name.startswith(WINDOWS)],
+        growth=draw_growth(grown.counted[0]),
+        growth_of=f"{grown.label}, seed {grown.counted[0].setup.seed}",
+        explanations=list(explanations(network)),
+        confusions=shown,
+        confusions_left_out=left_out,
+        suggestions=list(suggestions(network, live=live)),
         stages=[tables.stages(arm) for arm in network.arms if arm.grows],
         courses=[course(arm, run) for arm in network.arms for run in arm.runs],
         setups=setups(network.runs),
         commands=commands(network.runs),
     )
+
+
+def _figure(number: int, drawing: Drawing) -> dict[str, Any]:
+    name = f"n{number}-{drawing.name}"
+    svg = Markup(inline_svg(drawing.figure, name, drawing.title))
+    return {"id": name, "title": drawing.title, "caption": drawing.caption, "svg": svg}
 
 
 def _progress(run: History, *, live: bool) -> dict[str, Any]:
@@ -96,6 +118,11 @@ def _progress(run: History, *, live: bool) -> dict[str, Any]:
     return {"text": text, "done": min(done, of), "of": of}
 
 
-def _title(titles: list[str], runs: Sequence[History]) -> str:
+def _title(found: list[Network], runs: Sequence[History]) -> str:
+    """Name what was trained and on what, or count them where that is shorter."""
     count = "" if len(runs) == 1 else f", {len(runs)} runs"
-    return f"{titles[0]}{count}" if len(titles) == 1 else f"{len(titles)} networks{count}"
+    archs = list(dict.fromkeys(network.arch_name for network in found))
+    datasets = list(dict.fromkeys(network.dataset_name for network in found))
+    what = listing(archs) if len(archs) <= MOST_NAMES else f"{len(archs)} networks"
+    where = listing(datasets) if len(datasets) <= MOST_NAMES else f"{len(datasets)} data sets"
+    return f"{what} on {where}{count}"

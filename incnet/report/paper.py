@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from incnet.report.history import History
+
 __all__ = ["paper_accuracy"]
 
 TABLE_2 = {
@@ -13,6 +17,24 @@ TABLE_2 = {
 }
 
 
-def paper_accuracy(dataset: str, arch: str, arm: str) -> float | None:
-    """Return the paper's figure for one of its arms, or None where it has none."""
-    return TABLE_2.get(arch, {}).get(arm) if dataset == "cifar10" else None
+# Sub-networks of its partition, by filters: those of every ResNet, and of VGG-16.
+SUBNETWORKS = {"resnet": 3, "vgg16": 6}
+
+
+def paper_accuracy(runs: Sequence[History], arm: str) -> float | None:
+    """Return the paper's figure for one of its arms, or None where the runs of the arm compare with none.
+
+    They do if they are finished, on CIFAR-10's whole training set at its own size, with all sub-networks of the paper's
+    partition in.
+    """
+    finished = [run for run in runs if run.finished]
+    if not finished or not all(map(_comparable, finished)):
+        return None
+    return TABLE_2.get(finished[0].setup.arch, {}).get(arm)
+
+
+def _comparable(run: History) -> bool:
+    setup = run.setup
+    whole = next((count for family, count in SUBNETWORKS.items() if setup.arch.startswith(family)), None)
+    as_it_is = setup.dataset == "cifar10" and setup.limit is None and setup.resize is None
+    return as_it_is and setup.partition == "filters" and run.epochs[-1].subnetworks == whole

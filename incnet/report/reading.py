@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from incnet.config import MAY_CHANGE
 from incnet.records import from_json, parse_json
-from incnet.report.history import Epoch, Event, History, Insert, Rollback, Setup, Stop, Timed, Verdict, WindowFit
+from incnet.report.history import (
+    Epoch,
+    Event,
+    History,
+    Insert,
+    Rollback,
+    Setup,
+    StageSummary,
+    Stop,
+    Summary,
+    Timed,
+    Verdict,
+    WindowFit,
+)
+from incnet.training.evaluation import Evaluation, unpack_evaluation
 
-__all__ = ["ReportError", "find_runs", "read_history"]
+__all__ = ["ReportError", "find_runs", "read_history", "without_copies"]
 
 # Bounds on what is read into memory, far above what a run writes.
-MAX_BYTES = {"metrics.jsonl": 2**26, "config.json": 2**20, "summary.json": 2**20, "study.json": 2**22}
+MAX_BYTES = {
+    "metrics.jsonl": 2**26,
+    "config.json": 2**20,
+    "summary.json": 2**20,
+    "test.json": 2**26,
+    "study.json": 2**22,
+}
 MAX_NAME = 80
 # And on the numbers in it; what is not named here is a count or a time.
 MAX_COUNT = 2**62
@@ -51,22 +73,47 @@ def find_runs(folders: list[Path]) -> list[tuple[Path, str | None]]:
     ReportError
         If a folder is none of these, or a study.json is damaged.
     """
-    found: dict[Path, str | None] = {}
+    found: list[tuple[Path, str | None]] = []
     for folder in folders:
         if not folder.is_dir():
             raise ReportError(f"{folder} is no folder; give run folders, studies, or a folder that holds runs")
         if (folder / "config.json").exists():
-            found.setdefault(folder, None)
+            found.append((folder, None))
             continue
-        before = len(found)
-        if (folder / "study.json").exists():
-            found.update(_study(folder))
-        else:
-            inside = sorted([*folder.glob("*/config.json"), *folder.glob("runs/*/config.json")])
-            found.update((path.parent, None) for path in inside)
-        if len(found) == before:
+        inside = list(_study(folder)) if (folder / "study.json").exists() else list(_inside(folder))
+        if not inside:
             raise ReportError(f"{folder} holds no run: there is no config.json in it or in the folders below it")
-    return list(found.items())
+        found += inside
+    return _once(found)
+
+
+def _inside(folder: Path) -> Iterator[tuple[Path, None]]:
+    for path in sorted([*folder.glob("*/config.json"), *folder.glob("runs/*/config.json")]):
+        yield path.parent, None
+
+
+def _once(found: Iterable[tuple[Path, str | None]]) -> list[tuple[Path, str | None]]:
+    """Leave out what is another folder by another name; a folder's own name is kept rather than that of a link."""
+    named: dict[Path, tuple[Path, str | None]] = {}
+    for path, arm in found:
+        before, known = named.setdefault(path.resolve(), (path, arm))
+        named[path.resolve()] = (path if before.is_symlink() else before, known or arm)
+    return list(named.values())
+
+
+def without_copies(runs: Sequence[History]) -> list[History]:
+    """Leave out copies of runs, of each run all but the furthest: a run counts once.
+
+    Two folders hold one run if options and seed are the same, and everything up to the end of the first epoch happened
+    at the same time, to a millisecond.
+    """
+    furthest: dict[str, History] = {}
+    for run in runs:
+        until = next((i for i, timed in enumerate(run.events) if isinstance(timed.event, Epoch)), len(run.events))
+        options = {name: value for name, value in run.options.items() if name not in {"out", *MAY_CHANGE}}
+        key = repr((json.dumps(options, sort_keys=True), run.events[: until + 1] or run.path))
+        furthest[key] = max(furthest.get(key, run), run, key=lambda run: (len(run.events), run.arm is not None))
+    return list(furthest.values())
 
 
 def _study(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -112,11 +159,14 @@ def read_history(path: Path, arm: str | None = None) -> History:
     except ValueError as error:
         raise ReportError(f"{path / 'config.json'} is damaged: {error!s:.200}") from error
     assert isinstance(options, dict)
-    return History(path, setup, options, environment, _read_events(path / "metrics.jsonl"), _test_accuracy(path), arm)
+    events, summary = _read_events(path / "metrics.jsonl"), _read_summary(path / "summary.json")
+    ended = summary.test_accuracy is not None  # else test.json is of an earlier end, from which the run went on
+    evaluation = _read_evaluation(path / "test.json") if ended else None
+    return History(path, setup, options, environment, events, summary, evaluation, arm)
 
 
 def _check_setup(setup: Setup) -> None:
-    for name in ("dataset", "arch", "method", "init", "growth", "angle_unit"):
+    for name in ("dataset", "arch", "method", "init", "growth", "angle_unit", "partition"):
         _check_name(getattr(setup, name), f"config.{name}")
     _check_bounds(vars(setup))
     if setup.epochs < 1 or setup.window < 2:
@@ -174,19 +224,29 @@ def _check_bounds(values: dict[str, Any]) -> None:
             raise ValueError(f"{name} {value!s:.40} cannot be")
 
 
-def _test_accuracy(path: Path) -> float | None:
-    """Of a run that has ended."""
-    if not (path / "summary.json").exists():
-        return None
-    content = _read_json(path / "summary.json")
+def _read_summary(path: Path) -> Summary:
+    if not path.exists():
+        return Summary()
+    content = _read_json(path)
     try:
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        accuracy: float | None = from_json(float | None, content.get("test_accuracy"), "test_accuracy")
-        _check_bounds({"test_accuracy": accuracy})
+        if not isinstance(content, dict) or not isinstance(content.get("stages", []), list):
+            raise ValueError("not an object with a list of stages")
+        stages = [_select(StageSummary, stage, f"stages[{i}]") for i, stage in enumerate(content.get("stages", []))]
+        summary: Summary = replace(_select(Summary, {**content, "stages": []}, "summary"), stages=stages)
+        for record in (summary, *stages):
+            _check_bounds(vars(record))
     except ValueError as error:
-        raise ReportError(f"{path / 'summary.json'} is damaged: {error!s:.200}") from error
-    return accuracy
+        raise ReportError(f"{path} is damaged: {error!s:.200}") from error
+    return summary
+
+
+def _read_evaluation(path: Path) -> Evaluation | None:
+    if not path.exists():
+        return None
+    try:
+        return unpack_evaluation(_read(path))
+    except ValueError as error:
+        raise ReportError(f"{path} is damaged: {error!s:.200}") from error
 
 
 def _select(kind: Any, content: Any, name: str) -> Any:

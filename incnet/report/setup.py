@@ -13,10 +13,10 @@ from incnet.config import Config, ConfigError
 from incnet.report.history import History
 from incnet.report.numbers import NOTHING
 
-__all__ = ["commands", "setups"]
+__all__ = ["command", "commands", "setups"]
 
 # Where files lay, and what a resumed run was told, is nobody else's business.
-PRIVATE = {"out", "resume"}
+PRIVATE = {"out", "resume", "data_dir"}
 
 
 def setups(runs: Sequence[History]) -> list[list[tuple[str, str]]]:
@@ -47,17 +47,23 @@ def _text(value: Any) -> str:
 
 def commands(runs: Sequence[History]) -> list[str]:
     """Return for each run the command that makes it again: each option that is not the default."""
-    return [shlex.join(["python", "-m", "incnet.train", *_arguments(run)]) for run in runs]
+    return [command(run) for run in runs]
 
 
-def _arguments(run: History) -> Iterator[str]:
-    defaults = Config(dataset=run.setup.dataset, arch=run.setup.arch)
+def command(run: History, **changed: Any) -> str:
+    """Return the command that makes a run with the options of ``run``, less those that are ``changed``."""
+    arguments = _arguments({**{name: run.options.get(name) for name in run.options if name not in PRIVATE}, **changed})
+    return shlex.join(["python", "-m", "incnet.train", *arguments])
+
+
+def _arguments(options: dict[str, Any]) -> Iterator[str]:
+    defaults = Config(dataset=options["dataset"], arch=options["arch"])
     with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named
         defaults = defaults.resolve()
-    yield run.setup.dataset
+    yield options["dataset"]
     for name in (field.name for field in fields(Config)):
-        value, default = run.options.get(name), getattr(defaults, name)
-        if name == "dataset" or name in PRIVATE or value is None or value == default:
+        value, default = options.get(name), getattr(defaults, name)
+        if name == "dataset" or value is None or value == default:
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from incnet.report.arms import Arm, Spread
 from incnet.report.history import Epoch, History, Stage
+from incnet.report.interval import Interval
 
-__all__ = ["MeanStage", "backward_skipped", "mean_stages", "smallest_sufficient"]
-
-# A sub-network is as good as the best if it is at most so much worse: half a percentage point.
-TOLERANCE = 0.005
+__all__ = ["MeanStage", "as_good_as_the_best", "backward_skipped", "mean_stages"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,11 @@ class MeanStage:
     ----------
     name, params, macs_inference
         Of the uppermost sub-network; of the whole network up to it.
-    epochs, lookahead, accuracy, seconds, skipped : Spread or None
-        Epochs, and those of them that were look-ahead; best validation accuracy; time; share of backward skipped.
+    epochs, lookahead, accuracy, test, seconds, skipped : Spread or None
+        Epochs, and those of them that were look-ahead; best validation accuracy; test accuracy; time; share of backward
+        skipped.
+    interval : Interval or None
+        Of the test accuracy.
     """
 
     name: str
@@ -32,6 +33,8 @@ class MeanStage:
     epochs: Spread | None
     lookahead: Spread | None
     accuracy: Spread | None
+    test: Spread | None
+    interval: Interval | None
     seconds: Spread | None
     skipped: Spread | None
 
@@ -52,6 +55,8 @@ def mean_stages(arm: Arm) -> list[MeanStage]:
             epochs=mean(k, lambda run, stage: len(stage.epochs)),
             lookahead=mean(k, lambda run, stage: stage.lookahead),
             accuracy=mean(k, lambda run, stage: stage.val_accuracy),
+            test=(test := mean(k, lambda run, stage: run.tested(stage))),
+            interval=arm.test_interval(test),
             seconds=mean(k, lambda run, stage: stage.seconds),
             skipped=mean(k, backward_skipped),
         )
@@ -59,13 +64,16 @@ def mean_stages(arm: Arm) -> list[MeanStage]:
     ]
 
 
-def smallest_sufficient(stages: Sequence[MeanStage]) -> MeanStage:
-    """Return the smallest network whose accuracy is within half a point of the best; all must have an accuracy."""
-    accuracies = [stage.accuracy.mean if stage.accuracy else 0.0 for stage in stages]
-    enough = [
-        stage for stage, accuracy in zip(stages, accuracies, strict=True) if accuracy >= max(accuracies) - TOLERANCE
-    ]
-    return min(enough, key=lambda stage: stage.params)
+def as_good_as_the_best(stages: Sequence[MeanStage]) -> MeanStage | None:
+    """Return the smallest network that the test images do not tell from the most accurate one: their intervals overlap.
+
+    None where a stage was not tested, or the number of test images is not known.
+    """
+    tested = [(stage, stage.test, stage.interval) for stage in stages if stage.test and stage.interval]
+    if not tested or len(tested) < len(stages):
+        return None
+    _, _, best = max(tested, key=lambda found: found[1].mean)
+    return min((stage for stage, _, interval in tested if interval.overlaps(best)), key=lambda stage: stage.params)
 
 
 def backward_skipped(run: History, stage: Stage) -> float | None:

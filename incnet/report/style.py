@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from incnet.report.numbers import engineering
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from incnet.report.arms import MeanCurve
 
-__all__ = ["COLOURS", "Look", "draw_curve", "inline_svg", "look", "new_figure", "save", "style"]
+__all__ = ["COLOURS", "Look", "add_legend", "draw_curve", "inline_svg", "look", "new_figure", "save", "style"]
 
 # Light and dark. Figures are drawn in the light ones; on a page, each becomes a CSS variable of this name.
 COLOURS = {
@@ -41,6 +47,10 @@ PALETTE = ("blue", "vermillion", "green", "purple", "orange", "sky")
 # As many as have no divisor in common: the combinations repeat after 60 arms.
 LINES = ("-", "--", "-.", (0, (1, 1.2)))
 MARKERS = ("o", "s", "^", "D", "v")
+
+LONGEST = 64  # letters in a line of a legend
+MOST_HINTS = 400  # points of a figure that tell their values, evenly spread
+POINTS_PER_INCH = 72
 
 FONT = ("DejaVu Sans", "sans-serif")
 RC: Any = {  # matplotlib names each setting in its types
@@ -115,6 +125,20 @@ def draw_curve(axes: Axes, curve: MeanCurve, look: Look, label: str, **options: 
         axes.fill_between(curve.x, low, high, color=look.colour, alpha=0.15, linewidth=0)
 
 
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Name the curves of ``axes``, if there are several, below everything: on no curve, and taking no room from any."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) < 2:
+        return
+    labels = [textwrap.fill(label, LONGEST) for label in labels]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.6 + 0.078 * longest))))
+    lines = max(label.count("\n") + 1 for label in labels)
+    rows = -(-len(labels) // columns) * lines
+    figure.set_figheight(figure.get_figheight() + 0.1 + 0.19 * rows)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8.5, borderaxespad=0.2)
+
+
 # Files.
 
 
@@ -143,10 +167,49 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     view = re.search(r'viewBox="[^"]*"', svg)
     assert view is not None
     head = f'<svg {view[0]} role="img" aria-label="{escape(title)}" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    body = svg[svg.index(">") + 1 :]
+    body = svg[svg.index(">") + 1 : svg.rindex("</svg>")]
     used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", body))
     body = re.sub(r' id="([^"]*)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
     body = re.sub(r"(url\(|xlink:href=\")#", rf"\1#{name}-", body)
     for colour, (light, _) in COLOURS.items():
         body = body.replace(light, f"var(--{colour})")
-    return head + body
+    return f"{head}{body}{''.join(_hints(figure))}</svg>\n"
+
+
+def _hints(figure: Figure) -> Iterator[str]:
+    """Yield for the points of all named curves what the page shows when the pointer is there: name and values."""
+    width, height = figure.get_size_inches() * POINTS_PER_INCH
+    for axes in figure.axes:
+        curves = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        for line in curves:
+            points = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+            most = max(8, MOST_HINTS // len(curves))
+            chosen = np.unique(np.linspace(0, len(points) - 1, min(most, len(points))).astype(int))
+            at = axes.transData.transform(points) * POINTS_PER_INCH / figure.dpi
+            for (x, y), (left, up) in zip(points[chosen], at[chosen], strict=True):
+                if np.isfinite([left, up]).all():
+                    lines = [str(line.get_label()), _told(axes.yaxis, y), _told(axes.xaxis, x)]
+                    yield _hint(lines, left, height - up, left / width, up / height)
+
+
+def _hint(lines: list[str], x: float, y: float, across: float, up: float) -> str:
+    """Return an invisible spot, and beside it the text that shows while the pointer is on it."""
+    anchor = "start" if across < 0.35 else "end" if across > 0.65 else "middle"
+    shift = {"start": 8, "end": -8, "middle": 0}[anchor]
+    first = y + 18 if up > 0.55 else y - 10 - 12 * (len(lines) - 1)
+    text = "".join(
+        f'<tspan x="{x + shift:.1f}" y="{first + 12 * k:.1f}">{escape(line)}</tspan>' for k, line in enumerate(lines)
+    )
+    spot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
+    return f'<g class="hint">{spot}<text text-anchor="{anchor}">{text}</text></g>'
+
+
+def _told(axis: Axis, value: float) -> str:
+    label = axis.get_label_text()
+    if label in {"epochs", ""}:  # it stands below the strip of stages, which has the same axis
+        return f"epoch {value:g}"
+    text = engineering(value) if isinstance(axis.get_major_formatter(), EngFormatter) else f"{value:,.4g}"
+    if label.endswith(", %"):
+        return f"{label.removesuffix(', %')} {text} %"
+    name, _, unit = label.partition(", ")
+    return f"{name} {text}{'' if unit == 'FLOP' else ' '}{unit}".rstrip()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import Epoch, History
-from incnet.report.numbers import NOTHING, duration, engineering, percent, share, whole
+from incnet.report.numbers import NOTHING, between, duration, engineering, percent, share, whole
 from incnet.report.paper import paper_accuracy
-from incnet.report.stages import mean_stages, smallest_sufficient
+from incnet.report.stages import MeanStage, as_good_as_the_best, mean_stages
 from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = ["DEFINITIONS", "Table", "cost_to_reach", "results", "shared_accuracy", "stages"]
@@ -18,7 +18,8 @@ DEFINITIONS = (
     f"MACs are multiply-adds, of which each is {FLOPS_PER_MAC} FLOP. Training FLOPs count forward, weight gradient and "
     "input gradient of all steps, as far as each was computed; validation is not counted. "
     "The best validation accuracy of a run is that of its last stage, whose weights are then tested. "
-    "± is the sample's standard deviation over seeds."
+    "± is the sample's standard deviation over seeds. An interval is Wilson's, of 95 %: how far the accuracy on all "
+    "such images may be from that on these test images; where there are several seeds, at their mean."
 )
 
 
@@ -42,12 +43,13 @@ def _known(table: Table) -> Table:
 
 def results(network: Network) -> Table:
     """Return a row for each arm: what came out, what the paper says, and what it took."""
-    level = shared_accuracy(network)
+    level, compared = shared_accuracy(network), network.times_incomparable is None
     columns: list[tuple[str, Callable[[Arm], str]]] = [
         ("arm", lambda arm: arm.label),
         *([("seeds", _seeds)] if len(network.runs) > 1 else []),
         ("test accuracy, %", lambda arm: percent(arm.spread(lambda run: run.test_accuracy))),
-        ("in the paper, %", lambda arm: _paper(network, arm)),
+        ("95 % interval", lambda arm: between(arm.test_interval(arm.spread(lambda run: run.test_accuracy)))),
+        ("in the paper, %", _paper),
         ("best validation accuracy, %", lambda arm: percent(arm.spread(lambda run: run.val_accuracy))),
         ("training FLOPs", lambda arm: engineering(arm.spread(lambda run: FLOPS_PER_MAC * run.macs_training))),
         ("time in training steps", lambda arm: duration(arm.spread(_seconds_training))),
@@ -58,28 +60,36 @@ def results(network: Network) -> Table:
         columns.append(
             (f"FLOPs to {share(level)}", lambda arm: engineering(arm.spread(lambda run: _flops_to(run, level))))
         )
-        columns.append(
-            (f"time to {share(level)}", lambda arm: duration(arm.spread(lambda run: _seconds_to(network, run, level))))
-        )
         time = " in training steps" if network.steps_timed else ""
+        if compared:
+            columns.append(
+                (
+                    f"time to {share(level)}",
+                    lambda arm: duration(arm.spread(lambda run: _seconds_to(network, run, level))),
+                )
+            )
         caption = (
-            f"The last two columns: what it took{time} until validation accuracy first was {share(level)}, which all "
-            "runs reached."
+            f"To {share(level)}: what it took{time if compared else ''} until validation accuracy first was as high, "
+            "which all runs reached. "
         )
+    if len(network.arms) > 1 and not compared:
+        caption += f"Times are those of each run, and not to be compared: {network.times_incomparable}. "
+    if any(arm.repeated for arm in network.arms):
+        caption += "Repeated runs of a seed do not count: they say the same again. "
     rows = [[cell(arm) for _, cell in columns] for arm in network.arms]
-    return _known(Table(caption, [name for name, _ in columns], rows))
+    return _known(Table(caption.strip(), [name for name, _ in columns], rows))
 
 
 def _seeds(arm: Arm) -> str:
-    finished = sum(run.finished for run in arm.runs)
-    return str(len(arm.runs)) if finished == len(arm.runs) else f"{finished} of {len(arm.runs)} finished"
+    seeds = len({run.setup.seed for run in arm.runs})
+    finished = len({run.setup.seed for run in arm.runs if run.finished})
+    repeated = f", {len(arm.repeated)} repeated" if arm.repeated else ""
+    return (str(seeds) if finished == seeds else f"{finished} of {seeds} finished") + repeated
 
 
-def _paper(network: Network, arm: Arm) -> str:
-    """Return the paper's figure, once there is one to put beside it."""
-    accuracy = paper_accuracy(network.dataset, network.arch, arm.kind)
-    tested = any(run.finished for other in network.arms for run in other.runs)
-    return f"{accuracy:.2f}" if accuracy is not None and tested else NOTHING
+def _paper(arm: Arm) -> str:
+    accuracy = paper_accuracy(arm.counted, arm.kind)
+    return NOTHING if accuracy is None else f"{accuracy:.2f}"
 
 
 def _seconds_training(run: History) -> float | None:
@@ -120,8 +130,10 @@ def stages(arm: Arm) -> Table:
         "epochs",
         "of them look-ahead",
         "parameters",
-        "MACs, one image",
+        "MACs per image",
         "best validation accuracy, %",
+        "test accuracy, %",
+        "95 % interval",
         "time",
         "backward skipped, %",
     ]
@@ -134,6 +146,8 @@ def stages(arm: Arm) -> Table:
             f"{stage.params:,}",
             engineering(stage.macs_inference),
             percent(stage.accuracy),
+            percent(stage.test),
+            between(stage.interval),
             duration(stage.seconds),
             _share(stage.skipped),
         ]
@@ -142,19 +156,28 @@ def stages(arm: Arm) -> Table:
     return _known(Table(_stages_caption(arm), columns, rows))
 
 
-NO_SMALLER = " No smaller network comes within 0.5 points of the best."
-
-
 def _stages_caption(arm: Arm) -> str:
-    count = len(arm.counted)
+    count, found = len(arm.counted), mean_stages(arm)
     caption = f"{arm.label[:1].upper()}{arm.label[1:]}" + (f", mean over {count} seeds." if count > 1 else ".")
-    known = [stage for stage in mean_stages(arm) if stage.accuracy]
-    if len(known) > 1:
-        best, enough = max(known, key=lambda stage: stage.params), smallest_sufficient(known)
-        which = f"up to {enough.name}, with {share(enough.params / best.params, 0)} of all parameters"
-        smaller = enough.params < best.params
-        caption += f" The smallest network within 0.5 points of the best is that {which}." if smaller else NO_SMALLER
-    return caption
+    enough = as_good_as_the_best(found)
+    if enough is None or len(found) < 2:
+        return caption
+    best = max(found, key=lambda stage: stage.test.mean if stage.test else 0)
+    if enough is best:
+        best_is = f"The most accurate network on the test images is {_up_to(best, found)}"
+        smaller = any(stage.params < best.params for stage in found)
+        rest = "; the interval of every smaller one lies below its own" if smaller else ", the smallest"
+        return f"{caption} {best_is}{rest}."
+    size = share(enough.params / best.params, 0) if enough.params < best.params else ""
+    return (
+        f"{caption} The {arm.test_images:,} test images do not tell {_up_to(enough, found)}"
+        f"{f', with {size} of the parameters,' if size else ''} from the most accurate network, {_up_to(best, found)}: "
+        "their intervals overlap."
+    )
+
+
+def _up_to(stage: MeanStage, stages: Sequence[MeanStage]) -> str:
+    return stage.name if stage is stages[0] else f"{stages[0].name} to {stage.name}"
 
 
 def _share(value: Spread | None) -> str:

@@ -6,6 +6,7 @@ import io
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from incnet.records import parse_json
@@ -15,6 +16,7 @@ from incnet.training.events import Epoch, Event, Rollback, WindowFit
 
 __all__ = ["TensorBoard"]
 
+_STEM = "events.out.tfevents."
 # Whose numbers are curves. All other events are texts.
 CURVES = (Epoch.event, WindowFit.event)
 
@@ -66,17 +68,18 @@ class TensorBoard:
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
         self._read_bytes = 0
-        folder, (seconds, rest) = self._folder.path / "tensorboard", divmod(time.time_ns(), 10**9)
-        self._path = (
-            folder / f"events.out.tfevents.{seconds:010d}.{rest:09d}.incnet"
-        )  # read in the order of their names
+        folder = self._folder.path / "tensorboard"
+        # Files are read in the order of their names: this one comes last, though the clock may have been set back.
+        latest = max((_nanoseconds(path) for path in folder.glob(f"{_STEM}*")), default=0)
+        seconds, rest = divmod(max(time.time_ns(), latest + 1), 10**9)
+        self._path = folder / f"{_STEM}{seconds:010d}.{rest:09d}.incnet"
         forget = Proto(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START))
         head = [Proto(wall_time=time.time(), file_version="brain.Event:2"), forget]
         with writing(folder):
             folder.mkdir(exist_ok=True)
         replace_file(self._path, (framed(proto) for proto in [*head, *map(self._proto, self._read())]))
         with writing(self._path):
-            for path in set(folder.glob("events.out.tfevents.*")) - {self._path}:
+            for path in set(folder.glob(f"{_STEM}*")) - {self._path}:
                 if path.stat().st_size:
                     os.truncate(path, 0)
                 else:
@@ -107,6 +110,12 @@ class TensorBoard:
         if kind != Epoch.event:
             summary.MergeFrom(text_pb(kind, ", ".join(f"{name}: {value}" for name, value in values.items())))
         return Proto(wall_time=time.time() - self._folder.seconds + seconds, step=step, summary=summary)
+
+
+def _nanoseconds(path: Path) -> int:
+    """Return the time in the name of an event file; 0 for one of somebody else's."""
+    seconds, _, rest = path.name.removeprefix(_STEM).removesuffix(".incnet").partition(".")
+    return int(seconds) * 10**9 + int(rest) if (seconds + rest).isdecimal() and len(rest) == 9 else 0
 
 
 def framed(proto: Any) -> bytes:

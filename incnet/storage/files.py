@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,23 @@ TEMPORARY = ".tmp"
 
 
 class WriteError(Exception):
-    """A file cannot be written: the disk is full, failing or read-only. What was there before is untouched."""
+    """A file cannot be written: the disk is full, failing or read-only. What was there before is untouched.
+
+    Attributes
+    ----------
+    remedy : str
+        What its user can do.
+    """
+
+    @property
+    def remedy(self) -> str:
+        match getattr(self.__cause__, "errno", None):
+            case errno.ENOENT | errno.ENOTDIR | errno.ESTALE:
+                return "the folder was removed or renamed meanwhile: put it back, or take its new name"
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                return "let it be written"
+            case _:
+                return "make room"
 
 
 @contextmanager

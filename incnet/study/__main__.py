@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         errors.say(f"error: {error}")
         return BAD_INPUT
     except WriteError as error:
-        errors.say(f"error: {error}; make room, then give the same command again")
+        errors.say(f"error: {error}; {error.remedy}, then give the same command again")
         return UNWRITABLE
     except KeyboardInterrupt:
         errors.say("interrupted")

@@ -83,7 +83,7 @@ class Study(Config):
     """Validation accuracies, fractions, at which costs are compared, besides the highest that all runs reached."""
 
     dataset: str = "cifar10"
-    """What to learn: cifar10, cifar100, fashion-mnist or digits."""
+    """What to learn: cifar10, cifar100, cifar100-coarse, fashion-mnist or digits."""
 
     # What a study decides for each run.
     arch: tyro.conf.Fixed[str] = "resnet20"

@@ -38,7 +38,7 @@ def summarise(groups: dict[tuple[str, str], Sequence[History]], dataset: str, le
     rows = []
     for (arch, arm), runs in groups.items():
         rivals = {other: histories for (network, other), histories in groups.items() if network == arch}
-        paper = paper_accuracy(dataset, arch, arm)
+        paper = paper_accuracy(runs, arm)
         rows.append(
             {
                 "arch": arch,

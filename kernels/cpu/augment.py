@@ -4,13 +4,16 @@ The kernel releases the GIL and runs on the thread that calls it, so that a load
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..reference.augment import check_augment
+from .emit import clear, floats, integers, kernel, numbers, octets
+from .memory import address, address_of_any
 from .tape import whole
 
 __all__ = ["augment"]
+
+FLOAT = 4  # bytes
 
 
 @whole
@@ -30,17 +33,13 @@ def augment(
     """
     check_augment(images, rows, shifts, flips, mean, std, out)
     shape = (len(rows), *images.shape[1:])
-    # One memory layout and one type of integer, so that one compiled kernel serves every caller.
     target = out if out is not None and out.flags.c_contiguous else np.empty(shape, np.float32)
-    _augment(
-        np.ascontiguousarray(images),
-        np.ascontiguousarray(rows, np.int64),
-        np.ascontiguousarray(shifts, np.int64),
-        np.ascontiguousarray(flips),
-        # A row of pixels is W * C values in memory: with as many means the inner loop is one plain vector loop.
-        np.tile(mean, shape[2]),
-        np.tile(np.float32(1) / std, shape[2]),
-        target,
+    images, flips = np.ascontiguousarray(images), np.ascontiguousarray(flips)
+    rows, shifts = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(shifts, np.int64)
+    # A row of pixels is W * C values in memory: with as many means the inner loop is one plain vector loop.
+    mean, inv_std = (np.tile(array.astype(np.float32), shape[2]) for array in (mean, np.float32(1) / std))
+    gather(
+        *shape, *map(address_of_any, (images, rows, shifts, flips)), *map(address, (mean, inv_std, target)), threads=1
     )
     if out is None:
         return target
@@ -49,31 +48,28 @@ def augment(
     return out
 
 
-@njit(cache=True, nogil=True)
-def _augment(images, rows, shifts, flips, mean, inv_std, out):
+@kernel
+def gather(t, threads, arguments):
     """Fill `out`; `mean` and `inv_std` are (W * C,), one value for every value of a row of pixels."""
-    n, height, width, channels = out.shape
-    for i in range(n):
-        image = images[rows[i]]
-        down, right = shifts[i, 0], shifts[i, 1]
-        first, last = max(right, 0), min(width + right, width)
-        for y in range(height):
-            row_out = out[i, y].reshape(width * channels)
-            if not (0 <= y - down < height and first < last):
-                row_out[:] = 0
+    N, H, W, C, images, rows, shifts, flips, mean, inv_std, out = numbers(arguments, 11)
+    row, shift, flip, means, scales = integers(rows), integers(shifts), octets(flips), floats(mean), floats(inv_std)
+    for n in range(N):
+        down, right = shift[2 * n], shift[2 * n + 1]
+        first, last = max(right, 0), min(W + right, W)
+        for h in range(H):
+            there = out + FLOAT * (n * H + h) * W * C
+            if not (0 <= h - down < H and first < last):
+                clear(there, W * C)
                 continue
-            row_out[: first * channels] = 0
-            row_out[last * channels :] = 0
-            visible_out = row_out[first * channels : last * channels]
-            row = image[y - down].reshape(width * channels)
-            if flips[i]:
-                visible = row[(width - last + right) * channels : (width - first + right) * channels]
-                for x in range(last - first):
-                    mirrored = last - first - 1 - x
-                    for c in range(channels):
-                        pixel = np.float32(visible[mirrored * channels + c])
-                        visible_out[x * channels + c] = (pixel - mean[c]) * inv_std[c]
+            clear(there, first * C)
+            clear(there + FLOAT * last * C, (W - last) * C)
+            pixels, results = octets(images + (row[n] * H + h - down) * W * C), floats(there + FLOAT * first * C)
+            if flip[n]:
+                for w in range(last - first):
+                    mirrored = (W - 1 - w - first + right) * C
+                    for c in range(C):
+                        results[w * C + c] = (np.float32(pixels[mirrored + c]) - means[c]) * scales[c]
             else:
-                visible = row[(first - right) * channels : (last - right) * channels]
-                for j in range(len(visible_out)):
-                    visible_out[j] = (np.float32(visible[j]) - mean[j]) * inv_std[j]
+                begin = (first - right) * C
+                for i in range((last - first) * C):
+                    results[i] = (np.float32(pixels[begin + i]) - means[i]) * scales[i]

@@ -1,12 +1,10 @@
 """Moving averages towards what they follow, in one pass over memory."""
 
 import numpy as np
-from numba import carray
 
 from .. import reference
-from .emit import kernel, numbers
+from .emit import floats, kernel, numbers
 from .memory import address
-from .optimise import pointer
 from .parallel import threads_for
 from .tape import call_by_call, unrepeatable
 
@@ -28,9 +26,6 @@ def lerp_all(tensors, weight):
 @kernel
 def _lerp(t, threads, arguments):
     size, average, data, weight = numbers(arguments, 4)
-    first, last, like = t * size // threads, (t + 1) * size // threads, np.float32(0)
-    averages = carray(pointer(average, like), size)[first:last]
-    values = carray(pointer(data, like), size)[first:last]
-    w = carray(pointer(weight, like), 1)[0]
-    for i in range(averages.size):
+    averages, values, w = floats(average), floats(data), floats(weight)[0]
+    for i in range(t * size // threads, (t + 1) * size // threads):
         averages[i] += w * (values[i] - averages[i])

@@ -7,55 +7,79 @@ Symbols: mean, var, gamma, beta (C,); var is biased; sums (2, C) are float64.
 """
 
 import numpy as np
-from numba import njit
 
-from .tape import issue
+from .. import reference
+from .emit import bits, doubles, floats, kernel, numbers, real
+from .memory import address, address_of_any, contiguous, single
+from .tape import whole
 
 __all__ = ["gradient_coefficients", "moments", "move_statistics", "norm_coefficients", "total"]
 
 
+def compiled_for(*arrays):
+    """Whether the kernels take these vectors: float32 and contiguous."""
+    return single(*arrays) and all(array.flags.c_contiguous for array in arrays)
+
+
 def total(parts):
-    """Add up the sums of all threads, (threads, 2, C) -> (2, C), in their order."""
+    """Add up the sums of all threads, (threads, ..., C) -> (..., C), in their order."""
     sums = np.empty(parts.shape[1:])
-    issue(_total, parts, sums)
+    add_up(len(parts), sums.size, address_of_any(parts), address_of_any(sums), threads=1)
     return sums
 
 
-@njit(cache=True)
-def _total(parts, sums):
-    sums[...] = 0
-    for part in parts:
-        sums += part
+@kernel
+def add_up(t, threads, arguments):
+    P, C, parts, sums = numbers(arguments, 4)
+    source, target = doubles(parts), doubles(sums)
+    for c in range(C):
+        target[c] = 0
+    for p in range(P):
+        for c in range(C):
+            target[c] += source[p * C + c]
 
 
 def moments(sums, m, center):
     """Mean and variance of m values a channel, from the sums of x - center and of its square."""
+    if not compiled_for(center):
+        first, second = sums / m
+        return (first + center).astype(center.dtype), np.maximum(second - first * first, 0).astype(center.dtype)
     mean, var = np.empty_like(center), np.empty_like(center)
-    issue(_moments, sums, m, center, mean, var)
+    mean_and_variance(
+        center.size, m, address_of_any(contiguous(sums)), address(center), address(mean), address(var), threads=1
+    )
     return mean, var
 
 
-@njit(cache=True, error_model="numpy")
-def _moments(sums, m, center, mean, var):
-    for c in range(center.size):
-        first, second = sums[0, c] / m, sums[1, c] / m
+@kernel
+def mean_and_variance(t, threads, arguments):
+    C, m, sums, center, mean, var = numbers(arguments, 6)
+    total, centers, means, variances = doubles(sums), floats(center), floats(mean), floats(var)
+    for c in range(C):
+        first, second = total[c] / m, total[C + c] / m
         spread = second - first * first
-        mean[c] = first + center[c]
-        var[c] = 0 if spread < 0 else spread  # by rounding; a NaN stays
+        means[c] = first + centers[c]
+        variances[c] = 0 if spread < 0 else spread  # by rounding; a NaN stays
 
 
 def norm_coefficients(mean, var, gamma, beta, eps):
     """Batch norm as scale * x + shift: returns scale, shift (C,)."""
+    arrays = mean, var, gamma, beta
+    if not compiled_for(*arrays):
+        return whole(reference.norm_coefficients)(*arrays, eps)
     scale, shift = np.empty_like(mean), np.empty_like(mean)
-    issue(_norm_coefficients, mean, var, gamma, beta, eps, scale, shift)
+    scale_and_shift(mean.size, bits(eps), *map(address, (*arrays, scale, shift)), threads=1)
     return scale, shift
 
 
-@njit(cache=True, error_model="numpy")
-def _norm_coefficients(mean, var, gamma, beta, eps, scale, shift):
-    for c in range(mean.size):
-        scale[c] = gamma[c] / np.sqrt(var[c] + eps)
-        shift[c] = beta[c] - mean[c] * scale[c]
+@kernel
+def scale_and_shift(t, threads, arguments):
+    C, eps, mean, var, gamma, beta, scale, shift = numbers(arguments, 8)
+    means, variances, gammas, betas = floats(mean), floats(var), floats(gamma), floats(beta)
+    scales, shifts, eps = floats(scale), floats(shift), real(eps)
+    for c in range(C):
+        scales[c] = gammas[c] / np.sqrt(variances[c] + eps)
+        shifts[c] = betas[c] - means[c] * scales[c]
 
 
 def gradient_coefficients(sums, m, mean, var, gamma, eps):
@@ -67,28 +91,41 @@ def gradient_coefficients(sums, m, mean, var, gamma, eps):
         dgamma = sum(dy * (x - mean)) / sqrt(var + eps)   q = -p * dgamma / (m * sqrt(var + eps))
                                                           r = -p * dbeta / m - q * mean
     """
+    if not compiled_for(mean, var, gamma):
+        return whole(reference.gradient_coefficients)(sums, m, mean, var, gamma, eps)
     results = [np.empty_like(mean) for _ in range(5)]
-    issue(_gradient_coefficients, sums, m, mean, var, gamma, eps, *results)
+    arrays = map(address, (mean, var, gamma, *results))
+    through_norm(mean.size, m, bits(eps), address_of_any(contiguous(sums)), *arrays, threads=1)
     return tuple(results)
 
 
-@njit(cache=True, error_model="numpy")
-def _gradient_coefficients(sums, m, mean, var, gamma, eps, p, q, r, dgamma, dbeta):
-    for c in range(mean.size):
-        rstd = 1 / np.sqrt(np.float64(var[c]) + eps)
-        a, b = gamma[c] * rstd, sums[1, c] * rstd
+@kernel
+def through_norm(t, threads, arguments):
+    C, m, eps, sums, mean, var, gamma, p, q, r, dgamma, dbeta = numbers(arguments, 12)
+    total, means, variances, gammas, eps = doubles(sums), floats(mean), floats(var), floats(gamma), real(eps)
+    ps, qs, rs, dgammas, dbetas = floats(p), floats(q), floats(r), floats(dgamma), floats(dbeta)
+    for c in range(C):
+        rstd = 1 / np.sqrt(np.float64(variances[c]) + eps)
+        a, b = gammas[c] * rstd, total[C + c] * rstd
         d = -a * b * rstd / m
-        p[c], q[c], r[c] = a, d, -a * sums[0, c] / m - d * mean[c]
-        dgamma[c], dbeta[c] = b, sums[0, c]
+        ps[c], qs[c], rs[c] = a, d, -a * total[c] / m - d * means[c]
+        dgammas[c], dbetas[c] = b, total[c]
 
 
 def move_statistics(running_mean, running_var, mean, var, decay, unbiased):
     """Mix a batch's mean and biased variance, made ``unbiased`` by that factor, into the running ones, in place."""
-    issue(_move_statistics, running_mean, running_var, mean, var, decay, unbiased)
+    arrays = running_mean, running_var, mean, var
+    if not compiled_for(*arrays):
+        whole(reference.move_statistics)(*arrays, decay, unbiased)
+        return
+    mix_statistics(mean.size, bits(decay), bits(unbiased), *map(address, arrays), threads=1)
 
 
-@njit(cache=True)
-def _move_statistics(running_mean, running_var, mean, var, decay, unbiased):
-    for c in range(mean.size):
-        running_mean[c] = decay * running_mean[c] + (1 - decay) * mean[c]
-        running_var[c] = decay * running_var[c] + (1 - decay) * unbiased * var[c]
+@kernel
+def mix_statistics(t, threads, arguments):
+    C, decay, unbiased, running_mean, running_var, mean, var = numbers(arguments, 7)
+    means, variances, decay, unbiased = floats(running_mean), floats(running_var), real(decay), real(unbiased)
+    new_means, new_variances = floats(mean), floats(var)
+    for c in range(C):
+        means[c] = decay * means[c] + (1 - decay) * new_means[c]
+        variances[c] = decay * variances[c] + (1 - decay) * unbiased * new_variances[c]

@@ -9,20 +9,23 @@ An intrinsic's arguments are int64: addresses in bytes, strides and counts in fl
 the file in which a compiled function stands: after an edit of *this* file, delete the ``__pycache__`` of its users.
 """
 
+import ctypes
 import functools
 import inspect
 from array import array
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Any
 
 import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from .tape import issue, keep
+from .tape import issue, keep, noted
 
 LANES = 16
 FLOAT, DOUBLE, INT, I32 = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
@@ -218,13 +221,40 @@ def numbers(typing_context, address, count):
 
 
 @intrinsic
-def integer(typing_context, address, index):
-    """Load the index-th int64 of an array."""
+def real(typing_context, number):
+    """Read the bits of an int64 as a float64; `bits` makes such an int64."""
 
     def codegen(context, builder, signature, arguments):
-        return builder.load(builder.gep(builder.inttoptr(arguments[0], INT.as_pointer()), [arguments[1]]))
+        return builder.bitcast(arguments[0], DOUBLE)
 
-    return types.int64(types.int64, types.int64), codegen
+    return types.float64(types.int64), codegen
+
+
+def bits(number: float) -> int:
+    """Return an int64 with the bits of a float64: a kernel's arguments are integers."""
+    (integer,) = INTEGER.unpack(REAL.pack(number))
+    return integer
+
+
+REAL, INTEGER = Struct("d"), Struct("q")
+
+
+def pointer_to(kind):
+    """Make an intrinsic that turns an address into a pointer to numbers of a type: ``floats(a)[i]`` is one of them."""
+
+    def typer(typing_context, address):
+        signature = types.CPointer(kind)(types.int64)
+
+        def codegen(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return signature, codegen
+
+    return intrinsic(typer)
+
+
+floats, doubles = pointer_to(types.float32), pointer_to(types.float64)
+integers, octets = pointer_to(types.int64), pointer_to(types.uint8)
 
 
 @intrinsic
@@ -250,8 +280,9 @@ class Kernel:
     """A function (t, threads, arguments) that does the share of thread t, as a call that runs it on all threads.
 
     The arguments are int64 numbers, sizes and addresses; the function unpacks them with `numbers`. It is compiled at
-    the first call, or found on disk. numba's own ``parallel=True`` would compile each function three times over, since
-    it links what it has compiled into what calls it; called through its address, a function is compiled once.
+    the first call, or found on disk; `ahead` compiles before that. numba's own ``parallel=True`` would compile each
+    function three times over, since it links what it has compiled into what calls it, and take seconds to divide loops
+    that are divided here by hand; called through its address, a function is compiled once, for one kind of argument.
     """
 
     def __init__(self, function: Callable) -> None:
@@ -261,23 +292,64 @@ class Kernel:
 
     def __call__(self, *arguments: int, threads: int | None = None) -> None:
         """Run on so many threads; on all if that is None."""
+        if noted(self):
+            return
         packed, address = array("q", arguments), self.address
         keep(packed)
         place, _ = packed.buffer_info()
         if threads == 1:
-            issue(self.compiled.ctypes, 0, 1, place)
+            issue(self.compiled.call, 0, 1, place)
         else:
             issue(launch, address, threads or numba.get_num_threads(), place)
 
     @property
     def address(self) -> int:
         """Where the compiled function lies; another kernel may `call` it."""
-        if self.compiled is None:
-            signature = types.void(types.int64, types.int64, types.int64)
-            self.compiled = numba.cfunc(signature, cache=True, error_model="numpy")(self.function)
+        if noted(self):
+            return 0
+        if self.compiled is None and not self.load():
+            self.compile()
         return self.compiled.address
 
+    def load(self) -> bool:
+        """Take what was compiled before from disk, and return whether it was there."""
+        if self.compiled is None:
+            cache = on_disk(self.function)
+            if cache and (found := cache.load_overload(SHARE, cpu_target.target_context)):
+                address = found.library.get_pointer_to_function(found.fndesc.llvm_cfunc_wrapper_name)
+                self.compiled = Compiled(address, found.library, from_disk=True)
+        return self.compiled is not None
 
+    def compile(self) -> None:
+        """Compile the function, and leave it on disk for other processes."""
+        function = numba.cfunc(SHARE, cache=True, error_model="numpy")(self.function)
+        self.compiled = Compiled(function.address, function, from_disk=function.cache_hits > 0)
+
+
+def on_disk(function: Callable) -> FunctionCache | None:
+    """Return numba's cache of a function; None if no folder can be written."""
+    try:
+        return FunctionCache(function)
+    except RuntimeError:
+        return None
+
+
+class Compiled:
+    """Machine code of a kernel, at an address.
+
+    Parameters
+    ----------
+    owner : object
+        What keeps it there.
+    """
+
+    def __init__(self, address: int, owner: Any, *, from_disk: bool) -> None:
+        self.address, self.owner, self.from_disk = address, owner, from_disk
+        self.call = PROTOTYPE(address)
+
+
+SHARE = types.void(types.int64, types.int64, types.int64)
+PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 kernel = Kernel
 
 

@@ -1,13 +1,16 @@
 """Softmax followed by cross-entropy, row by row."""
 
 import numpy as np
-from numba import njit
 
+from .. import reference
 from ..reference.loss import check_labels
-from .memory import aligned_empty
+from .emit import doubles, floats, integers, kernel, numbers
+from .memory import address, address_of_any, aligned_empty, single
 from .tape import whole
 
 __all__ = ["softmax_cross_entropy"]
+
+FLOAT = 4  # bytes
 
 
 @whole
@@ -16,23 +19,33 @@ def softmax_cross_entropy(logits, labels):
 
     Returns ``totals`` (2,) float64, the sum of the losses and the number of correct rows, and ``dlogits`` (N, K).
     """
+    if not single(logits):
+        return reference.softmax_cross_entropy(logits, labels)
     check_labels(labels, logits.shape[1])
-    dlogits = aligned_empty(logits.shape, logits.dtype)
-    totals = np.zeros(2)
-    _softmax_cross_entropy(np.ascontiguousarray(logits), labels, dlogits, totals)
+    logits, labels = np.ascontiguousarray(logits), np.ascontiguousarray(labels, np.int64)
+    dlogits, totals = aligned_empty(logits.shape), np.zeros(2)
+    cross_entropy(
+        *logits.shape, address(logits), address_of_any(labels), address(dlogits), address_of_any(totals), threads=1
+    )
     return totals, dlogits
 
 
-@njit(cache=True)
-def _softmax_cross_entropy(logits, labels, dlogits, totals):
-    rows, classes = logits.shape
-    for n in range(rows):
-        best = np.argmax(logits[n])
+@kernel
+def cross_entropy(t, threads, arguments):
+    N, K, logits, labels, dlogits, totals = numbers(arguments, 6)
+    label, sums = integers(labels), doubles(totals)
+    for n in range(N):
+        row, gradient = floats(logits + FLOAT * n * K), floats(dlogits + FLOAT * n * K)
+        best = 0
+        for k in range(K):
+            # The first NaN is the largest, as for np.argmax.
+            if row[k] > row[best] or (row[k] != row[k] and row[best] == row[best]):
+                best = k
         normaliser = 0.0
-        for k in range(classes):
-            normaliser += np.exp(np.float64(logits[n, k] - logits[n, best]))
-        for k in range(classes):
-            p = np.exp(np.float64(logits[n, k] - logits[n, best])) / normaliser
-            dlogits[n, k] = (p - (k == labels[n])) / rows
-        totals[0] += np.log(normaliser) - (logits[n, labels[n]] - logits[n, best])
-        totals[1] += best == labels[n]
+        for k in range(K):
+            normaliser += np.exp(np.float64(row[k] - row[best]))
+        for k in range(K):
+            p = np.exp(np.float64(row[k] - row[best])) / normaliser
+            gradient[k] = (p - (k == label[n])) / N
+        sums[0] += np.log(normaliser) - (row[label[n]] - row[best])
+        sums[1] += best == label[n]

@@ -15,7 +15,6 @@ from itertools import accumulate
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from .blocks import ALIGNMENT, Pool, whole
 from .tape import issue, keep, own_pool
@@ -69,12 +68,13 @@ def address(array: np.ndarray | None) -> int:
 def address_of_any(array: np.ndarray) -> int:
     """`address`, of numbers of any type."""
     keep(array)
-    return _address(array)
+    place, _ = array.__array_interface__["data"]  # half of the time that array.ctypes.data takes
+    return place
 
 
-@njit(cache=True)
-def _address(array):  # six times as fast as to ask for array.ctypes.data
-    return array.ctypes.data
+def single(*arrays: np.ndarray) -> bool:
+    """Whether all are float32, which is what the kernels compute with."""
+    return all(array.dtype == np.float32 for array in arrays)
 
 
 class Workspace(threading.local):

@@ -5,14 +5,15 @@ not written to memory, nor read from there. The bits are those of a gradient tha
 """
 
 import numpy as np
-from numba import carray, njit, prange, types
-from numba.extending import intrinsic
+from numba import njit
 
+from .. import reference
 from ..operands import OuterProduct
-from .emit import LANES, ROWS, VECTORS, kernel, numbers
+from .emit import LANES, ROWS, VECTORS, floats, integers, kernel, numbers
 from .linear import computed_on_the_way, linear_weight_grad, packed_factors, store_outer
-from .memory import address, address_of_any, aligned_empty
-from .parallel import run, threads_for
+from .memory import address, address_of_any, aligned_empty, single
+from .parallel import threads_for
+from .tape import issue
 
 __all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
 
@@ -26,7 +27,8 @@ def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_de
 
 def rmsprop_step_all(tensors, lr, rho, momentum, eps):
     """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
-    _step(_rmsprop_stored, _rmsprop_outer, tensors, [lr, rho, 1 - rho, momentum, eps])
+    others = _step(rmsprop_stored, rmsprop_outer, tensors, [lr, rho, 1 - rho, momentum, eps])
+    issue(reference.rmsprop_step_all, others, lr, rho, momentum, eps)
 
 
 def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
@@ -36,17 +38,19 @@ def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
 
 def sgd_step_all(tensors, lr, momentum):
     """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
-    _step(_sgd_stored, _sgd_outer, tensors, [lr, momentum])
+    others = _step(sgd_stored, sgd_outer, tensors, [lr, momentum])
+    issue(reference.sgd_step_all, others, lr, momentum)
 
 
-# What is done to each element. NumPy's error model, and arrays that are walked from 0 up: without a check for zero
-# divisors or negative indices in their way, the loops become vector code.
+# What is done to each of ``count`` elements at some addresses. NumPy's error model: without a check for zero divisors
+# in their way, the loops become vector code.
 
 
 @njit(error_model="numpy")
-def _rmsprop(data, grad, square, velocity, decay, hyper):
+def _rmsprop(count, data, grad, square, velocity, decay, hyper):
+    data, grad, square, velocity, hyper = floats(data), floats(grad), floats(square), floats(velocity), floats(hyper)
     lr, rho, fresh, momentum, eps = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
-    for i in range(data.size):
+    for i in range(count):
         g = grad[i] + decay * data[i]
         square[i] = rho * square[i] + fresh * (g * g)
         velocity[i] = momentum * velocity[i] + g / (np.sqrt(square[i]) + eps)
@@ -54,82 +58,68 @@ def _rmsprop(data, grad, square, velocity, decay, hyper):
 
 
 @njit(error_model="numpy")
-def _sgd(data, grad, velocity, decay, hyper):
+def _sgd(count, data, grad, velocity, decay, hyper):
+    data, grad, velocity, hyper = floats(data), floats(grad), floats(velocity), floats(hyper)
     lr, momentum = hyper[0], hyper[1]
-    for i in range(data.size):
+    for i in range(count):
         velocity[i] = momentum * velocity[i] + grad[i] + decay * data[i]
         data[i] -= lr * velocity[i]
 
 
-# Gradients that are stored: each thread has its share of all elements of all tensors.
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def _rmsprop_stored(addresses, sizes, decays, hyper, threads):
-    total = sizes.sum()
-    for t in prange(threads):
-        first, last, start = t * total // threads, (t + 1) * total // threads, 0
-        for n in range(sizes.size):
-            a, b = max(first - start, 0), min(last - start, sizes[n])
-            start += sizes[n]
-            if a < b:
-                data = carray(pointer(addresses[n, 0], hyper[0]), sizes[n])[a:b]
-                grad = carray(pointer(addresses[n, 1], hyper[0]), sizes[n])[a:b]
-                square = carray(pointer(addresses[n, 2], hyper[0]), sizes[n])[a:b]
-                velocity = carray(pointer(addresses[n, 3], hyper[0]), sizes[n])[a:b]
-                _rmsprop(data, grad, square, velocity, decays[n], hyper)
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def _sgd_stored(addresses, sizes, decays, hyper, threads):
-    total = sizes.sum()
-    for t in prange(threads):
-        first, last, start = t * total // threads, (t + 1) * total // threads, 0
-        for n in range(sizes.size):
-            a, b = max(first - start, 0), min(last - start, sizes[n])
-            start += sizes[n]
-            if a < b:
-                data = carray(pointer(addresses[n, 0], hyper[0]), sizes[n])[a:b]
-                grad = carray(pointer(addresses[n, 1], hyper[0]), sizes[n])[a:b]
-                velocity = carray(pointer(addresses[n, 2], hyper[0]), sizes[n])[a:b]
-                _sgd(data, grad, velocity, decays[n], hyper)
-
-
-# Gradients that are products, float32, of factors that are packed: each thread has its share of the rows of one tensor
-# (C, K), and room for 16 rows of the gradient. The weight decay follows the other constants.
+# Gradients that are stored: each thread has its share of all elements of all tensors. Of each tensor there is a row of
+# addresses, in the order of the arguments of what is done to its elements.
 
 
 @kernel
-def _rmsprop_outer(t, threads, arguments):
+def rmsprop_stored(t, threads, arguments):
+    tensors, total, addresses, sizes, decays, hyper = numbers(arguments, 6)
+    places, counts, decay = integers(addresses), integers(sizes), floats(decays)
+    first, last, start = t * total // threads, (t + 1) * total // threads, 0
+    for n in range(tensors):
+        a, b = max(first - start, 0), min(last - start, counts[n])
+        start += counts[n]
+        if a < b:
+            here = FLOAT * a
+            data, grad, square, velocity = places[4 * n], places[4 * n + 1], places[4 * n + 2], places[4 * n + 3]
+            _rmsprop(b - a, data + here, grad + here, square + here, velocity + here, decay[n], hyper)
+
+
+@kernel
+def sgd_stored(t, threads, arguments):
+    tensors, total, addresses, sizes, decays, hyper = numbers(arguments, 6)
+    places, counts, decay = integers(addresses), integers(sizes), floats(decays)
+    first, last, start = t * total // threads, (t + 1) * total // threads, 0
+    for n in range(tensors):
+        a, b = max(first - start, 0), min(last - start, counts[n])
+        start += counts[n]
+        if a < b:
+            here = FLOAT * a
+            data, grad, velocity = places[3 * n], places[3 * n + 1], places[3 * n + 2]
+            _sgd(b - a, data + here, grad + here, velocity + here, decay[n], hyper)
+
+
+# Gradients that are products, of factors that are packed: each thread has its share of the rows of one tensor (C, K),
+# and room for 16 rows of the gradient. The weight decay follows the other constants.
+
+
+@kernel
+def rmsprop_outer(t, threads, arguments):
     N, C, K, wide, x, dy, scratch, hyper, data, square, velocity = numbers(arguments, 11)
-    size, like, grad = LANES * K, np.float32(0), scratch + FLOAT * t * LANES * K
-    constants = carray(pointer(hyper, like), 6)
+    size, grad, decay = LANES * K, scratch + FLOAT * t * LANES * K, floats(hyper)[5]
     for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
+        here = FLOAT * c * K
         _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
-        _rmsprop(
-            carray(pointer(data + FLOAT * c * K, like), size),
-            carray(pointer(grad, like), size),
-            carray(pointer(square + FLOAT * c * K, like), size),
-            carray(pointer(velocity + FLOAT * c * K, like), size),
-            constants[5],
-            constants,
-        )
+        _rmsprop(size, data + here, grad, square + here, velocity + here, decay, hyper)
 
 
 @kernel
-def _sgd_outer(t, threads, arguments):
+def sgd_outer(t, threads, arguments):
     N, C, K, wide, x, dy, scratch, hyper, data, velocity = numbers(arguments, 10)
-    size, like, grad = LANES * K, np.float32(0), scratch + FLOAT * t * LANES * K
-    constants = carray(pointer(hyper, like), 3)
+    size, grad, decay = LANES * K, scratch + FLOAT * t * LANES * K, floats(hyper)[2]
     for c in range(t * (C // LANES) // threads * LANES, (t + 1) * (C // LANES) // threads * LANES, LANES):
+        here = FLOAT * c * K
         _gradient(wide, x + FLOAT * c * N, dy, N, K, grad)
-        _sgd(
-            carray(pointer(data + FLOAT * c * K, like), size),
-            carray(pointer(grad, like), size),
-            carray(pointer(velocity + FLOAT * c * K, like), size),
-            constants[2],
-            constants,
-        )
+        _sgd(size, data + here, grad, velocity + here, decay, hyper)
 
 
 @njit
@@ -141,36 +131,31 @@ def _gradient(wide, x, dy, N, K, grad):
             store_outer(wide, x + FLOAT * r, dy + FLOAT * k * N, N, grad + FLOAT * (r * K + k), K)
 
 
-@intrinsic
-def pointer(typing_context, address, like):
-    """Pointer to numbers of the type of ``like`` at an address."""
-    signature = types.CPointer(like)(types.int64, like)
-
-    def codegen(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return signature, codegen
-
-
 def _step(stored, outer, tensors, hyper):
-    """Step along all gradients: with the one function those that are there, with the other one products."""
-    groups: dict = {}
-    for tensor in tensors:
-        groups.setdefault(tensor[0].dtype, []).append(tensor)
-    for dtype, group in groups.items():
-        there = []
-        for data, grad, *state, decay in group:
-            if isinstance(grad, OuterProduct) and len(grad.x) != len(grad.dy):
-                raise TypeError(f"the factors of a gradient are {grad.x.shape} and {grad.dy.shape}: of unlike batches")
-            if isinstance(grad, OuterProduct) and computed_on_the_way(*grad):
-                _step_outer(outer, data, grad, state, np.array([*hyper, decay], dtype))
-            else:
-                array = linear_weight_grad(*grad) if isinstance(grad, OuterProduct) else grad
-                there.append((data, array, *state, decay))
-        if there:
-            addresses, sizes, decays = _table(there)
-            total = int(sizes.sum())
-            run(stored, total, addresses, sizes, decays, np.array(hyper, dtype), threads_for(total))
+    """Step along all gradients: with the one kernel those that are there, with the other one products.
+
+    Returns the tensors that are not float32, for which nothing is done.
+    """
+    there, others = [], []
+    for data, grad, *state, decay in tensors:
+        if isinstance(grad, OuterProduct) and len(grad.x) != len(grad.dy):
+            raise TypeError(f"the factors of a gradient are {grad.x.shape} and {grad.dy.shape}: of unlike batches")
+        if isinstance(grad, OuterProduct) and computed_on_the_way(*grad):
+            _step_outer(outer, data, grad, state, np.array([*hyper, decay], np.float32))
+            continue
+        array = linear_weight_grad(*grad) if isinstance(grad, OuterProduct) else grad
+        (there if single(data) else others).append((data, array, *state, decay))
+    if there:
+        addresses, sizes, decays = _table(there)
+        total = int(sizes.sum())
+        constants = np.array(hyper, np.float32)
+        stored(
+            len(there), total, address_of_any(addresses), address_of_any(sizes), address(decays), address(constants),
+            threads=threads_for(total),
+        )  # fmt: skip
+    for data, *arrays, _ in others:
+        _places(data, arrays)
+    return others
 
 
 def _step_outer(function, data, grad, state, hyper):
@@ -189,7 +174,7 @@ def _table(tensors):
     """Addresses (n, arrays), sizes (n,) and weight decays (n,) of tensors."""
     addresses = np.array([_places(data, state) for data, *state, _ in tensors], np.int64)
     sizes = np.array([data.size for data, *_ in tensors], np.int64)
-    return addresses, sizes, np.array([decay for *_, decay in tensors], tensors[0][0].dtype)
+    return addresses, sizes, np.array([decay for *_, decay in tensors], np.float32)
 
 
 def _places(data, others):

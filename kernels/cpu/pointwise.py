@@ -1,114 +1,152 @@
 """Operations on single elements and on whole feature maps, each one parallel pass over memory."""
 
 import numpy as np
-from numba import njit, prange
 
 from .. import reference
-from .memory import aligned_empty, contiguous
-from .parallel import run
-from .tape import whole
+from .emit import bits, clear, copy, floats, integers, kernel, numbers, real
+from .memory import address, address_of_any, aligned_empty, contiguous, single
+from .parallel import threads_for
+from .tape import call_by_call, unrepeatable, whole
 
 __all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+
+FLOAT = 4  # bytes
 
 # Of few numbers: NumPy's definition serves.
 cast, draw_seed = whole(reference.cast), whole(reference.draw_seed)
 
 
+@call_by_call
 def add(a, b):
     """``a + b``, of one shape."""
+    if not single(a, b):
+        unrepeatable()
+        return reference.add(a, b)
     a, b = contiguous(a), contiguous(b)
-    out = aligned_empty(a.shape, a.dtype)
-    run(_add, a.size, a.reshape(-1), b.reshape(-1), out.reshape(-1))
+    out = aligned_empty(a.shape)
+    add_floats(a.size, address(a), address(b), address(out), threads=threads_for(a.size))
     return out
 
 
-@njit(parallel=True, cache=True)
-def _add(a, b, out):
-    for i in prange(a.size):
-        out[i] = a[i] + b[i]
+@kernel
+def add_floats(t, threads, arguments):
+    count, a, b, out = numbers(arguments, 4)
+    terms, others, sums = floats(a), floats(b), floats(out)
+    for i in range(t * count // threads, (t + 1) * count // threads):
+        sums[i] = terms[i] + others[i]
 
 
+@call_by_call
 def relu(x):
     """``max(x, 0)``."""
+    if not single(x):
+        unrepeatable()
+        return reference.relu(x)
     x = contiguous(x)
-    y = aligned_empty(x.shape, x.dtype)
-    run(_relu, x.size, x.reshape(-1), y.reshape(-1))
+    y = aligned_empty(x.shape)
+    cut_below_zero(x.size, address(x), address(y), threads=threads_for(x.size))
     return y
 
 
-@njit(parallel=True, cache=True)
-def _relu(x, y):
-    zero = x.dtype.type(0)
-    for i in prange(x.size):
-        y[i] = zero if x[i] < zero else x[i]  # a NaN passes, as in np.maximum: it must not be hidden
+@kernel
+def cut_below_zero(t, threads, arguments):
+    count, x, y = numbers(arguments, 3)
+    values, results, zero = floats(x), floats(y), np.float32(0)
+    for i in range(t * count // threads, (t + 1) * count // threads):
+        value = values[i]
+        results[i] = zero if value < zero else value  # a NaN passes, as in np.maximum: it must not be hidden
 
 
+@call_by_call
 def relu_grad(dy, y):
     """``dy`` where the output ``y`` of :func:`relu` is positive, else 0."""
+    if not single(dy, y):
+        unrepeatable()
+        return reference.relu_grad(dy, y)
     dy, y = contiguous(dy), contiguous(y)
-    dx = aligned_empty(dy.shape, dy.dtype)
-    run(_relu_grad, dy.size, dy.reshape(-1), y.reshape(-1), dx.reshape(-1))
+    dx = aligned_empty(dy.shape)
+    mask_by_sign(dy.size, address(dy), address(y), address(dx), threads=threads_for(dy.size))
     return dx
 
 
-@njit(parallel=True, cache=True)
-def _relu_grad(dy, y, dx):
-    zero = dy.dtype.type(0)
-    for i in prange(dy.size):
-        dx[i] = dy[i] if y[i] > zero else zero
+@kernel
+def mask_by_sign(t, threads, arguments):
+    count, dy, y, dx = numbers(arguments, 4)
+    gradients, outputs, results, zero = floats(dy), floats(y), floats(dx), np.float32(0)
+    for i in range(t * count // threads, (t + 1) * count // threads):
+        gradient = gradients[i]
+        results[i] = gradient if outputs[i] > zero else zero
 
 
+@call_by_call
 def subsample(x, stride, channels):
     """Every ``stride``-th pixel of ``x`` (N, H, W, C), its channels filled up with zeros to ``channels``."""
+    if not single(x):
+        unrepeatable()
+        return reference.subsample(x, stride, channels)
     n, height, width, _ = x.shape
-    y = aligned_empty((n, -(-height // stride), -(-width // stride), channels), x.dtype)
-    run(_subsample, y.size, contiguous(x), stride, y)
+    x, y = contiguous(x), aligned_empty((n, -(-height // stride), -(-width // stride), channels))
+    pick_pixels(*x.shape, *y.shape[1:], stride, address(x), address(y), threads=threads_for(y.size))
     return y
 
 
-@njit(parallel=True, cache=True)
-def _subsample(x, stride, y):
-    channels = x.shape[3]
-    for n in prange(y.shape[0]):
-        for h in range(y.shape[1]):
-            for w in range(y.shape[2]):
-                for c in range(channels):
-                    y[n, h, w, c] = x[n, h * stride, w * stride, c]
-                for c in range(channels, y.shape[3]):
-                    y[n, h, w, c] = 0
+@kernel
+def pick_pixels(t, threads, arguments):
+    N, H, W, C, Ho, Wo, K, stride, x, y = numbers(arguments, 10)
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        for h in range(Ho):
+            for w in range(Wo):
+                here, there = ((n * H + h * stride) * W + w * stride) * C, ((n * Ho + h) * Wo + w) * K
+                copy(x + FLOAT * here, y + FLOAT * there, C)
+                clear(y + FLOAT * (there + C), K - C)
 
 
+@call_by_call
 def subsample_grad(dy, x_shape, stride):
     """Adjoint of :func:`subsample`: ``dx`` (N, H, W, C), zero at the pixels that were left out."""
-    dx = aligned_empty(x_shape, dy.dtype)
-    run(_subsample_grad, dx.size, contiguous(dy), stride, dx)
+    if not single(dy):
+        unrepeatable()
+        return reference.subsample_grad(dy, x_shape, stride)
+    dx, dy = aligned_empty(x_shape), contiguous(dy)
+    put_pixels(*dx.shape, *dy.shape[1:], stride, address(dy), address(dx), threads=threads_for(dx.size))
     return dx
 
 
-@njit(parallel=True, cache=True)
-def _subsample_grad(dy, stride, dx):
-    for n in prange(dx.shape[0]):
-        for h in range(dx.shape[1]):
-            for w in range(dx.shape[2]):
-                taken = h % stride == 0 and w % stride == 0
-                for c in range(dx.shape[3]):
-                    dx[n, h, w, c] = dy[n, h // stride, w // stride, c] if taken else 0
+@kernel
+def put_pixels(t, threads, arguments):
+    N, H, W, C, Ho, Wo, K, stride, dy, dx = numbers(arguments, 10)
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        clear(dx + FLOAT * n * H * W * C, H * W * C)
+        for h in range(Ho):
+            for w in range(Wo):
+                here, there = ((n * Ho + h) * Wo + w) * K, ((n * H + h * stride) * W + w * stride) * C
+                copy(dy + FLOAT * here, dx + FLOAT * there, C)
 
 
+@call_by_call
 def dropout(x, rate, seed):
     """Set each element to zero with probability ``rate`` and divide the others by ``1 - rate``; see the reference."""
+    if not single(x):
+        unrepeatable()
+        return reference.dropout(x, rate, seed)
     x = contiguous(x)
-    y = aligned_empty(x.shape, x.dtype)
-    scale, threshold = x.dtype.type(1 / (1 - rate)), np.uint64(round(rate * 2**32))
-    run(_dropout, x.size, x.reshape(-1), scale, threshold, np.asarray(seed, np.uint64).reshape(1), y.reshape(-1))
+    y, seed = aligned_empty(x.shape), np.asarray(seed, np.uint64).reshape(1)
+    drop_out(
+        x.size, bits(1 / (1 - rate)), round(rate * 2**32), address_of_any(seed), address(x), address(y),
+        threads=threads_for(x.size),
+    )  # fmt: skip
     return y
 
 
-@njit(parallel=True, cache=True)
-def _dropout(x, scale, threshold, seed, y):
-    for i in prange(x.size):
-        state = np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15) + seed[0]
+@kernel
+def drop_out(t, threads, arguments):
+    count, scale, threshold, seed, x, y = numbers(arguments, 6)
+    first, least, factor = np.uint64(integers(seed)[0]), np.uint64(threshold), np.float32(real(scale))
+    values, results, zero = floats(x), floats(y), np.float32(0)
+    for i in range(t * count // threads, (t + 1) * count // threads):
+        state = np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15) + first
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        bits = (state ^ (state >> np.uint64(31))) >> np.uint64(32)
-        y[i] = x[i] * scale if bits >= threshold else 0
+        drawn = (state ^ (state >> np.uint64(31))) >> np.uint64(32)
+        value = values[i]
+        results[i] = value * factor if drawn >= least else zero

@@ -1,79 +1,111 @@
 """Pooling over the pixels of x (N, H, W, C), one image a thread at a time."""
 
 import numpy as np
-from numba import njit, prange
 
-from .memory import aligned_empty, contiguous
-from .parallel import run
-from .tape import issue
+from .. import reference
+from .emit import clear, floats, kernel, numbers, octets
+from .memory import address, address_of_any, aligned_empty, contiguous, single
+from .parallel import threads_for
+from .tape import call_by_call, issue, unrepeatable
 
 __all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
+FLOAT = 4  # bytes
 
+
+@call_by_call
 def max_pool(x, size, stride):
     """Largest value of every ``size`` x ``size`` window, per channel, and its position (uint8) in the window."""
+    if not single(x):
+        unrepeatable()
+        return reference.max_pool(x, size, stride)
     n, height, width, channels = x.shape
     shape = n, (height - size) // stride + 1, (width - size) // stride + 1, channels
-    y, where = aligned_empty(shape, x.dtype), aligned_empty(shape, np.uint8)
-    run(_max_pool, x.size, contiguous(x), size, stride, y, where)
+    x, y, where = contiguous(x), aligned_empty(shape), aligned_empty(shape, np.uint8)
+    pool_max(
+        *x.shape, *shape[1:3], size, stride, address(x), address(y), address_of_any(where), threads=threads_for(x.size)
+    )
     return y, where
 
 
-@njit(parallel=True, cache=True)
-def _max_pool(x, size, stride, y, where):
-    for n in prange(y.shape[0]):
-        for h in range(y.shape[1]):
-            for w in range(y.shape[2]):
-                for c in range(y.shape[3]):
-                    y[n, h, w, c] = x[n, h * stride, w * stride, c]
-                    where[n, h, w, c] = 0
+@kernel
+def pool_max(t, threads, arguments):
+    N, H, W, C, Ho, Wo, size, stride, x, y, where = numbers(arguments, 11)
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        for h in range(Ho):
+            for w in range(Wo):
+                here, there = ((n * H + h * stride) * W + w * stride) * C, ((n * Ho + h) * Wo + w) * C
+                first, largest, places = floats(x + FLOAT * here), floats(y + FLOAT * there), octets(where + there)
+                for c in range(C):
+                    largest[c] = first[c]
+                    places[c] = 0
                 for i in range(size):
                     for j in range(size):
-                        for c in range(y.shape[3]):
-                            value, best = x[n, h * stride + i, w * stride + j, c], y[n, h, w, c]
+                        values = floats(x + FLOAT * (here + (i * W + j) * C))
+                        for c in range(C):
+                            value, best = values[c], largest[c]
                             # The first NaN wins and stays, as in np.argmax.
                             if value > best or (value != value and best == best):
-                                y[n, h, w, c] = value
-                                where[n, h, w, c] = i * size + j
+                                largest[c] = value
+                                places[c] = i * size + j
 
 
+@call_by_call
 def max_pool_grad(dy, where, x_shape, size, stride):
     """``dx`` (N, H, W, C): each ``dy`` is added to the pixel that held its window's maximum."""
-    dx = aligned_empty(x_shape, dy.dtype)
-    run(_max_pool_grad, dx.size, contiguous(dy), where, size, stride, dx)
+    if not single(dy):
+        unrepeatable()
+        return reference.max_pool_grad(dy, where, x_shape, size, stride)
+    dx, dy, where = aligned_empty(x_shape), contiguous(dy), contiguous(where)
+    spread_max(
+        *x_shape, *dy.shape[1:3], size, stride, address(dy), address_of_any(where), address(dx),
+        threads=threads_for(dx.size),
+    )  # fmt: skip
     return dx
 
 
-@njit(parallel=True, cache=True)
-def _max_pool_grad(dy, where, size, stride, dx):
-    for n in prange(dx.shape[0]):
-        dx[n] = 0
-        for h in range(dy.shape[1]):
-            for w in range(dy.shape[2]):
+@kernel
+def spread_max(t, threads, arguments):
+    N, H, W, C, Ho, Wo, size, stride, dy, where, dx = numbers(arguments, 11)
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        clear(dx + FLOAT * n * H * W * C, H * W * C)
+        for h in range(Ho):
+            for w in range(Wo):
+                here, there = ((n * H + h * stride) * W + w * stride) * C, ((n * Ho + h) * Wo + w) * C
+                gradients, places = floats(dy + FLOAT * there), octets(where + there)
                 for i in range(size):
                     for j in range(size):
-                        for c in range(dy.shape[3]):
-                            if where[n, h, w, c] == i * size + j:
-                                dx[n, h * stride + i, w * stride + j, c] += dy[n, h, w, c]
+                        target = floats(dx + FLOAT * (here + (i * W + j) * C))
+                        for c in range(C):
+                            if places[c] == i * size + j:
+                                target[c] += gradients[c]
 
 
+@call_by_call
 def global_avg_pool(x):
     """Mean over the pixels of every channel: (N, H, W, C) to (N, C)."""
-    y = aligned_empty((x.shape[0], x.shape[3]), x.dtype)
-    run(_global_avg_pool, x.size, contiguous(x), x.dtype.type(1 / (x.shape[1] * x.shape[2])), y)
+    if not single(x):
+        unrepeatable()
+        return reference.global_avg_pool(x)
+    (N, H, W, C), x, y = x.shape, contiguous(x), aligned_empty((x.shape[0], x.shape[3]))
+    average_pixels(N, H * W, C, address(x), address(y), threads=threads_for(x.size))
     return y
 
 
-@njit(parallel=True, cache=True)
-def _global_avg_pool(x, scale, y):
-    for n in prange(x.shape[0]):
-        y[n] = 0
-        for h in range(x.shape[1]):
-            for w in range(x.shape[2]):
-                for c in range(x.shape[3]):
-                    y[n, c] += x[n, h, w, c]
-        for c in range(x.shape[3]):
-            y[n, c] *= scale
+@kernel
+def average_pixels(t, threads, arguments):
+    """``x (N, M, C) -> y (N, C)``."""
+    N, M, C, x, y = numbers(arguments, 5)
+    scale = np.float32(1 / M)
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        sums = floats(y + FLOAT * n * C)
+        clear(y + FLOAT * n * C, C)
+        for m in range(M):
+            pixel = floats(x + FLOAT * (n * M + m) * C)
+            for c in range(C):
+                sums[c] += pixel[c]
+        for c in range(C):
+            sums[c] *= scale
 
 
 def global_avg_pool_grad(dy, x_shape):

@@ -1,26 +1,39 @@
 """Sums over all axes but the last."""
 
 import numpy as np
-from numba import njit, prange
 
-from .parallel import run, threads_for
+from .. import reference
+from .coefficients import total
+from .emit import doubles, floats, kernel, numbers
+from .memory import address, address_of_any, single
+from .parallel import threads_for
 from .tape import whole
 
 __all__ = ["bias_grad"]
+
+FLOAT, DOUBLE = 4, 8  # bytes
 
 
 @whole
 def bias_grad(dy):
     """Sum of ``dy`` (..., K) over all axes but the last, accumulated in float64."""
+    if not single(dy):
+        return reference.bias_grad(dy)
     rows = np.ascontiguousarray(dy).reshape(-1, dy.shape[-1])
-    return run(_column_sums, rows.size, rows, threads_for(rows.size)).astype(dy.dtype)
+    threads = threads_for(rows.size)
+    parts = np.empty((threads, rows.shape[1]))
+    column_sums(*rows.shape, address(rows), address_of_any(parts), threads=threads)
+    return total(parts).astype(np.float32)
 
 
-@njit(parallel=True, cache=True)
-def _column_sums(rows, threads):
-    parts = np.zeros((threads, rows.shape[1]))
-    for t in prange(threads):
-        for i in range(t * len(rows) // threads, (t + 1) * len(rows) // threads):
-            for k in range(rows.shape[1]):
-                parts[t, k] += rows[i, k]
-    return parts.sum(axis=0)
+@kernel
+def column_sums(t, threads, arguments):
+    """``rows (N, K) -> parts (threads, K)``, float64."""
+    N, K, rows, parts = numbers(arguments, 4)
+    sums = doubles(parts + DOUBLE * t * K)
+    for k in range(K):
+        sums[k] = 0
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        row = floats(rows + FLOAT * n * K)
+        for k in range(K):
+            sums[k] += row[k]

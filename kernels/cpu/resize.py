@@ -4,44 +4,53 @@ The kernel releases the GIL and runs on the thread that calls it, so that a load
 """
 
 import numpy as np
-from numba import njit
 
+from .. import reference
 from ..reference.resize import neighbours
-from .memory import aligned_empty
+from .emit import floats, integers, kernel, numbers
+from .memory import address, address_of_any, aligned_empty, single
 from .tape import whole
 
 __all__ = ["resize_bilinear"]
+
+FLOAT = 4  # bytes
 
 
 @whole
 def resize_bilinear(x, size, out=None):
     """Interpolate x (n, H, W, C) between its pixels to (n, Ho, Wo, C); see the reference."""
+    if not single(x):
+        return reference.resize_bilinear(x, size, out)
     shape = (len(x), *size, x.shape[3])
-    target = out if out is not None and out.flags.c_contiguous else aligned_empty(shape, x.dtype)
+    x, target = np.ascontiguousarray(x), out if out is not None and out.flags.c_contiguous else aligned_empty(shape)
     top, bottom, down = neighbours(x.shape[1], size[0])
     left, right, across = neighbours(x.shape[2], size[1])
-    rows = top, bottom, down.astype(x.dtype)
     # A row of pixels is Wo * C values in memory: with as many weights the inner loop is one plain loop.
     channels = np.arange(shape[3])
-    columns = [(side[:, None] * shape[3] + channels).ravel() for side in (left, right)]
-    _resize_bilinear(np.ascontiguousarray(x), *rows, *columns, np.repeat(across, shape[3]).astype(x.dtype), target)
+    places = [top, bottom, *((side[:, None] * shape[3] + channels).ravel() for side in (left, right))]
+    weights = down.astype(np.float32), np.repeat(across, shape[3]).astype(np.float32)
+    blended = np.empty(x.shape[2] * shape[3], np.float32)
+    interpolate(
+        *x.shape, *size, address(x), *map(address_of_any, places), *map(address, (*weights, blended, target)), threads=1
+    )
     if out is None or target is out:
         return target
     out[...] = target
     return out
 
 
-@njit(cache=True, nogil=True)
-def _resize_bilinear(x, top, bottom, down, left, right, across, out):
+@kernel
+def interpolate(t, threads, arguments):
     """Fill `out`; `left`, `right` and `across` are (Wo * C,): of every value of a row."""
-    n, rows, cols, channels = out.shape
-    width = x.shape[2] * channels
-    blended = np.empty(width, x.dtype)
-    for i in range(n):
-        for p in range(rows):
-            upper, lower = x[i, top[p]].reshape(width), x[i, bottom[p]].reshape(width)
-            for j in range(width):
-                blended[j] = upper[j] + (lower[j] - upper[j]) * down[p]
-            row = out[i, p].reshape(cols * channels)
-            for j in range(cols * channels):
-                row[j] = blended[left[j]] + (blended[right[j]] - blended[left[j]]) * across[j]
+    N, H, W, C, Ho, Wo, x, top, bottom, left, right, down, across, blended, out = numbers(arguments, 15)
+    above, below, before, behind = integers(top), integers(bottom), integers(left), integers(right)
+    weight, weights, row = floats(down), floats(across), floats(blended)
+    for n in range(N):
+        for h in range(Ho):
+            upper = floats(x + FLOAT * (n * H + above[h]) * W * C)
+            lower = floats(x + FLOAT * (n * H + below[h]) * W * C)
+            for i in range(W * C):
+                row[i] = upper[i] + (lower[i] - upper[i]) * weight[h]
+            result = floats(out + FLOAT * (n * Ho + h) * Wo * C)
+            for i in range(Wo * C):
+                result[i] = row[before[i]] + (row[behind[i]] - row[before[i]]) * weights[i]

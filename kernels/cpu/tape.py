@@ -15,7 +15,7 @@ import numpy as np
 
 from .blocks import Loan, Pool
 
-__all__ = ["Tape", "call_by_call", "issue", "keep", "own_pool", "unrepeatable", "whole"]
+__all__ = ["Tape", "call_by_call", "issue", "keep", "noted", "noting_kernels", "own_pool", "unrepeatable", "whole"]
 
 
 class Tape:
@@ -84,6 +84,7 @@ class Tape:
 class _Now(threading.local):
     tape: Tape | None = None
     noted_on: Tape | None = None
+    kernels: dict[Any, None] | None = None
 
 
 _NOW = _Now()
@@ -99,6 +100,24 @@ def issue(function: Callable[..., Any], *arguments: Any) -> Any:
     if _NOW.noted_on is not None:
         _NOW.noted_on.note(function, *arguments)
     return function(*arguments)
+
+
+@contextmanager
+def noting_kernels() -> Iterator[dict[Any, None]]:
+    """Compute nothing in a ``with`` block, on this thread; yields the kernels that are called, in their order."""
+    _NOW.kernels = {}
+    try:
+        yield _NOW.kernels
+    finally:
+        _NOW.kernels = None
+
+
+def noted(kernel: Any) -> bool:
+    """Whether a kernel's call has been noted, and is not to be carried out."""
+    if _NOW.kernels is None:
+        return False
+    _NOW.kernels[kernel] = None
+    return True
 
 
 def keep(thing: Any) -> None:

@@ -3,7 +3,7 @@
 Symbols: w (taps, C, K) is a kernel (Kh, Kw, C, K) of C input and K output channels.
 """
 
-from .emit import INT, LANES, emit, integer, kernel, numbers
+from .emit import INT, LANES, emit, integers, kernel, numbers
 
 FLOAT = 4  # bytes
 
@@ -48,5 +48,5 @@ def pack_weights(t, threads, arguments):
     for row in range(t * (K // panel * count) // threads, (t + 1) * (K // panel * count) // threads):
         k, tap = row // count * panel, row % count
         for part in range(0, panel, LANES):
-            here = w + FLOAT * (integer(taps, tap) * C * K + k + part)
+            here = w + FLOAT * (integers(taps)[tap] * C * K + k + part)
             copy_vectors(here, K, packed + FLOAT * (row * C * panel + part), panel, C)

@@ -1,19 +1,21 @@
 import dataclasses
 import pickle
 import tarfile
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from incnet.data.cifar import CIFAR10, CIFAR100, read_binary, read_python
+from incnet.data.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE, read_binary, read_python
 from incnet.data.dataset import DataError
 
 # The real ones with fewer images: everything else stays as it is.
 TINY = {
     "cifar10": dataclasses.replace(CIFAR10, train_records=4, test_records=3),
     "cifar100": dataclasses.replace(CIFAR100, train_records=6, test_records=3),
+    "cifar100-coarse": dataclasses.replace(CIFAR100_COARSE, train_records=6, test_records=3),
 }
 
 
@@ -33,9 +35,10 @@ def write_binary(root, cifar):
     folder = root / cifar.binary.folder
     folder.mkdir(parents=True)
     for stem, images, labels in parts(cifar):
-        coarse = [np.full((len(labels), 1), 77, np.uint8)] * (cifar.label_bytes - 1)
+        written = np.full((len(labels), cifar.label_bytes), 77, np.uint8)
+        written[:, cifar.label_byte] = labels
         planes = images.transpose(0, 3, 1, 2).reshape(len(labels), -1)
-        np.concatenate([*coarse, labels[:, None], planes], axis=1).tofile(folder / f"{stem}.bin")
+        np.concatenate([written, planes], axis=1).tofile(folder / f"{stem}.bin")
     return folder
 
 
@@ -66,14 +69,15 @@ def cifar(request):
 
 
 @pytest.mark.parametrize("layout", WRITERS)
-@pytest.mark.parametrize("place", ["parent", "folder", "renamed", "archive"])
+@pytest.mark.parametrize("place", ["parent", "folder", "renamed", "archive", "archive itself"])
 def test_reads(tmp_path, cifar, layout, place):
     folder = WRITERS[layout](tmp_path, cifar)
-    if place == "archive":
-        pack(folder, tmp_path / getattr(cifar, layout).archive.name)
+    archive = tmp_path / getattr(cifar, layout).archive.name
+    if place.startswith("archive"):
+        pack(folder, archive)
     elif place == "renamed":
         folder = folder.rename(tmp_path / "images")
-    dataset = cifar.read(tmp_path if place in ("parent", "archive") else folder)
+    dataset = cifar.read({"parent": tmp_path, "archive": tmp_path, "archive itself": archive}.get(place, folder))
     assert dataset.name == cifar.name
     assert dataset.source == str(folder)
     assert dataset.image_shape == (32, 32, 3)
@@ -92,6 +96,8 @@ def test_official_numbers():
     assert len(CIFAR10.classes) == 10
     assert len(set(CIFAR100.classes)) == 100
     assert CIFAR100.classes == tuple(sorted(CIFAR100.classes))
+    assert len(set(CIFAR100_COARSE.classes)) == 20
+    assert CIFAR100_COARSE.classes == tuple(sorted(CIFAR100_COARSE.classes))
 
 
 def test_is_not_there(tmp_path, cifar):
@@ -153,7 +159,7 @@ def test_python_file_of_another_content(tmp_path, batch, message):
 def test_any_bytes_give_images_or_a_data_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzzed-cifar"
     path.write_bytes(content)
-    for reader, extra in ((read_binary, 1), (read_python, b"labels")):
+    for reader, extra in ((partial(read_binary, label_byte=0), 1), (read_python, b"labels")):
         try:
             planes, labels = reader(path, 2, extra)
         except DataError:

@@ -176,3 +176,17 @@ def test_folder_that_cannot_be_made(server, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="cannot be written to"):
         get(server, tmp_path / "file" / "folder")
+
+
+def test_a_proxy_that_fails_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://somebody:secret@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    file = RemoteFile("http://example.org/images.gz", MD5)
+    with pytest.raises(DataError, match=r"through the proxy 127\.0\.0\.1:9 \(http_proxy\)") as caught:
+        fetch(file, tmp_path, QUICK, Console(quiet=True))
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(DataError) as caught:
+        fetch(RemoteFile("http://127.0.0.1:9/images.gz", MD5), tmp_path, QUICK, Console(quiet=True))
+    assert "proxy" not in str(caught.value)

@@ -32,7 +32,7 @@ from incnet.stopping import ConditionError, parse
 from incnet.storage.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.storage.folder import RunFolder, RunFolderError
 from incnet.storage.tensors import pack
-from tests.report.folders import write_run
+from tests.report.folders import write_evaluation, write_run
 
 from .runs import dropout_network
 
@@ -295,6 +295,7 @@ def _config(folder: Path) -> Reader:
 def _report(name: str) -> Callable[[Path], Reader]:
     def make(folder: Path) -> Reader:
         run = write_run(folder / "run", epochs=5)
+        write_evaluation(run, [[3, 1], [0, 2]])
         (folder / "study.json").write_text(json.dumps({"runs": [{"path": "run", "arm": "lookahead"}]}))
         path = folder / name
 
@@ -379,6 +380,7 @@ MAKERS = {
     "reported config": _report("run/config.json"),
     "reported metrics": _report("run/metrics.jsonl"),
     "reported summary": _report("run/summary.json"),
+    "reported test": _report("run/test.json"),
     "study": _report("study.json"),
     "model": _model,
     "description": _description,

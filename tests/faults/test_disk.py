@@ -5,6 +5,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from incnet import train as command
+from incnet.storage import checkpoint as checkpoint_module
 from incnet.storage import files
 
 from .runs import ARGUMENTS, EVERY_STEP, outcome
@@ -162,6 +164,25 @@ def test_a_read_only_folder(tmp_path, capsys):
     tmp_path.chmod(0o500)
     assert command.main([*SHORT_RUN, "--out", str(tmp_path / "run")]) == BAD_INPUT
     assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [shutil.rmtree, lambda folder: folder.rename(folder.with_name("moved"))])
+def test_a_folder_that_is_gone(change, tmp_path, monkeypatch, capsys):
+    """Somebody removes or renames it while the run goes on."""
+    folder, replace_file = tmp_path / "run", checkpoint_module.replace_file
+
+    def after_change(path, *arguments):
+        if "epoch1" in path.name and folder.exists():
+            change(folder)
+        return replace_file(path, *arguments)
+
+    monkeypatch.setattr(checkpoint_module, "replace_file", after_change)
+    assert command.main([*ARGUMENTS, "--out", str(folder)]) == UNWRITABLE
+    error = capsys.readouterr().err
+    assert "No such file or directory; the folder was removed or renamed meanwhile" in error
+    assert "make room" not in error
+    if (tmp_path / "moved").exists():
+        assert command.main(["--resume", str(tmp_path / "moved")]) == 0
 
 
 def test_a_clock_that_jumps(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ PROGRAM = textwrap.dedent("""
         if module is optimise: found = state
     check(found[0], state[0])
     kernels = [k for k in gc.get_objects() if isinstance(k, emit.Kernel) and k.compiled is not None]
-    hits = sum(k.compiled.cache_hits for k in kernels) + sum(emit.launch.stats.cache_hits.values())
+    hits = sum(k.compiled.from_disk for k in kernels) + sum(emit.launch.stats.cache_hits.values())
     print(hits, len(kernels) + 1 - hits)
 """)
 

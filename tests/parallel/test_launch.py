@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from incnet import export, predict
 from incnet import train as command
 from incnet.communicator import Communicator
 from incnet.parallel.launch import LAUNCHERS, LaunchError, connect, launched
+from incnet.report import __main__ as report
 
 from .mpiexec import needs_mpi
 
@@ -74,6 +76,16 @@ def test_who_has_started_this_process(environment, expected, monkeypatch):
     assert launched() == expected
 
 
+@pytest.mark.parametrize("main", [export.main, predict.main, report.main])
+def test_commands_of_one_process_leave_the_work_to_the_first(main, monkeypatch):
+    monkeypatch.setenv("PMI_RANK", "1")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert main(["no", "such", "arguments", "are", "looked", "at"]) == 0
+    monkeypatch.setenv("PMI_RANK", "0")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+
 @needs_mpi
 @pytest.mark.parametrize("variable", LAUNCHERS)
 def test_a_process_by_itself_trains_alone_whatever_a_launcher_has_left(variable, tmp_path):
@@ -90,6 +102,6 @@ def test_a_process_by_itself_trains_alone_whatever_a_launcher_has_left(variable,
 
 def test_the_core_needs_no_extra():
     """What an extra brings is imported in modules that nobody imports without need of it."""
-    for package, modules in {"mpi4py": {"mpi.py"}, "cupy": {"nccl.py", "staged.py", "mpi.py"}}.items():
+    for package, modules in {"mpi4py": {"mpi.py"}, "cupy": {"nccl.py", "staged.py", "mpi.py", "memory.py"}}.items():
         root, statement = Path(command.__file__).parent, re.compile(rf"^\s*(from|import) {package}\b", re.M)
         assert {path.name for path in root.rglob("*.py") if statement.search(path.read_text())} == modules

@@ -44,8 +44,8 @@ def test_it_fits_and_shows_its_figures(chromium, runs, tmp_path, width, scheme):
     write_report([runs], path)
     with shown(chromium, path, width, scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        boxes = [figure.bounding_box() for figure in page.locator("figure svg").all()]
-        assert len(boxes) == 7
+        boxes = [figure.bounding_box() for figure in page.locator(".figures > figure > svg").all()]
+        assert len(boxes) == 8
         for box in boxes:
             assert box["width"] > 300
             assert box["height"] > 150
@@ -60,7 +60,7 @@ def test_figures_change_colour_with_the_page(chromium, run, tmp_path):
     colours = {}
     for scheme in ("light", "dark"):
         with shown(chromium, path, 1280, scheme) as page:
-            text = page.locator("figure svg text").first
+            text = page.locator(".figures figure svg text").first
             colours[scheme] = text.evaluate("element => getComputedStyle(element).fill")
             page.emulate_media(media="print", color_scheme="dark")
             assert text.evaluate("element => getComputedStyle(element).fill") == "rgb(29, 35, 41)"
@@ -76,3 +76,50 @@ def test_decisions_open_and_close(chromium, runs, tmp_path):
         page.locator("summary").filter(has_text="look-ahead, seed 0").click()
         assert reason.is_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_drawing_of_the_network_fits(chromium, run, tmp_path):
+    path = tmp_path / "report.html"
+    write_report([run], path)
+    for width, shown_one in ((1280, "wide"), (390, "narrow")):
+        with shown(chromium, path, width, "light") as page:
+            (drawing,) = [svg for svg in page.locator("svg.growth").all() if svg.is_visible()]
+            assert drawing.evaluate("element => element.parentElement.className") == shown_one
+            frame = drawing.bounding_box()
+            for text in drawing.locator("text").all():
+                box = text.bounding_box()
+                assert frame["x"] <= box["x"] <= box["x"] + box["width"] <= frame["x"] + frame["width"] + 1
+                assert box["height"] > 9  # it can be read
+
+
+COLLISIONS = """svg => {
+    const shown = [...svg.querySelectorAll("text")].filter(text => getComputedStyle(text).visibility == "visible");
+    const boxes = shown.map(text => [text.textContent, text.getBoundingClientRect()]).filter(([_, box]) => box.width);
+    const found = [];
+    boxes.forEach(([one, a], i) => boxes.slice(0, i).forEach(([other, b]) => {
+        const apart = a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 3 || b.bottom <= a.top + 3;
+        if (!apart) found.push([one, other]);
+    }));
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("folder", ["run", "runs"])
+def test_no_labels_of_a_figure_collide(chromium, folder, tmp_path, request):
+    """With one seed and with several."""
+    path = tmp_path / "report.html"
+    write_report([request.getfixturevalue(folder)], path)
+    with shown(chromium, path, 1280, "light") as page:
+        for svg in page.locator("figure svg").all():
+            assert svg.evaluate(COLLISIONS) == []
+
+
+def test_values_show_under_the_pointer(chromium, run, tmp_path):
+    path = tmp_path / "report.html"
+    write_report([run], path)
+    with shown(chromium, path, 1280, "light") as page:
+        hint = page.locator("#n0-learning-curves g.hint").nth(5)
+        assert not hint.locator("text").is_visible()
+        hint.locator("circle").hover(force=True)
+        assert hint.locator("text").is_visible()
+        assert "validation accuracy 60 %" in hint.text_content()

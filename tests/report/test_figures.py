@@ -12,9 +12,10 @@ from incnet.report import write_figures
 from incnet.report.arms import networks
 from incnet.report.figures import draw
 from incnet.report.figures.cost import accuracy_by_flops, accuracy_by_seconds, inference_cost
-from incnet.report.figures.learning import learning_curves
+from incnet.report.figures.learning import learning_curves, loss_curves
 from incnet.report.figures.sizes import accuracy_by_parameters
 from incnet.report.figures.windows import window_fits
+from incnet.report.interval import wilson
 from incnet.report.reading import find_runs, read_history
 from incnet.report.style import COLOURS, PALETTE, inline_svg, look, style
 
@@ -43,7 +44,7 @@ def test_learning_curves(run, runs):
     assert [bool(bar.get_hatch()) for bar in strip.patches] == [False, False, False, True, False, False, True]
     assert [text.get_text() for text in strip.texts] == ["S1", "S2", "S3"]
     figure = learning_curves(network(runs))
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["baseline", "look-ahead", "random"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "look-ahead", "random"]
     assert len(figure.axes[0].collections) == 0  # both seeds of look-ahead are equal: no band
     assert axes.get_ylabel() == "validation accuracy, %"
 
@@ -79,11 +80,69 @@ def test_time_where_steps_were_not_timed(tmp_path):
 
 def test_sizes(run):
     axes = accuracy_by_parameters(network(run)).axes[0]
-    stages, ring = axes.lines[0], axes.lines[-1]
+    stages = line(axes, "look-ahead")
     assert list(stages.get_xdata()) == [1_000, 5_000, 20_000]
     assert list(stages.get_ydata()) == pytest.approx([50, 70, 90])
-    assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([20_000], [pytest.approx(90)])
-    assert axes.texts[0].get_text() == "S3, 20,000 parameters"
+    assert [text.get_text() for text in axes.texts] == ["S1", "S2", "S3"]
+    assert axes.get_ylabel() == "best validation accuracy, %"
+
+
+def test_sizes_with_tested_stages(tmp_path):
+    run = write_run(tmp_path / "run", tested=[0.947, 0.983, 0.978], test_images=359)
+    axes = accuracy_by_parameters(network(run)).axes[0]
+    assert list(line(axes, "look-ahead").get_ydata()) == pytest.approx([94.7, 98.3, 97.8])
+    (bars,) = axes.collections
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    for (low, high), accuracy in zip(ends, [0.947, 0.983, 0.978], strict=True):
+        expected = wilson(accuracy, 359)
+        assert (low, high) == pytest.approx((100 * expected.low, 100 * expected.high))
+    assert axes.get_ylabel() == "test accuracy, %"
+
+
+def test_losses(run, runs):
+    axes = loss_curves(network(run)).axes[0]
+    assert [line(axes, name).get_ydata().tolist() for name in ("validation", "training")] == [[1.0] * 12] * 2
+    labels = [text.get_text() for text in loss_curves(network(runs)).legends[0].get_texts()]
+    assert len(labels) == 6
+    assert "random, training" in labels
+
+
+@pytest.mark.parametrize("arms", [12, 20])
+def test_many_arms(tmp_path, arms):
+    """Each figure keeps its height for curves, its legend lies below them, and what is left out is said."""
+    for i in range(arms):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{i}-{seed}", seed=seed, gamma=(i + 1) / 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawings = list(draw(network(tmp_path)))
+        for drawing in drawings:
+            drawing.figure.draw_without_rendering()
+    several = [drawing for drawing in drawings if not drawing.name.startswith("windows-")]
+    assert len(several) == 6
+    for drawing in several:
+        figure, axes = drawing.figure, drawing.figure.axes[0]
+        (legend,) = figure.legends
+        assert len(legend.get_texts()) == arms
+        assert legend.get_window_extent().y1 <= figure.axes[-1].get_window_extent().y0
+        assert legend.get_window_extent().y0 >= 0
+        assert axes.get_window_extent().height / figure.dpi > 2
+    assert (f"of {arms} of the {2 * arms} runs that grow" in several[0].caption) == (2 * arms > 24)
+    assert len(several[0].figure.axes[1].texts) == 0
+    assert len({bar.get_y() for bar in several[0].figure.axes[1].patches}) == (arms if arms > 12 else 2 * arms)
+
+
+def test_values_under_the_pointer(run):
+    told = {}
+    for drawing in draw(network(run)):
+        root = ElementTree.fromstring(inline_svg(drawing.figure, drawing.name, ""))
+        hints = [group for group in root.iter("g") if group.get("class") == "hint"]
+        told[drawing.name] = [[span.text for span in hint.iter("tspan")] for hint in hints]
+    assert told["learning-curves"][5] == ["look-ahead", "validation accuracy 60 %", "epoch 6"]
+    assert told["training-flops"][0] == ["look-ahead", "validation accuracy 35 %", "training so far 60 GFLOP"]
+    assert told["inference-cost"][4] == ["look-ahead", "inference 200 MACs per image", "epoch 5"]
+    assert told["accuracy-parameters"][2][2] == "parameters 20 k"
+    assert len(told["loss"]) == 24
 
 
 def test_windows(run):
@@ -133,7 +192,7 @@ def test_colours_stand_out_from_both_pages():
 
 def test_files(runs, tmp_path):
     written = write_figures([runs], tmp_path / "figures")
-    names = ["learning-curves", "inference-cost", "training-flops", "training-seconds", "accuracy-parameters"]
+    names = ["learning-curves", "loss", "inference-cost", "training-flops", "training-seconds", "accuracy-parameters"]
     names += ["windows-look-ahead", "windows-random"]
     assert [path.name for path in written] == [
         f"resnet20-cifar10-{name}.{kind}" for name in names for kind in ("svg", "png")
@@ -158,7 +217,7 @@ def test_an_inline_figure(run):
         assert "<text" in svg
         assert "var(--ink)" in svg
         assert not [colour for colour, _ in COLOURS.values() if colour in svg]
-    assert len(drawings) == 6
+    assert len(drawings) == 7
 
 
 def test_names_are_drawn_as_they_are(tmp_path):

@@ -134,6 +134,17 @@ def test_a_run_that_is_rolled_back(folder):
         assert texts(seen, "rollback") == ["failed_epoch: 3, retry: 1, lr: 0.1, reason: loss is nan"]
 
 
+def test_a_clock_that_is_set_back(folder, monkeypatch):
+    """A TensorBoard that is open reads files in the order of their names, and never goes back."""
+    names = []
+    for now in (2 * 10**18, 10**18, 10**18, 5):
+        monkeypatch.setattr("time.time_ns", lambda now=now: now)
+        TensorBoard(folder).close()
+        names.append(max(path.name for path in (folder.path / "tensorboard").iterdir() if path.stat().st_size))
+    assert names == sorted(set(names))
+    assert len(names) == 4
+
+
 def test_a_run_that_goes_back_at_its_end(folder):
     board = TensorBoard(folder)
     folder.log(record(epoch(1)))

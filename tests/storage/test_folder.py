@@ -1,6 +1,7 @@
 """Run folders: which names they may have, who gets which, and that a run finds its way back from anywhere."""
 
 import json
+import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ ODD = {
     "no-break space": "run\u00a01",
     "narrow no-break space": "Screenshot 9.41\u202fAM",
     "zero-width non-joiner": "\u0645\u06cc\u200c\u062e",
+    "bytes that spell nothing": os.fsdecode(b"caf\xe9"),
     "emoji": "👩‍🔬",
 }
 

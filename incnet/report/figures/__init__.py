@@ -9,13 +9,15 @@ from matplotlib.figure import Figure
 
 from incnet.report.arms import Network
 from incnet.report.figures.cost import accuracy_by_flops, accuracy_by_seconds, inference_cost
-from incnet.report.figures.learning import learning_curves
-from incnet.report.figures.sizes import accuracy_by_parameters
+from incnet.report.figures.learning import MOST_PAIRS, learning_curves, loss_curves, shown_stages
+from incnet.report.figures.sizes import accuracy_by_parameters, stages_tested
 from incnet.report.figures.windows import window_fits
 from incnet.report.history import History, WindowFit
 from incnet.report.style import style
 
-__all__ = ["Drawing", "draw"]
+__all__ = ["WINDOWS", "Drawing", "draw"]
+
+WINDOWS = "windows-"  # what the names of the figures of growth rules begin with, one for each arm
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def draw(network: Network) -> Iterator[Drawing]:
             "Validation accuracy." + band + _stages_below(network),
             learning_curves(network),
         )
+        if any(epoch.val_loss for run in network.runs for epoch in run.epochs):
+            yield Drawing("loss", "Loss over epochs", _loss_caption(network) + band, loss_curves(network))
         yield Drawing(
             "inference-cost",
             "Inference cost over epochs",
@@ -72,30 +76,43 @@ def draw(network: Network) -> Iterator[Drawing]:
             yield Drawing(
                 "accuracy-parameters",
                 "Accuracy against size",
-                "Best validation accuracy of each stage. Ringed: the smallest network within 0.5 points of the best.",
+                SIZES_TESTED if stages_tested(network) else "Best validation accuracy of each stage." + band,
                 accuracy_by_parameters(network),
             )
         for arm in network.arms:
             watched = next((run for run in arm.counted if _has_windows(run)), None)
             if arm.grows and watched:
                 yield Drawing(
-                    "windows-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in arm.label),
+                    WINDOWS + "".join(c if c.isascii() and c.isalnum() else "-" for c in arm.label),
                     f"When to grow: {arm.label}, seed {watched.setup.seed}",
-                    WINDOWS,
+                    WINDOWS_CAPTION,
                     window_fits(watched),
                 )
 
 
-WINDOWS = (
+WINDOWS_CAPTION = (
     "The line fitted to each window, and its angle where one epoch is drawn as long as one unit of accuracy. Solid "
     "where the rule fired. Hollow points are look-ahead, which the rule does not see."
 )
 
 
+SIZES_TESTED = "Test accuracy of each stage, with its 95 % Wilson interval for the number of test images."
+
+
 def _stages_below(network: Network) -> str:
-    growing = sum(len(arm.runs) for arm in network.arms if arm.grows)
+    shown, growing = shown_stages(network)
     order = "its stages" if growing == 1 else "the stages of each run, in the order of the legend"
-    return f" Below, {order}: look-ahead is hatched." if growing else ""
+    left_out = f", of {len(shown)} of the {growing} runs that grow" if len(shown) < growing else ""
+    return f" Below, {order}{left_out}: look-ahead is hatched." if growing else ""
+
+
+def _loss_caption(network: Network) -> str:
+    text = "Mean cross-entropy, in training (with augmentation, while weights change) and on the validation images."
+    if len(network.arms) > MOST_PAIRS:
+        text = (
+            f"Mean cross-entropy on the validation images; training is left out where there are over {MOST_PAIRS} arms."
+        )
+    return text
 
 
 def _has_windows(run: History) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from incnet.report.arms import Network
 from incnet.report.history import History
-from incnet.report.style import draw_curve, look, new_figure
+from incnet.report.style import add_legend, draw_curve, look, new_figure
 from incnet.sizes import FLOPS_PER_MAC
 
 if TYPE_CHECKING:
@@ -23,8 +23,15 @@ def inference_cost(network: Network) -> Figure:
     """Draw the multiply-adds for one image of the network that is in use, over the epochs."""
     figure = new_figure()
     axes = figure.subplots()
-    _draw(axes, network, _epochs, lambda run: [epoch.macs_inference for epoch in run.epochs], drawstyle="steps-pre")
-    axes.set(xlabel="epochs", ylabel="inference, MACs an image", xlim=(0, None), ylim=(0, None))
+    _draw(
+        figure,
+        axes,
+        network,
+        _epochs,
+        lambda run: [epoch.macs_inference for epoch in run.epochs],
+        drawstyle="steps-pre",
+    )
+    axes.set(xlabel="epochs", ylabel="inference, MACs per image", xlim=(0, None), ylim=(0, None))
     axes.yaxis.set_major_formatter(EngFormatter())
     return figure
 
@@ -33,7 +40,7 @@ def accuracy_by_flops(network: Network) -> Figure:
     """Draw validation accuracy against the operations of all training steps so far."""
     figure = new_figure()
     axes = figure.subplots()
-    _draw(axes, network, _training_flops, _accuracy)
+    _draw(figure, axes, network, _training_flops, _accuracy)
     axes.set(xlabel="training so far, FLOP", ylabel="validation accuracy, %", xlim=(0, None))
     axes.xaxis.set_major_formatter(EngFormatter())
     return figure
@@ -43,7 +50,7 @@ def accuracy_by_seconds(network: Network) -> Figure:
     """Draw validation accuracy against measured time: in training steps, or of all where a run did not record those."""
     figure = new_figure()
     axes = figure.subplots()
-    _draw(axes, network, network.seconds, _accuracy)
+    _draw(figure, axes, network, network.seconds, _accuracy)
     label = "time in training steps so far, s" if network.steps_timed else "time so far, s"
     axes.set(xlabel=label, ylabel="validation accuracy, %", xlim=(0, None))
     return figure
@@ -62,10 +69,14 @@ def _training_flops(run: History) -> list[int]:
 
 
 def _draw(
-    axes: Axes, network: Network, x: Callable[[History], Any], y: Callable[[History], Any], **options: Any
+    figure: Figure,
+    axes: Axes,
+    network: Network,
+    x: Callable[[History], Any],
+    y: Callable[[History], Any],
+    **options: Any,
 ) -> None:
     for i, arm in enumerate(network.arms):
         if curve := arm.curve(x, y):
             draw_curve(axes, curve, look(i, len(network.arms)), arm.label, **options)
-    if len(network.arms) > 1:
-        axes.legend(loc="lower right")
+    add_legend(figure, axes)

@@ -6,48 +6,50 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from incnet.report.arms import Network
-from incnet.report.stages import mean_stages, smallest_sufficient
-from incnet.report.style import LIGHT, look, new_figure
+from incnet.report.stages import mean_stages
+from incnet.report.style import add_legend, look, new_figure
 
-__all__ = ["accuracy_by_parameters"]
+__all__ = ["accuracy_by_parameters", "stages_tested"]
+
+
+def stages_tested(network: Network) -> bool:
+    """Whether every stage of every arm was tested, on a known number of images."""
+    stages = [stage for arm in network.arms for stage in mean_stages(arm)]
+    return bool(stages) and all(stage.test and stage.interval for stage in stages)
 
 
 def accuracy_by_parameters(network: Network) -> Figure:
-    """Draw the best validation accuracy of each stage against the parameters of the network up to there.
+    """Draw the accuracy of each stage against the parameters of the network up to there.
 
-    A ring points out the smallest sub-network within half a point of the arm's best.
+    It is the test accuracy with its interval, or, where not all stages were tested, the best validation accuracy with
+    the deviation over seeds.
     """
     figure = new_figure()
     axes = figure.subplots()
-    growing = [arm for arm in network.arms if arm.grows]
+    tested, growing = stages_tested(network), [arm for arm in network.arms if arm.grows]
     for i, arm in enumerate(network.arms):
-        stages = [stage for stage in mean_stages(arm) if stage.accuracy]
+        found = [(stage, stage.test if tested else stage.accuracy, stage.interval) for stage in mean_stages(arm)]
+        stages = [(stage, accuracy, interval) for stage, accuracy, interval in found if accuracy]
         if not stages:
             continue
-        ours, means = look(i, len(network.arms)), [stage.accuracy for stage in stages if stage.accuracy]
-        x, y = [stage.params for stage in stages], [100 * accuracy.mean for accuracy in means]
-        axes.errorbar(
-            x,
-            y,
-            [100 * (accuracy.deviation or 0) for accuracy in means],
-            color=ours.colour,
-            linestyle=ours.line,
-            marker=ours.marker or "o",
-            capsize=2,
-            label=arm.label,
-        )
-        if arm.grows:
-            sufficient = smallest_sufficient(stages)
-            at = (sufficient.params, 100 * sufficient.accuracy.mean) if sufficient.accuracy else (0, 0)
-            axes.plot(*at, "o", markersize=13, markerfacecolor="none", markeredgecolor=LIGHT["ink"], markeredgewidth=1)
-            if len(growing) == 1:
-                text = f"{sufficient.name}, {sufficient.params:,} parameters"
-                axes.annotate(text, at, (7, 11), textcoords="offset points", ha="right")
-    axes.set(xlabel="parameters of the network up to the stage", ylabel="best validation accuracy, %", xscale="log")
+        ours = look(i, len(network.arms))
+        x = [stage.params for stage, _, _ in stages]
+        y = [100 * accuracy.mean for _, accuracy, _ in stages]
+        if tested:
+            reach = [[(a.mean - j.low) * 100, (j.high - a.mean) * 100] for _, a, j in stages if j]
+        else:
+            reach = [[100 * (accuracy.deviation or 0)] * 2 for _, accuracy, _ in stages]
+        axes.errorbar(x, y, list(zip(*reach, strict=True)), fmt="none", ecolor=ours.colour, elinewidth=1, capsize=2)
+        axes.plot(x, y, color=ours.colour, linestyle=ours.line, marker=ours.marker or "o", label=arm.label)
+        if len(growing) == 1 and arm.grows:
+            for (stage, _, _), at, mean, (down, _) in zip(stages, x, y, reach, strict=True):
+                foot = (at, mean - down)
+                axes.annotate(stage.name, foot, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=8)
+    name = "test accuracy, %" if tested else "best validation accuracy, %"
+    axes.set(xlabel="parameters", ylabel=name, xscale="log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(0.12, 0.2)
-    if len(network.arms) > 1:
-        axes.legend(loc="lower right")
+    add_legend(figure, axes)
     return figure

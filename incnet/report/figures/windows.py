@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["window_fits"]
 
-MOST_LABELS = 16  # windows; of more, only those that end a stage are labelled
+CLOSEST = 0.06  # part of the epochs between two windows of which both are labelled; those that end a stage always are
 
 
 def window_fits(run: History) -> Figure:
@@ -28,14 +28,17 @@ def window_fits(run: History) -> Figure:
     axes = figure.subplots()
     epochs = np.array([epoch.epoch for epoch in run.epochs])
     lookahead = np.array([epoch.phase == "lookahead" for epoch in run.epochs])
-    axes.plot(epochs, run.accuracy, color=LIGHT["muted"], linewidth=0.8, zorder=1)
+    axes.plot(epochs, run.accuracy, color=LIGHT["muted"], linewidth=0.8, zorder=1, label="an epoch")
     for kind, face in ((~lookahead, LIGHT["muted"]), (lookahead, LIGHT["paper"])):
         axes.scatter(epochs[kind], run.accuracy[kind], s=12, color=face, edgecolors=LIGHT["muted"], zorder=2)
     for stage in run.stages[1:]:
         axes.axvline(stage.insert.epoch, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
     windows = [timed.event for timed in run.events if isinstance(timed.event, WindowFit)]
+    labelled = -run.epochs[-1].epoch
     for window in windows:
-        _draw_fit(axes, run, window, label=window.grow or len(windows) <= MOST_LABELS)
+        apart = window.epoch - labelled >= CLOSEST * len(run.epochs)
+        _draw_fit(axes, run, window, label=window.grow or apart)
+        labelled = window.epoch if window.grow or apart else labelled
     axes.set(xlabel="epochs", ylabel="validation accuracy, %", xlim=(0, None))
     axes.margins(y=0.15)
     return figure
