@@ -50,6 +50,7 @@ class DaskCluster:
 
     def __init__(self, address: str, say: Callable[[str], None]) -> None:
         self.address, self._say = address, say
+        self._alone = False
 
     def execute(self, jobs: Sequence[Job], watch: Callable[[], bool]) -> Iterator[tuple[Job, Outcome]]:
         """See :class:`incnet.study.executor.Executor`."""
@@ -120,8 +121,6 @@ class DaskCluster:
             if client.status == "running":
                 stop.set()
                 client.cancel(list(futures))
-
-    _alone = False
 
     def _look_for_workers(self, client: Client) -> None:
         """Say so when there are no workers, and when there are some again."""
