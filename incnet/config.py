@@ -3,71 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import tyro
-
 from incnet.lookahead_cache import Cache
-from incnet.names import ARCHITECTURES, DATASETS, DEEPEST
+from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, did_you_mean
+from incnet.options import ABSENT, described, flag, option
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
 from incnet.training.rate import RateSchedule, scaled_lr
 
-__all__ = ["Config", "ConfigError"]
+__all__ = ["GO_WITH", "Config", "ConfigError", "as_of_now"]
 
 
 class ConfigError(Exception):
     """An option has an impossible value."""
 
 
-# What a data set asks for where an option is left open. The digits are 1,797 tiny images: batches must be small, and
-# steps long, for them to be learnt in seconds.
-DATASET_DEFAULTS: dict[str, dict[str, Any]] = {
-    "digits": {"epochs": 30, "batch_size": 32, "lr": 3e-4},
-    "cifar10": {"epochs": 200},
-    "cifar100": {"epochs": 200},
-    "cifar100-coarse": {"epochs": 200},
-    "fashion-mnist": {"epochs": 60},
-}
-# What the paper used (Table 1).
-ARCH_DEFAULTS: dict[str, dict[str, Any]] = {
-    "resnet": {"batch_size": 128, "lr": 1e-4},
-    "vgg16": {"batch_size": 32, "lr": 1e-4},
-}
-# A learning rate suits an optimizer: that of gradient descent is He et al.'s.
-OPTIMIZER_DEFAULTS: dict[str, dict[str, Any]] = {"rmsprop": {}, "sgd": {"lr": 0.1}}
-# What a run did before an option existed, for the config.json of such a run.
-BEFORE: dict[str, Any] = {
-    "recalibrate": 0,
-    "average": False,
-    "optimizer": "rmsprop",
-    "lr_schedule": "constant",
-    "lr_decay": None,
-    "warmup": 0,
-    "subnetworks": None,
-    "shortcut": "A",
-}
 # A large image, as a bound for the memory that a config.json can ask for.
 LARGEST = 1024
-# Options, and their value, that leave a choice to the machine. It is kept beside the options, among the versions.
-LEFT_TO_MACHINE = {"device": "auto", "threads": None}
-# What a resumed run may be asked to do otherwise: none of it changes the steps that were taken.
-MAY_CHANGE = (
-    "resume",
-    "data_dir",
-    "cache_memory",
-    "sums",
-    "checkpoint_minutes",
-    "keep_checkpoints",
-    "on_nonfinite",
-    "stop",
-    "end",
-    "report",
-    "tensorboard",
-)
+
+# Groups of options, in the order of the help.
+NETWORK, IMAGES, GROWTH, LOOKAHEAD = "data set and network", "images", "when to grow, when to stop", "look-ahead"
+RATE, NORM, BATCH = "optimization", "batch norm, evaluation", "batch size"
+MACHINE, FOLDER = "machine", "run folder"
 
 
 @dataclass(frozen=True)
@@ -75,199 +36,370 @@ class Config:
     """Train a convolutional network incrementally: start small, grow when the learning curve flattens.
 
     Writes a run folder with config.json, metrics.jsonl, checkpoints, summary.json and the weights. Exits with 0; 2 for
-    bad input; 3 when the numbers diverge; 4 when the disk takes no more; 130 or 143 when SIGINT or SIGTERM stops it.
+    bad input; 3 when the numbers diverge; 4 when the disk is full; 130 or 143 when SIGINT or SIGTERM stops it.
+
+    Examples::
+
+      incnet train digits                       a minute, nothing to download
+      incnet train cifar10 --arch vgg16 --epochs 100
+      incnet train cifar10 --method baseline    the whole network from the start
+      incnet train --resume runs/RUN            go on after Ctrl-C or a crash
     """
 
-    dataset: tyro.conf.Positional[str] = "digits"
-    """What to learn: digits (embedded, offline), cifar10, cifar100, cifar100-coarse (its 20 classes of five) or
-    fashion-mnist."""
+    # Data set and network.
 
-    arch: str = "resnet20"
-    """Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn."""
+    dataset: str = option(
+        "What to learn: digits (embedded, offline), cifar10, cifar100, cifar100-coarse (its 20 classes of five) or "
+        "fashion-mnist.",
+        "digits",
+        group=NETWORK,
+        names=DATASETS,
+        positional=True,
+    )
+    arch: str = option(
+        "Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn.",
+        "resnet20",
+        group=NETWORK,
+        names=ARCHITECTURES,
+        metavar="NAME",
+    )
+    method: Literal["incremental", "baseline"] = option(
+        "Grow sub-network by sub-network, or train the whole network from the start.", "incremental", group=NETWORK
+    )
+    init: Literal["lookahead", "random", "identity", "lookahead+identity"] = option(
+        "A new sub-network first learns alone on top of the frozen ones, or all learn at once; 'identity' gives it "
+        "weights that leave the network's output as it is (in evaluation, and nearly so behind max pooling), instead "
+        "of random ones.",
+        "lookahead",
+        group=NETWORK,
+        goes_with=("method", ("incremental",)),
+    )
+    partition: str = option(
+        "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number.",
+        "filters",
+        group=NETWORK,
+        names=("filters", "blocks"),
+        metavar="{filters,blocks,N}",
+    )
+    subnetworks: int | None = option(
+        "Use only the first so many sub-networks, as if the network ended there.",
+        None,
+        group=NETWORK,
+        otherwise="all of them",
+        before=None,
+    )
+    shortcut: Literal["A", "B"] = option(
+        "Shortcuts of a ResNet where the shape changes: subsampling without parameters, or a 1x1 convolution.",
+        "A",
+        group=NETWORK,
+        before="A",
+    )
+    epochs: int | None = option(
+        "Epochs of the whole run, look-ahead included.",
+        None,
+        group=NETWORK,
+        defaults={"": 200, "digits": 30, "fashion-mnist": 60},
+        on_resume="may grow",
+    )
+    seed: int = option("Of everything random: weights, split, order, augmentation, dropout.", 0, group=NETWORK)
 
-    method: Literal["incremental", "baseline"] = "incremental"
-    """Grow sub-network by sub-network, or train the whole network from the start."""
+    # When to grow, when to stop.
 
-    init: Literal["lookahead", "random", "identity", "lookahead+identity"] = "lookahead"
-    """A new sub-network first learns alone on top of the frozen ones, or all learn at once; 'identity' gives it weights
-    that leave the network's output as it is (in evaluation, and nearly so behind max pooling), instead of random ones.
-    """
+    growth: Literal["slope-angle", "periodic", "plateau"] = option(
+        "Grow as the learning curve flattens (the paper's rule, see --window and --gamma); every --period epochs, "
+        "until all sub-networks are in; or when --patience epochs have brought no new best accuracy.",
+        "slope-angle",
+        group=GROWTH,
+        goes_with=("method", ("incremental",)),
+    )
+    window: int = option(
+        "Epochs over which a line is fitted to the validation accuracy.",
+        5,
+        group=GROWTH,
+        goes_with=("growth", ("slope-angle",)),
+    )
+    gamma: float = option(
+        "Grow when the line's angle is at most gamma times that of the window before.",
+        0.5,
+        group=GROWTH,
+        goes_with=("growth", ("slope-angle",)),
+    )
+    angle_unit: Literal["percent", "fraction"] = option(
+        "Accuracy unit drawn as long as one epoch: the angle depends on it.",
+        "percent",
+        group=GROWTH,
+        goes_with=("growth", ("slope-angle",)),
+    )
+    period: int | None = option(
+        "Epochs of a stage, look-ahead included.",
+        None,
+        group=GROWTH,
+        otherwise="an equal share of --epochs",
+        goes_with=("growth", ("periodic",)),
+    )
+    patience: int = option("Epochs in a row that a plateau lasts.", 5, group=GROWTH, goes_with=("growth", ("plateau",)))
+    min_delta: float = option(
+        "Fraction that a validation accuracy must be above the best one to end a plateau.",
+        0.001,
+        group=GROWTH,
+        goes_with=("growth", ("plateau",)),
+    )
+    min_stage_epochs: int = option(
+        "Epochs that a stage lasts at least, look-ahead included, whatever its learning curve.", 0, group=GROWTH
+    )
+    max_stage_epochs: int | None = option(
+        "Epochs that a stage lasts at most.",
+        None,
+        group=GROWTH,
+        otherwise="an equal share of the epochs left, but at least a look-ahead and an epoch of training",
+    )
+    end: Literal["rule", "budget"] = option(
+        "With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used, as periodic "
+        "growth always does.",
+        "rule",
+        group=GROWTH,
+        on_resume="may change",
+    )
+    stop: str | None = option(
+        "Stop, too, after an epoch for which this holds: 'accuracy>=0.88 | seconds>=3600', with >= > <= <, & before |, "
+        "and parentheses. accuracy: of the validation images, a fraction; epochs: of the run; macs, flops: of all "
+        "training steps; parameters: of the network in use; gain: of a stage that has just ended over the one before, "
+        "in percentage points for each TFLOP that it took; seconds: since the run began, in all its sessions. With "
+        "seconds the end depends on the clock; all else is a function of options and seed.",
+        None,
+        group=GROWTH,
+        metavar="CONDITION",
+        on_resume="may change",
+    )
 
-    partition: str = "filters"
-    """Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number."""
+    # Look-ahead.
 
-    subnetworks: int | None = None
-    """Use only the first so many sub-networks, as if the network ended there. Default: all of them."""
+    lookahead_epochs: int = option(
+        "Epochs of look-ahead after each insertion; they count as epochs of the run.",
+        3,
+        group=LOOKAHEAD,
+        goes_with=("init", ("lookahead", "lookahead+identity")),
+    )
+    lookahead_cache: str = option(
+        "Compute what the frozen sub-networks make of an image once, not in every epoch: 'off'; 'fixed', of images "
+        "without augmentation; 'views:V', of V augmentations of each image, that take turns. The fewer views, the more "
+        "it saves; as many as --lookahead-epochs change nothing, and save nothing but validation.",
+        "off",
+        group=LOOKAHEAD,
+        names=("off", "fixed", "views:2"),
+        metavar="{off,fixed,views:V}",
+        goes_with=("init", ("lookahead", "lookahead+identity")),
+    )
+    cache_memory: str = option(
+        "Memory (of the GPU, if there is one) that cached features may take, of each rank if there are several. What "
+        "is beyond it lies in files in the run folder, until the look-ahead ends.",
+        "2GB",
+        group=LOOKAHEAD,
+        metavar="SIZE",
+        on_resume="may change",
+    )
+    cache_dtype: Literal["float32", "float16"] = option(
+        "Type that cached features are rounded to. float16 takes half of the room, and holds values up to 65504.",
+        "float32",
+        group=LOOKAHEAD,
+    )
 
-    shortcut: Literal["A", "B"] = "A"
-    """Shortcuts of a ResNet where the shape changes: subsampling without parameters, or a 1x1 convolution."""
+    # Optimization.
 
-    epochs: int | None = None
-    """Epochs of the whole run, look-ahead included. Default: 30 for digits, 60 for fashion-mnist, 200 for CIFAR."""
+    optimizer: Literal["rmsprop", "sgd"] = option(
+        "RMSProp, or gradient descent; both with --momentum.", "rmsprop", group=RATE, before="rmsprop"
+    )
+    lr: float | None = option(
+        "Learning rate.",
+        None,
+        group=RATE,
+        # The paper's (Table 1). Steps on the digits must be long, for them to be learnt in seconds. A rate suits an
+        # optimizer: that of gradient descent is He et al.'s.
+        defaults={"": 1e-4, "digits": 3e-4, "sgd": 0.1},
+    )
+    lr_schedule: Literal["constant", "linear", "step"] = option(
+        "Keep the learning rate; or let it fall at the end of the run, linearly to zero, or to a tenth and then to a "
+        "hundredth. Then the budget alone ends the last stage.",
+        "constant",
+        group=RATE,
+        before="constant",
+    )
+    lr_decay: float | None = option(
+        "Part of the epochs in which the rate falls, at their end.",
+        None,
+        group=RATE,
+        otherwise="1, the whole run, for linear; 0.5 for step, whose second drop is in the middle of that part",
+        before=None,
+        goes_with=("lr_schedule", ("linear", "step")),
+    )
+    warmup: int = option(
+        "Epochs over which the rate rises linearly, at the start and whenever all layers begin to learn anew: after an "
+        "insertion, after a look-ahead.",
+        0,
+        group=RATE,
+        before=0,
+    )
+    scale_lr: Literal["off", "linear", "sqrt"] = option(
+        "Multiply the learning rate by the ratio of the batch size to the default one, or by its square root.",
+        "off",
+        group=RATE,
+    )
+    rho: float = option(
+        "Decay of RMSProp's average of squared gradients.", 0.9, group=RATE, goes_with=("optimizer", ("rmsprop",))
+    )
+    momentum: float = option(
+        "Heavy ball on the optimizer's step; 0 for the other interpretation of the paper's 'momentum 0.9', which is "
+        "then rho.",
+        0.9,
+        group=RATE,
+    )
+    weight_decay: float = option("L2 penalty on the weights of convolutions and dense layers.", 1e-4, group=RATE)
+    on_nonfinite: Literal["stop", "rollback"] = option(
+        "When a loss, gradient or weight is not finite: stop, or go back an epoch and try half the learning rate.",
+        "stop",
+        group=RATE,
+        on_resume="may change",
+    )
 
-    growth: Literal["slope-angle", "periodic", "plateau"] = "slope-angle"
-    """When to grow: as the learning curve flattens (the paper's rule, see --window and --gamma); every --period epochs,
-    until all sub-networks are in; or when --patience epochs have brought no new best accuracy."""
+    # Batch size.
 
-    window: int = 5
-    """Epochs over which a line is fitted to the validation accuracy."""
+    batch_size: Literal["auto"] | int | None = option(
+        "Images in a step; 'auto' for the most that --memory-limit holds, at each stage anew.",
+        None,
+        group=BATCH,
+        # The paper's (Table 1). The digits are 1,797 tiny images: batches must be small.
+        defaults={"": 128, "vgg16": 32, "digits": 32},
+    )
+    memory_limit: str | None = option(
+        "Memory for training, such as 4GB: network, optimizer, activations, batches loaded ahead, best weights. Not "
+        "the interpreter, the data set, and cached features. Reckoned for the CPU's kernels: on a GPU leave some room.",
+        None,
+        group=BATCH,
+        metavar="SIZE",
+        goes_with=("batch_size", ("auto",)),
+    )
+    max_batch_size: int = option("Images in a step, at most.", 1024, group=BATCH, goes_with=("batch_size", ("auto",)))
 
-    gamma: float = 0.5
-    """Grow when the line's angle is at most gamma times that of the window before."""
+    # Batch norm, evaluation.
 
-    angle_unit: Literal["percent", "fraction"] = "percent"
-    """Accuracy unit drawn as long as one epoch: the angle depends on it."""
+    average: bool = option(
+        "Evaluate, save and hand on at growth the average of the weights over the last steps; training goes on from "
+        "the weights.",
+        True,
+        group=NORM,
+        before=False,
+    )
+    recalibrate: int = option(
+        "Batches of training images over which batch norm's statistics are taken anew before each evaluation, with the "
+        "weights as they are; 0 for the running averages, which lag behind.",
+        20,
+        group=NORM,
+        before=0,
+    )
+    frozen_bn: Literal["eval", "batch"] = option(
+        "Batch norm of the frozen sub-networks: running statistics (a fixed function), or the batch's.",
+        "eval",
+        group=NORM,
+    )
+    sync_bn: bool = option(
+        "With several ranks: batch norm by the statistics of the whole batch, rather than of each rank's part of it.",
+        False,
+        group=NORM,
+    )
 
-    period: int | None = None
-    """Epochs of a stage that grows periodically, look-ahead included. Default: an equal share of --epochs."""
+    # Images.
 
-    patience: int = 5
-    """Epochs in a row that a plateau lasts."""
+    validation: float = option(
+        "Fraction of the training images that is held out to decide when to grow.", 0.1, group=IMAGES
+    )
+    augment: bool = option("Shift, and where it makes sense mirror, the training images at random.", True, group=IMAGES)
+    resize: int | None = option(
+        "Height and width to which the images are interpolated as they are served, such as 224; at least their own.",
+        None,
+        group=IMAGES,
+        otherwise="their own",
+    )
+    limit: int | None = option(
+        "Use only the first N training images, for a smoke run.", None, group=IMAGES, otherwise="all"
+    )
+    data_dir: Path | None = option(
+        "Folder of the data set.",
+        None,
+        group=IMAGES,
+        metavar="FOLDER",
+        otherwise="$INCNET_DATA, the cache, the usual folders; else it is downloaded",
+        on_resume="may change",
+        place=True,
+    )
 
-    min_delta: float = 0.001
-    """Fraction that a validation accuracy must be above the best one to end a plateau."""
+    # Machine.
 
-    lookahead_epochs: int = 3
-    """Epochs of look-ahead after each insertion; they count as epochs of the run."""
+    device: str = option(
+        "Where to compute: auto, cpu, gpu, or gpu:1 for the second one. auto says what it chose; gpu without one is an "
+        "error.",
+        "auto",
+        group=MACHINE,
+        names=("auto", "cpu", "gpu"),
+        metavar="{auto,cpu,gpu}",
+        by_machine=True,
+    )
+    tf32: bool = option(
+        "Let a GPU's tensor cores multiply, from factors rounded to TF32: faster, with errors of 1e-3 instead of 1e-6.",
+        False,
+        group=MACHINE,
+    )
+    threads: int | None = option(
+        "Threads that the CPU's kernels may use.",
+        None,
+        group=MACHINE,
+        otherwise="one for each core that this process may run on; ranks of one machine share its cores",
+        by_machine=True,
+    )
+    sums: Literal["auto", "nccl", "staged"] = option(
+        "With several ranks on GPUs: how their sums travel, over NCCL or staged in page-locked host memory. auto takes "
+        "NCCL where it can connect the ranks, and says what it took and why.",
+        "auto",
+        group=MACHINE,
+        on_resume="may change",
+    )
 
-    lookahead_cache: str = "off"
-    """In a look-ahead, compute what the frozen sub-networks make of an image once, not in every epoch: 'off'; 'fixed',
-    of images without augmentation; 'views:V', of V augmentations of each image, that take turns. The fewer views, the
-    more it saves; as many as --lookahead-epochs change nothing, and save nothing but validation."""
+    # Run folder.
 
-    cache_memory: str = "2GB"
-    """Memory (of the GPU, if there is one) that cached features may take, of each rank if there are several. What is
-    beyond it lies in files in the run folder, until the look-ahead ends."""
-
-    cache_dtype: Literal["float32", "float16"] = "float32"
-    """Type that cached features are rounded to. float16 takes half of the room, and holds values up to 65504."""
-
-    min_stage_epochs: int = 0
-    """Epochs that a stage lasts at least, look-ahead included, whatever its learning curve."""
-
-    max_stage_epochs: int | None = None
-    """Epochs that a stage lasts at most. Default: an equal share of the epochs left, but at least a look-ahead and an
-    epoch of training."""
-
-    end: Literal["rule", "budget"] = "rule"
-    """With all sub-networks in: stop when the curve flattens again, or go on until the epochs are used, as periodic
-    growth always does."""
-
-    stop: str | None = None
-    """Stop, too, after an epoch for which this holds: 'accuracy>=0.88 | seconds>=3600', with >= > <= <, & before |, and
-    parentheses. accuracy: of the validation images, a fraction; epochs: of the run; macs, flops: of all training steps;
-    parameters: of the network in use; gain: of a stage that has just ended over the one before, in percentage points
-    for each TFLOP that it took; seconds: since the run began, in all its sessions. With seconds the end depends on the
-    clock; all else is a function of options and seed."""
-
-    batch_size: Literal["auto"] | int | None = None
-    """Images in a step; 'auto' for the most that --memory-limit holds, at each stage anew. Default: 128 for ResNet, 32
-    for VGG and for digits."""
-
-    memory_limit: str | None = None
-    """Memory for training, such as 4GB, with --batch-size auto: network, optimizer, activations, batches loaded ahead,
-    best weights. Not the interpreter, the data set, and cached features. Reckoned for the CPU's kernels: on a GPU leave
-    some room."""
-
-    max_batch_size: int = 1024
-    """Images in a step with --batch-size auto, at most."""
-
-    optimizer: Literal["rmsprop", "sgd"] = "rmsprop"
-    """RMSProp, or gradient descent; both with --momentum."""
-
-    lr: float | None = None
-    """Learning rate. Default: 1e-4, for digits 3e-4; 0.1 for sgd."""
-
-    lr_schedule: Literal["constant", "linear", "step"] = "constant"
-    """Keep the learning rate; or let it fall at the end of the run, linearly to zero, or to a tenth and then to a
-    hundredth. Then the budget alone ends the last stage."""
-
-    lr_decay: float | None = None
-    """Part of the epochs in which the rate falls, at their end. Default: 1, the whole run, for linear; 0.5 for step,
-    whose second drop is in the middle of that part."""
-
-    warmup: int = 0
-    """Epochs over which the rate rises linearly, at the start and whenever all layers begin to learn anew: after an
-    insertion, after a look-ahead."""
-
-    average: bool = True
-    """Evaluate, save and hand on at growth the average of the weights over the last steps; training goes on from the
-    weights."""
-
-    recalibrate: int = 20
-    """Batches of training images over which batch norm's statistics are taken anew before each evaluation, with the
-    weights as they are; 0 for the running averages, which lag behind."""
-
-    scale_lr: Literal["off", "linear", "sqrt"] = "off"
-    """Multiply the learning rate by the ratio of the batch size to the default one, or by its square root."""
-
-    rho: float = 0.9
-    """Decay of RMSProp's average of squared gradients."""
-
-    momentum: float = 0.9
-    """Heavy ball on the optimizer's step; 0 for the other reading of the paper's 'momentum 0.9', which is then rho."""
-
-    weight_decay: float = 1e-4
-    """L2 penalty on the weights of convolutions and dense layers."""
-
-    frozen_bn: Literal["eval", "batch"] = "eval"
-    """Batch norm of the frozen sub-networks: running statistics (a fixed function), or the batch's."""
-
-    sync_bn: bool = False
-    """With several ranks: batch norm by the statistics of the whole batch, rather than of each rank's part of it."""
-
-    sums: Literal["auto", "nccl", "staged"] = "auto"
-    """With several ranks on GPUs: how their sums travel, over NCCL or staged in page-locked host memory. auto takes
-    NCCL where it can connect the ranks, and says what it took and why."""
-
-    validation: float = 0.1
-    """Fraction of the training images that is held out to decide when to grow."""
-
-    augment: bool = True
-    """Shift, and where it makes sense mirror, the training images at random."""
-
-    resize: int | None = None
-    """Height and width to which the images are interpolated as they are served, such as 224; at least their own."""
-
-    limit: int | None = None
-    """Use only the first N training images, for a smoke run."""
-
-    device: str = "auto"
-    """Where to compute: auto, cpu or gpu. auto says what it chose; gpu without one is an error."""
-
-    tf32: bool = False
-    """Let a GPU's tensor cores multiply, from factors rounded to TF32: faster, with errors of 1e-3 instead of 1e-6."""
-
-    threads: int | None = None
-    """Threads that the CPU's kernels may use. Default: one for each core that this process may run on; ranks of one
-    machine share its cores."""
-
-    seed: int = 0
-    """Of everything random: weights, split, order, augmentation, dropout."""
-
-    data_dir: Path | None = None
-    """Folder of the data set. Default: $INCNET_DATA, the cache, the usual folders; else it is downloaded."""
-
-    out: Path | None = None
-    """Run folder; must be new. Default: runs/DATASET-ARCH-METHOD-TIME."""
-
-    resume: Path | None = None
-    """Run folder to go on in, from its newest whole checkpoint, with its own options; --epochs may grow."""
-
-    report: bool = True
-    """Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[report])."""
-
-    tensorboard: bool = False
-    """Write TensorBoard event files to the run folder. Needs TensorBoard (incnet[tensorboard])."""
-
-    checkpoint_minutes: float = 10.0
-    """Minutes between two checkpoints within an epoch; there is one after every epoch besides. 0 for none within."""
-
-    keep_checkpoints: int = 2
-    """Number of checkpoints that are kept."""
-
-    on_nonfinite: Literal["stop", "rollback"] = "stop"
-    """When a loss, gradient or weight is not finite: stop, or go back an epoch and try half the learning rate."""
+    out: Path | None = option(
+        "Run folder; must be new.",
+        None,
+        group=FOLDER,
+        metavar="FOLDER",
+        otherwise="runs/DATASET-ARCH-METHOD-TIME",
+        place=True,
+    )
+    resume: Path | None = option(
+        "Run folder to go on in, from its newest whole checkpoint, with its own options.",
+        None,
+        group=FOLDER,
+        metavar="FOLDER",
+        on_resume="may change",
+        place=True,
+    )
+    report: bool = option(
+        "Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[report]).",
+        True,
+        group=FOLDER,
+        on_resume="may change",
+    )
+    tensorboard: bool = option(
+        "Write TensorBoard event files to the run folder. Needs TensorBoard (incnet[tensorboard]).",
+        False,
+        group=FOLDER,
+        on_resume="may change",
+    )
+    checkpoint_minutes: float = option(
+        "Minutes between two checkpoints within an epoch; there is one after every epoch besides. 0 for none within.",
+        10.0,
+        group=FOLDER,
+        on_resume="may change",
+    )
+    keep_checkpoints: int = option("Number of checkpoints that are kept.", 2, group=FOLDER, on_resume="may change")
 
     def resolve(self) -> Config:
         """Fill in what was left open, and check every value.
@@ -287,38 +419,49 @@ class Config:
         hints, values = get_type_hints(Config), {}
         try:
             for name, value in self.as_json().items():
-                option = f"--{name.replace('_', '-')}"
-                values[name] = from_json(hints[name], to_json(value, option), option)
+                values[name] = from_json(hints[name], to_json(value, flag(name)), flag(name))
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
         return replace(self, **values)
 
     def _filled(self) -> Config:
-        family = next((family for family in ARCH_DEFAULTS if self.arch.startswith(family)), None)
-        if family is None or not (self.arch in ARCHITECTURES or (family == "resnet" and self.arch[6:].isdecimal())):
-            raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}")
-        if self.dataset not in DATASETS:
-            raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}")
-        if family == "resnet" and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
-            raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
-        defaults = self._defaults()
-        filled = replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+        self._check_names()
+        left_open = [
+            name for name, facts in described(Config).items() if facts.defaults and getattr(self, name) is None
+        ]
+        filled = replace(self, **{name: self._default(name) for name in left_open})
         if filled.data_dir is not None:  # the run may be resumed from another folder
             filled = replace(filled, data_dir=filled.data_dir.absolute())
         filled._check()
         return filled
 
+    def _check_names(self) -> None:
+        squeezed = self.arch.replace("-", "").lower()
+        if not (self.arch in ARCHITECTURES or (self.arch.startswith("resnet") and self.arch[6:].isdecimal())):
+            meant = did_you_mean(self.arch, [squeezed] if squeezed[6:].isdecimal() else ARCHITECTURES)
+            raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}{meant}")
+        if self.dataset not in DATASETS:
+            meant = did_you_mean(self.dataset, DATASETS)
+            raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}{meant}")
+        if self.arch.startswith("resnet") and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
+            raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
+
+    def _default(self, name: str) -> Any:
+        return described(Config)[name].default_for(self.dataset, self.arch, self.optimizer)
+
     def _check(self) -> None:
         def must(holds: bool, option: str, remedy: str) -> None:
             if not holds:
                 value = getattr(self, option)
-                raise ConfigError(f"--{option.replace('_', '-')} {value}: choose {remedy}")
+                raise ConfigError(f"{flag(option)} {value}: choose {remedy}")
 
         assert self.epochs is not None and self.batch_size is not None and self.lr is not None
+        for name, (other, values) in GO_WITH.items():
+            holds = getattr(self, name) is None or getattr(self, other) in values
+            must(holds, name, f"{flag(other)} {' or '.join(values)} to go with it")
         auto = self.batch_size == "auto"
         must(self.epochs >= 1, "epochs", "at least 1")
         must(self.batch_size == "auto" or self.batch_size >= 1, "batch_size", "at least 1, or auto")
-        must(auto or self.memory_limit is None, "memory_limit", "--batch-size auto with it, which keeps to it")
         must(not auto or self.memory_limit is not None, "batch_size", "a --memory-limit with it, such as 4GB")
         must(self.max_batch_size >= 1, "max_batch_size", "at least 1")
         if self.memory_limit is not None:
@@ -327,7 +470,6 @@ class Config:
         must(self.window >= 2, "window", "at least 2 epochs: a line needs two points")
         must(0 < self.gamma <= 1, "gamma", "a number above 0 and up to 1")
         must(self.period is None or self.period >= 1, "period", "at least 1 epoch")
-        must(self.period is None or self.growth == "periodic", "period", "--growth periodic to go with it")
         must(self.patience >= 1, "patience", "at least 1 epoch")
         must(0 <= self.min_delta < 1, "min_delta", "a fraction of at least 0 and below 1")
         must(self.lookahead_epochs >= 1, "lookahead_epochs", "at least 1, or --init random or identity for none")
@@ -379,9 +521,7 @@ class Config:
         )
 
     def _check_learning_rate(self, must: Callable[[bool, str, str], None]) -> None:
-        constant = self.lr_schedule == "constant"
         must(self.lr_decay is None or 0 < self.lr_decay <= 1, "lr_decay", "a fraction above 0 and up to 1")
-        must(self.lr_decay is None or not constant, "lr_decay", "--lr-schedule linear or step to go with it")
         must(self.warmup >= 0, "warmup", "a number of epochs")
         must(self.epochs is None or self.warmup < self.epochs, "warmup", "fewer than --epochs, which it is a part of")
 
@@ -389,14 +529,10 @@ class Config:
         try:
             parse(getattr(self, option))
         except ValueError as error:
-            wrong = ConfigError(f"--{option.replace('_', '-')}: {error}")
+            wrong = ConfigError(f"{flag(option)}: {error}")
             for note in getattr(error, "__notes__", ()):
                 wrong.add_note(note)
             raise wrong from error
-
-    def _defaults(self) -> dict[str, Any]:
-        family = next(family for family in ARCH_DEFAULTS if self.arch.startswith(family))
-        return ARCH_DEFAULTS[family] | DATASET_DEFAULTS[self.dataset] | OPTIMIZER_DEFAULTS[self.optimizer]
 
     def rate_schedule(self) -> RateSchedule:
         """How the learning rate changes from epoch to epoch."""
@@ -407,7 +543,7 @@ class Config:
     def lr_for(self, batch_size: int) -> float:
         """Learning rate for batches of this size, as ``scale_lr`` says."""
         assert self.lr is not None
-        return scaled_lr(self.lr, self.scale_lr, batch_size, self._defaults()["batch_size"])
+        return scaled_lr(self.lr, self.scale_lr, batch_size, self._default("batch_size"))
 
     def cache(self) -> Cache | None:
         """What a look-ahead computes once; None for nothing."""
@@ -437,7 +573,7 @@ class Config:
             If an option is unknown, missing, of another type or has an impossible value.
         """
         try:
-            config: Config = from_json(cls, BEFORE | options if type(options) is dict else options, "config")
+            config: Config = from_json(cls, as_of_now(options), "config")
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return config.resolve()
@@ -445,7 +581,7 @@ class Config:
     @staticmethod
     def left_to_machine(name: str, value: Any) -> bool:
         """Whether an option of this value leaves the choice to the machine: another one may do otherwise."""
-        return name in LEFT_TO_MACHINE and value == LEFT_TO_MACHINE[name]
+        return described(Config)[name].by_machine and value == getattr(Config, name)
 
     def resumed_as(self, asked: Config) -> Config:
         """Return what a run with this configuration is to be resumed with.
@@ -461,21 +597,48 @@ class Config:
             Naming the first option whose change would change the run.
         """
         changes = {}
-        for name in (field.name for field in fields(self)):
+        for name, facts in described(Config).items():
             ours, theirs = getattr(self, name), getattr(asked, name)
             left_open = theirs is None or self.left_to_machine(name, theirs)
-            if theirs == ours or (name not in MAY_CHANGE and left_open):
+            if theirs == ours or (facts.on_resume != "may change" and left_open):
                 continue
-            option = f"--{name.replace('_', '-')}"
-            if name == "epochs" and theirs < ours:
-                raise ConfigError(f"{option} {theirs}: the run was begun with {ours}, which may grow but not shrink")
-            if name == "epochs" and self.lr_schedule != "constant":
-                raise ConfigError(
-                    f"{option} {theirs}: the rate of this run falls over its {ours} epochs, which may not grow"
-                )
-            if name not in (*MAY_CHANGE, "epochs") and not self.left_to_machine(name, ours):
-                raise ConfigError(
-                    f"{option} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"
-                )
+            self._check_change(name, ours, theirs)
             changes[name] = theirs
         return replace(self, **changes).resolve()
+
+    def _check_change(self, name: str, ours: Any, theirs: Any) -> None:
+        """Raise ConfigError if a run that was begun with one value of an option cannot go on with the other."""
+        may = described(Config)[name].on_resume
+        if may == "may grow":
+            if theirs < ours:
+                raise ConfigError(
+                    f"{flag(name)} {theirs}: the run was begun with {ours}, which may grow but not shrink"
+                )
+            if self.lr_schedule != "constant":
+                raise ConfigError(
+                    f"{flag(name)} {theirs}: the rate of this run falls over its {ours} epochs, which may not grow"
+                )
+        elif may == "fixed" and not self.left_to_machine(name, ours):
+            raise ConfigError(
+                f"{flag(name)} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"
+            )
+
+
+# Options that are left open, unless another one has a value with which they have a meaning.
+GO_WITH = {
+    name: facts.goes_with
+    for name, facts in described(Config).items()
+    if facts.goes_with is not None and getattr(Config, name) is None
+}
+
+
+def as_of_now(options: Any) -> Any:
+    """Return options that a version of before wrote, as this one has them: with their names, and what was done "
+    "then.
+    """
+    if type(options) is not dict:
+        return options
+    known = described(Config)
+    before = {name: facts.before for name, facts in known.items() if facts.before is not ABSENT}
+    renamed = {old: name for name, facts in known.items() for old in facts.old_names}
+    return before | {renamed.get(name, name): value for name, value in options.items()}

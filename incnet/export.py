@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 
+from incnet.commandline import parse
 from incnet.deploy.model import ModelError, load_model
 from incnet.deploy.onnx_graph import TOLERANCE, OnnxError, difference, to_onnx
+from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.storage.files import WriteError, replace_file
-from incnet.terminal import Terminal, command, parse
+from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
 
 __all__ = ["Export", "main"]
@@ -28,16 +28,20 @@ class Export:
     """Write a stage of a run as an ONNX model, which takes pixels: uint8 (N, H, W, C). Needs incnet[onnx].
 
     Exits with 0; 2 for a model that cannot be used; 3 if --check finds a difference; 4 if OUT cannot be written.
+
+    Examples::
+
+      incnet export runs/RUN digits.onnx --check
+      incnet export runs/RUN/stages/S1.safetensors small.onnx
     """
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model, from the folder stages of a run; or a run folder, for its last stage."""
-
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """File to write."""
-
-    check: bool = False
-    """Before writing, run it with onnxruntime on random images and compare the logits with incnet's."""
+    model: Path = option(
+        "Model, from the folder stages of a run; or a run folder, for its last stage.", positional=True
+    )
+    out: Path = option("File to write.", positional=True)
+    check: bool = option(
+        "Before writing, run it with onnxruntime on random images and compare the logits with incnet's.", False
+    )
 
 
 @command()
@@ -45,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Export as the command line says. Returns the exit code."""
     if not is_first():
         return 0
-    options = parse(Export, arguments, prog="python -m incnet.export")
+    options = parse(Export, arguments, prog="incnet export")
     errors = Terminal(stderr=True)
     try:
         return export(options)

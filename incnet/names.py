@@ -1,10 +1,25 @@
-"""Names that options choose among: data sets and architectures. They can be listed without loading either."""
+"""Names that options choose among, which can be listed without loading what they name; and near misses of them."""
 
 from __future__ import annotations
 
-__all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST"]
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST", "did_you_mean"]
 
 DATASETS = ("digits", "cifar10", "cifar100", "cifar100-coarse", "fashion-mnist")
 # Besides them resnetN, for any other N = 6n + 2 up to the deepest of its paper: a bound for what a file can ask for.
 ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56", "vgg16", "vgg16-bn")
 DEEPEST = 1202
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return ``"; did you mean NAME?"`` for the name that is nearest to ``word``, or "" if none is near."""
+    plain = {_plain(name): name for name in names}
+    near = get_close_matches(_plain(word), plain, n=1)
+    return f"; did you mean {plain[near[0]]}?" if near else ""
+
+
+def _plain(name: str) -> str:
+    """Letters, digits and ``+`` alone: hyphens and capitals are what people mistake most."""
+    return "".join(character for character in name.lower() if character.isalnum() or character == "+")

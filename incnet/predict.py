@@ -8,19 +8,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from incnet import backend
+from incnet.commandline import parse
 from incnet.data.dataset import DataError
 from incnet.deploy.images import parse_colour, read_images
 from incnet.deploy.model import Model, ModelError, load_model
+from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.records import parse_json
-from incnet.terminal import Terminal, command, parse
+from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
 
 __all__ = ["Predict", "main"]
@@ -35,26 +35,37 @@ class Predict:
     Pictures are turned upright, put on a background where they are transparent, made grey for models of one channel,
     scaled until the smaller side fits and cut to the middle. An image that cannot be read is named, and the others are
     answered. Exits with 0, or 2 if the model or any image cannot be used.
+
+    Examples::
+
+      incnet predict runs/RUN one.png two.png
+      incnet predict runs/RUN/stages/S1.safetensors one.png --top 1 --json
     """
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model, from the folder stages of a run; or a run folder, for its last stage, which is then named."""
-
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")]
-    """Pictures (PNG, JPEG, ...: pip install incnet[images]), or .npy files of uint8 (H, W, C) or (N, H, W, C)."""
-
-    top: int = 3
-    """Classes that are named for each image."""
-
-    json: bool = False
-    """Print a JSON object a line: the image's name, and its predictions, each with class and probability."""
-
-    background: str = "white"
-    """Colour behind what is transparent in a picture: white, black, or #rrggbb. Choose that of the images which the
-    model has learnt from."""
-
-    device: str = "auto"
-    """Where to compute: auto, cpu or gpu."""
+    model: Path = option(
+        "Model, from the folder stages of a run; or a run folder, for its last stage, which is then named.",
+        positional=True,
+    )
+    images: tuple[Path, ...] = option(
+        "Pictures (PNG, JPEG, ...: pip install incnet[images]), or .npy files of uint8 (H, W, C) or (N, H, W, C).",
+        (),
+        positional=True,
+        metavar="IMAGE",
+    )
+    top: int = option("Classes that are named for each image.", 3)
+    json: bool = option(
+        "Print a JSON object a line: the image's name, and its predictions, each with class and probability.", False
+    )
+    background: str = option(
+        "Colour behind what is transparent in a picture: white, black, or #rrggbb. Choose that of the images which the "
+        "model has learnt from.",
+        "white",
+        names=("white", "black"),
+        metavar="COLOUR",
+    )
+    device: str = option(
+        "Where to compute: auto, cpu or gpu.", "auto", names=("auto", "cpu", "gpu"), metavar="{auto,cpu,gpu}"
+    )
 
 
 @command(answers=True)
@@ -62,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Predict as the command line says. Returns the exit code."""
     if not is_first():
         return 0
-    options = parse(Predict, arguments, prog="python -m incnet.predict")
+    options = parse(Predict, arguments, prog="incnet predict")
     errors = Terminal(stderr=True)
     try:
         if options.top < 1:

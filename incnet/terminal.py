@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, Literal, ParamSpec, TextIO, TypeVar
+from typing import Any, Literal, ParamSpec, TextIO
 
-import tyro
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import Progress, Task
@@ -23,34 +21,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Bars", "Terminal", "command", "parse"]
+__all__ = ["Bars", "Terminal", "command"]
 
 P = ParamSpec("P")
-T = TypeVar("T")
 UNWRITABLE = 4
 # Columns to the right of the bars that stay free: there the terminal puts the ^C of somebody who types it.
 MARGIN = 3
 SHORTEST, LONGEST = 16, 40  # a bar, in columns
 # Seconds over which the pace is taken that remaining times are estimated by.
 PACE = 600.0
-
-
-def parse(options: type[T], arguments: Sequence[str] | None, **how: Any) -> T:
-    """Return the options that a command line says, as :func:`tyro.cli` does, with help that fits the terminal.
-
-    Raises
-    ------
-    SystemExit
-        For ``--help``, with 0; for options that are wrong or missing, with 2.
-    """
-    shown = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(shown):
-            return tyro.cli(options, args=arguments, **how)
-    except SystemExit:
-        if shown.getvalue():
-            Terminal().say(shown.getvalue())
-        raise
 
 
 def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P, int]]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from incnet import backend, session
+from incnet.commandline import parse
 from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
@@ -22,7 +23,7 @@ from incnet.run.run import Run
 from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.files import WriteError
 from incnet.storage.folder import RunFolder, RunFolderError, new_folder
-from incnet.terminal import Terminal, command, parse
+from incnet.terminal import Terminal, command
 from incnet.threads import available_threads, threads_in_use, use_threads
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display, up_to
@@ -30,7 +31,7 @@ from incnet.training.signals import Interrupted
 
 __all__ = ["main"]
 
-PROGRAM = "python -m incnet.train"
+PROGRAM = "incnet train"
 BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
 
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None, communicator: Communicator) -> int:
     try:
-        config = communicator.from_first(lambda: parse(Config, arguments, prog=PROGRAM))
+        config = communicator.from_first(lambda: parse(Config, arguments, PROGRAM))
         if config.resume is not None:
             return resume(config.resume, arguments, communicator)
         return begin(communicator.from_first(config.resolve), communicator)
@@ -115,7 +116,7 @@ def _resumed(path: Path, content: dict[str, Any], arguments: list[str] | None, r
     begun = replace(Config.from_json(content.get("config")), out=path, resume=path)
     if content.get("environment", {}).get("ranks", "1") != str(ranks):
         begun = replace(begun, threads=None)  # another number of ranks divides the cores anew
-    return begun.resumed_as(parse(Config, arguments, prog=PROGRAM, default=begun))
+    return begun.resumed_as(parse(Config, arguments, PROGRAM, begun))
 
 
 def _terminal(communicator: Communicator) -> Terminal:

@@ -6,12 +6,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from incnet.commandline import parse
+from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.report import ReportError, write_figures, write_report
 from incnet.storage.files import WriteError
-from incnet.terminal import Terminal, command, parse
+from incnet.terminal import Terminal, command
 
 __all__ = ["main"]
 
@@ -23,17 +23,21 @@ class Options:
     """Write a report on runs, finished or not: one HTML file with tables, figures and decisions.
 
     Needs matplotlib and Jinja: pip install "incnet[report]". Exits with 0; 2 if a run could not be read, and was left
-    out; 4 if the disk takes no more.
+    out; 4 if the disk is full.
+
+    Examples::
+
+      incnet report runs/*
+      incnet report runs/one runs/other --out compared.html --figures figures
     """
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders, studies, or folders that hold runs."""
-
-    out: Path = Path("report.html")
-    """File to write."""
-
-    figures: Path | None = None
-    """Folder for the figures as files of their own, each as SVG and as PNG."""
+    runs: tuple[Path, ...] = option(
+        "Run folders, studies, or folders that hold runs.", (), positional=True, metavar="RUN"
+    )
+    out: Path = option("File to write.", Path("report.html"), metavar="FILE")
+    figures: Path | None = option(
+        "Folder for the figures as files of their own, each as SVG and as PNG.", None, metavar="FOLDER"
+    )
 
 
 @command()
@@ -41,11 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Report as the command line says; return the exit code."""
     if not is_first():
         return 0
-    options = parse(Options, arguments, prog="python -m incnet.report")
+    options = parse(Options, arguments, prog="incnet report")
     terminal, errors = Terminal(), Terminal(stderr=True)
     try:
         if not options.runs:
-            raise ReportError("no runs: name at least one run folder or study, as in python -m incnet.report runs/*")
+            raise ReportError("no runs: name at least one run folder or study, as in incnet report runs/*")
         problems = write_report(options.runs, options.out)
         written = write_figures(options.runs, options.figures) if options.figures else []
     except ReportError as error:

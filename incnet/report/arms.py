@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from incnet.config import MAY_CHANGE
+from incnet.config import Config
+from incnet.options import described, making_no_other
 from incnet.report.history import History
 from incnet.report.interval import Interval, wilson
 
@@ -31,8 +32,8 @@ DATASETS = {
     "fashion-mnist": "Fashion-MNIST",
 }
 # Options in which the seeds of one arm may differ: the seed, what changes no step, and what the machine may choose.
-NOT_COMPARED = {"seed", "out", *MAY_CHANGE}
-MACHINE = {"device", "threads"}
+NOT_COMPARED = {"seed"} | making_no_other(Config)
+MACHINE = {name for name, facts in described(Config).items() if facts.by_machine}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from incnet.config import MAY_CHANGE
+from incnet.config import Config
+from incnet.options import making_no_other
 from incnet.records import from_json, parse_json
 from incnet.report.history import (
     Epoch,
@@ -110,7 +111,7 @@ def without_copies(runs: Sequence[History]) -> list[History]:
     furthest: dict[str, History] = {}
     for run in runs:
         until = next((i for i, timed in enumerate(run.events) if isinstance(timed.event, Epoch)), len(run.events))
-        options = {name: value for name, value in run.options.items() if name not in {"out", *MAY_CHANGE}}
+        options = {name: value for name, value in run.options.items() if name not in making_no_other(Config)}
         key = repr((json.dumps(options, sort_keys=True), run.events[: until + 1] or run.path))
         furthest[key] = max(furthest.get(key, run), run, key=lambda run: (len(run.events), run.arm is not None))
     return list(furthest.values())

@@ -6,17 +6,17 @@ import contextlib
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
-from incnet.config import Config, ConfigError
+from incnet.config import Config, ConfigError, as_of_now
+from incnet.options import as_arguments, described
 from incnet.report.history import History
 from incnet.report.numbers import NOTHING
 
 __all__ = ["command", "commands", "setups"]
 
 # Where files lay, and what a resumed run was told, is nobody else's business.
-PRIVATE = {"out", "resume", "data_dir"}
+PRIVATE = {name for name, facts in described(Config).items() if facts.place}
 
 
 def setups(runs: Sequence[History]) -> list[list[tuple[str, str]]]:
@@ -57,17 +57,10 @@ def command(run: History, **changed: Any) -> str:
 
 
 def _arguments(options: dict[str, Any]) -> Iterator[str]:
-    defaults = Config(dataset=options["dataset"], arch=options["arch"])
+    options = as_of_now(options)
+    decisive = {name: options[name] for name in ("dataset", "arch", "optimizer")}
+    defaults = Config(**decisive)
     with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named
         defaults = defaults.resolve()
-    yield options["dataset"]
-    for name in (field.name for field in fields(Config)):
-        value, default = options.get(name), getattr(defaults, name)
-        if name == "dataset" or value is None or value == default:
-            continue
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            yield f"--{option}" if value else f"--no-{option}"
-        else:
-            yield f"--{option}"
-            yield _text(value)
+    known = {name: value for name, value in options.items() if name in described(Config) and value is not None}
+    yield from as_arguments(Config, known, vars(defaults) | {name: getattr(Config, name) for name in decisive})

@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from incnet import backend
+from incnet.commandline import parse
 from incnet.config import Config, ConfigError
 from incnet.cost import step_bytes
 from incnet.extras import why_not
 from incnet.graph import Graph
+from incnet.names import ARCHITECTURES
 from incnet.optim import RMSProp
+from incnet.options import option
 from incnet.report.numbers import duration
 from incnet.savings.boundaries import Measured, measure, settings, whole_network
 from incnet.savings.display import progress, table
 from incnet.savings.memory import available_bytes
 from incnet.storage.files import WriteError, replace_file, writing
 from incnet.storage.folder import environment
-from incnet.terminal import Terminal, command, parse
+from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
 
 __all__ = ["Savings", "main"]
 
-PROGRAM = "python -m incnet.savings"
 BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
 IMAGE = (32, 32, 3)
 FIGURES = (".png", ".svg", ".pdf")
@@ -40,35 +42,43 @@ class Savings:
     Nothing is frozen, or S1, or S1 and S2, and so on; the backward pass stops at the boundary. 'cached' begins with the
     frozen sub-networks' features, as a look-ahead with --lookahead-cache does. Predicted is the time of the step with
     nothing frozen, in proportion to the multiply-adds. Exits with 0; 2 for bad input; 4 when a file cannot be written.
+
+    Examples::
+
+      incnet savings
+      incnet savings --arch vgg16 --plot savings.png --json savings.json
     """
 
-    arch: str = "resnet20"
-    """Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn, for images of 32x32 and 10
-    classes."""
-
-    partition: str = "filters"
-    """Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number."""
-
-    batch_size: int | None = None
-    """Images in a step. Default: 128 for ResNet, 32 for VGG."""
-
-    device: str = "auto"
-    """Where to compute: auto, cpu or gpu."""
-
-    threads: int | None = None
-    """Threads that the CPU's kernels may use. Default: one for each core that this process may run on."""
-
-    rounds: int = 8
-    """Turns of each setting; a ratio is taken in each, and their median counts."""
-
-    steps: int = 4
-    """Steps of a turn."""
-
-    json: Path | None = None
-    """File for the numbers as JSON; - for standard output, without the table."""
-
-    plot: Path | None = None
-    """File for a figure: .png, .svg or .pdf. Needs matplotlib (incnet[docs])."""
+    arch: str = option(
+        "Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn, for images of 32x32 and 10 "
+        "classes.",
+        "resnet20",
+        names=ARCHITECTURES,
+        metavar="NAME",
+    )
+    partition: str = option(
+        "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number.",
+        "filters",
+        names=("filters", "blocks"),
+        metavar="{filters,blocks,N}",
+    )
+    batch_size: int | None = option("Images in a step.", None, otherwise="128; 32 for vgg16")
+    device: str = option(
+        "Where to compute: auto, cpu or gpu.", "auto", names=("auto", "cpu", "gpu"), metavar="{auto,cpu,gpu}"
+    )
+    threads: int | None = option(
+        "Threads that the CPU's kernels may use.",
+        None,
+        otherwise="one for each core that this process may run on",
+    )
+    rounds: int = option("Turns of each setting; a ratio is taken in each, and their median counts.", 8)
+    steps: int = option("Steps of a turn.", 4)
+    json: Path | None = option(
+        "File for the numbers as JSON; - for standard output, without the table.", None, metavar="FILE"
+    )
+    plot: Path | None = option(
+        "File for a figure: .png, .svg or .pdf. Needs matplotlib (incnet[report]).", None, metavar="FILE"
+    )
 
 
 @command()
@@ -81,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 2 for bad input; 4 for a file that cannot be written; 130 when interrupted.
     """
     try:
-        return run(parse(Savings, arguments, prog=PROGRAM))
+        return run(parse(Savings, arguments, prog="incnet savings"))
     except (ConfigError, backend.DeviceError) as error:
         Terminal(stderr=True).say(f"error: {error}")
         return BAD_INPUT

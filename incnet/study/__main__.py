@@ -6,18 +6,18 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from incnet import backend
+from incnet.commandline import parse
 from incnet.config import Config, ConfigError
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import DataError, Dataset
 from incnet.extras import why_not
 from incnet.models import build
+from incnet.options import as_arguments
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
 from incnet.storage.files import WriteError
@@ -25,9 +25,9 @@ from incnet.study.display import Display, plan_table, results_table
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Executor, Job, Outcome, Processes
 from incnet.study.folder import FREE, Run, StudyFolder
-from incnet.study.options import Study, StudyError, as_arguments, as_option
+from incnet.study.options import Study, StudyError
 from incnet.study.tables import as_markdown, summarise
-from incnet.terminal import Terminal, command, parse
+from incnet.terminal import Terminal, command
 from incnet.threads import available_threads, use_threads
 from incnet.training.signals import StopSignals
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if a run failed; 2 for bad input; 4 for a disk that takes no more; 130 or 143 for a study that was stopped
         by SIGINT or SIGTERM.
     """
-    study = parse(Study, arguments, prog=PROGRAM, config=(tyro.conf.SuppressFixed,))
+    study = parse(Study, arguments, prog="incnet study")
     terminal, errors = Terminal(), Terminal(stderr=True)
     given = f"{PROGRAM} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     try:
@@ -172,12 +172,12 @@ def arguments(run: Run) -> list[str]:
     """Return the arguments of ``python -m incnet.train`` that begin a run, or go on with it."""
     config = run.planned.config
     if run.status == "new":
-        return [*as_arguments(replace(config, out=run.path))]
+        return [*as_arguments(Config, vars(replace(config, out=run.path)), vars(Config()))]
     assert run.history is not None
     begun = Config.from_json(run.history.options)
-    values = ((name, getattr(config, name)) for name in sorted(FREE - {"out", "resume"}))
-    changed = [as_option(name, value) for name, value in values if value not in (None, getattr(begun, name))]
-    return ["--resume", str(run.path), *chain.from_iterable(changed)]
+    asked = {name: getattr(config, name) for name in sorted(FREE - {"out", "resume"})}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return ["--resume", str(run.path), *as_arguments(Config, asked, vars(begun))]
 
 
 def look_again(run: Run, outcome: Outcome, job: Job, *, stopped: bool) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from incnet.config import MAY_CHANGE, Config, ConfigError
+from incnet.config import Config, ConfigError
+from incnet.options import described, flag, making_no_other
 from incnet.records import from_json, parse_json
 from incnet.report.history import History
 from incnet.report.reading import ReportError, read_history
@@ -24,7 +25,7 @@ __all__ = ["Run", "StudyFolder"]
 Status = Literal["new", "unfinished", "failed", "finished"]
 
 # Options that make no other run.
-FREE = {*MAY_CHANGE, "out"} - {"stop"}
+FREE = making_no_other(Config) - {"stop"}
 PATIENCE = 60.0  # seconds in which a run that was told to stop has surely done so
 _MAX_STUDY = 2**22  # bytes
 _OURS = {"runs", "logs", "figures", "study.json", "table2.json", "table2.md", "report.html", "lock"}
@@ -93,7 +94,7 @@ def _differences(made: Config, asked: Config) -> list[str]:
         ours, theirs = getattr(made, name), getattr(asked, name)
         left_open = Config.left_to_machine(name, ours) or Config.left_to_machine(name, theirs)
         if ours != theirs and not left_open and name not in FREE:
-            found.append(f"--{name.replace('_', '-')} {ours} (asked for: {theirs})")
+            found.append(f"{flag(name)} {ours} (asked for: {theirs})")
     return found
 
 
@@ -206,9 +207,9 @@ class StudyFolder:
 
     def record(self, command: str) -> None:
         """Write ``study.json``."""
-        options = {field.name: getattr(self.study, field.name) for field in fields(self.study)}
-        for decided in ("name", "arch", "method", "init", "seed", "resume", "dry_run"):
-            del options[decided]
+        facts = described(Study)
+        names = [name for name in facts if facts[name].shown and name not in ("name", "dry_run")]
+        options = {name: getattr(self.study, name) for name in names}
         self.write(
             "study.json",
             {

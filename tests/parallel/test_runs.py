@@ -230,4 +230,4 @@ def test_a_used_folder_is_one_line_of_all_ranks(finished):
 def test_unknown_options_are_explained_once(tmp_path):
     code, out, err = run(2, COMMAND, "digits", "--no-such-option", 1)
     assert code == 2
-    assert (out + err).count("Unrecognized options: --no-such-option") == 1
+    assert (out + err).count("unknown option --no-such-option") == 1

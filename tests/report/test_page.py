@@ -7,12 +7,14 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-import tyro
 
+from incnet.commandline import parse
 from incnet.config import Config
 from incnet.report import ReportError, write_report
 from incnet.report.__main__ import main
 from incnet.report.architecture import TIMES
+from incnet.report.reading import read_history
+from incnet.report.setup import commands
 
 from .folders import write_evaluation, write_run
 
@@ -173,8 +175,20 @@ def test_the_command_that_makes_a_run_again(tmp_path, report):
     run = write_run(tmp_path / "run", gamma=0.25, augment=False, seed=3, data_dir=None)
     page, _ = report(run)
     (command,) = re.findall(r"Commands python -m incnet.train (.*?--no-augment.*?) Made by", page.words)
-    config = tyro.cli(Config, args=shlex.split(command)).resolve()
+    config = parse(Config, shlex.split(command), "incnet train").resolve()
     assert config.as_json() == json.loads((run / "config.json").read_text())["config"]
+
+
+def test_the_command_of_a_run_of_before(tmp_path):
+    """It says what was done then, where a run of now does otherwise; and the rate, where the optimizer's is another."""
+    run = write_run(tmp_path / "run", optimizer="sgd", lr=1e-4)
+    content = json.loads((run / "config.json").read_text())
+    for later in ("average", "recalibrate", "warmup"):
+        del content["config"][later]
+    (run / "config.json").write_text(json.dumps(content))
+    (command,) = commands([read_history(run)])
+    config = parse(Config, shlex.split(command)[3:], "incnet train").resolve()
+    assert (config.average, config.recalibrate, config.lr, config.optimizer) == (False, 0, 1e-4, "sgd")
 
 
 def test_stages_with_their_intervals(tmp_path, report):
@@ -289,6 +303,6 @@ def test_what_to_run_next(tmp_path, report, method):
     (line,) = re.findall(
         rf"python -m incnet.train (cifar10[^$]*?--out run-{other}) python -m incnet.report run", page.words
     )
-    config = tyro.cli(Config, args=shlex.split(line)).resolve()
+    config = parse(Config, shlex.split(line), "incnet train").resolve()
     made = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert {**config.as_json(), "out": None} == {**made, "method": other, "out": None}

@@ -199,7 +199,7 @@ def test_a_retry_halves_the_rate_of_the_stage(tmp_path):
     ("options", "message"),
     [
         ({"batch_size": "auto"}, "--batch-size auto: choose a --memory-limit with it"),
-        ({"memory_limit": "1GB"}, "--memory-limit 1GB: choose --batch-size auto with it"),
+        ({"memory_limit": "1GB"}, "--memory-limit 1GB: choose --batch-size auto to go with it"),
         ({"batch_size": "auto", "memory_limit": "lots"}, "--memory-limit: 'lots' is no size"),
         ({"batch_size": "auto", "memory_limit": "1GB", "max_batch_size": 0}, "--max-batch-size 0: choose at least 1"),
         ({"batch_size": 0}, "--batch-size 0: choose at least 1, or auto"),

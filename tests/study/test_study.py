@@ -12,15 +12,17 @@ from dataclasses import replace
 
 import pytest
 
+from incnet.commandline import parse
 from incnet.config import Config
 from incnet.data.digits import load_digits
+from incnet.options import as_arguments
 from incnet.storage.lock import Lock
 from incnet.study import __main__ as command
 from incnet.study.designs import DESIGNS
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Job, Processes
 from incnet.study.folder import Run
-from incnet.study.options import Planned, Study, StudyError, as_arguments
+from incnet.study.options import Planned, Study, StudyError
 
 SMALL = (
     *("table2", "--dataset", "digits", "--archs", "resnet8", "--arms", "baseline", "lookahead", "--seeds", "1"),
@@ -235,7 +237,7 @@ def test_estimated_macs_are_those_of_a_run_that_the_rule_does_not_end(arguments,
         "digits", "resnet8", limit=200, gamma=1e-9, window=9, seed=1, **{"epochs": 9, **arguments}
     ).resolve()
     estimator = Estimator(config, load_digits())
-    job = Job("run", [*as_arguments(config), "--out", str(tmp_path / "run")], tmp_path / "log")
+    job = Job("run", [*arguments_of(config), "--out", str(tmp_path / "run")], tmp_path / "log")
     assert [code for _, code in Processes(1).execute([job], lambda: True)] == [0]
     assert estimator.ledger.total == events(tmp_path / "run")[-1]["macs_training"]
     assert 0 < estimator.seconds_per_mac() < 1e-6
@@ -367,6 +369,10 @@ def test_every_arm_is_a_run(name):
         assert (run.config.arch, run.config.seed, run.config.dataset) == (run.arch, run.seed, "cifar10")
 
 
+def arguments_of(config):
+    return as_arguments(Config, vars(config), vars(Config()))
+
+
 def test_arms_are_distinct():
     for name in DESIGNS:
         runs = Study(name=name, seeds=1, memory_limit="4GB" if name == "figure5" else None).runs()
@@ -375,10 +381,8 @@ def test_arms_are_distinct():
 
 
 def test_arguments_give_the_configuration():
-    import tyro
-
     config = Config("digits", "resnet14", "baseline", augment=False, lr=0.25, limit=9, seed=3).resolve()
-    assert tyro.cli(Config, args=[*as_arguments(config)]) == config
+    assert parse(Config, [*arguments_of(config)], "incnet train") == config
 
 
 def test_a_run_goes_on_with_options_that_make_no_other_run(finished):

@@ -91,7 +91,7 @@ def test_help_fits_the_width(name, columns, monkeypatch):
     with Inside(monkeypatch, columns) as screen, contextlib.suppress(SystemExit):
         MAINS[name](["--help"])
     assert all(len(line) <= columns or " " not in line.strip() for line in screen.lines)
-    assert "show this help" in screen.text
+    assert "Show this help" in screen.text
 
 
 @pytest.mark.parametrize("name", MAINS)
@@ -147,4 +147,4 @@ def test_nothing_given_is_said_with_what_to_do(name, missing, capsys):
     assert code == 2
     said = "".join(capsys.readouterr())
     assert missing in said
-    assert f"python -m incnet.{name}" in said
+    assert f"incnet {name}" in said

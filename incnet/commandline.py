@@ -1,0 +1,233 @@
+"""A command line, and its help, from a dataclass of options; see :mod:`incnet.options`."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from incnet.names import did_you_mean
+from incnet.options import Option, default_in_words, described, flag
+from incnet.terminal import Terminal
+
+__all__ = ["help_text", "make_parser", "parse"]
+
+T = TypeVar("T")
+BAD_INPUT = 2
+WIDEST = 100  # columns of help: longer lines are hard to read
+INDENT = 24  # columns of the options' names
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood."""
+
+
+def parse(kind: type[T], arguments: Sequence[str] | None, prog: str, default: T | None = None) -> T:
+    """Return the options that a command line says.
+
+    Parameters
+    ----------
+    kind : type
+        Dataclass of described options, whose docstring is the head of the help.
+    arguments : sequence of str, optional
+        Those of this process, if there are none.
+    prog : str
+        The command, for messages.
+    default : optional
+        Values of options that are not given.
+
+    Raises
+    ------
+    SystemExit
+        For ``--help``, with 0; for options that are wrong or missing, with 2. All is said then.
+    """
+    try:
+        given = _given(kind, sys.argv[1:] if arguments is None else arguments, prog)
+    except UsageError as error:
+        Terminal(stderr=True).say(f"error: {error}\nAll options: {prog} --help")
+        raise SystemExit(BAD_INPUT) from None
+    return kind(**given) if default is None else replace(default, **given)  # type: ignore[type-var]
+
+
+def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
+    """Return the values that a command line gives, by the names of their fields."""
+    options, hints = described(kind), get_type_hints(kind)
+    parser = make_parser(kind, prog)
+    found, unknown = parser.parse_known_intermixed_args(arguments)
+    if vars(found).pop("help", False):
+        Terminal().say(help_text(kind, prog))
+        raise SystemExit(0)
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        wrong = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
+        kind_of = "option" if wrong.startswith("-") else "argument"
+        name = wrong.partition("=")[0]
+        raise UsageError(f"unknown {kind_of} {name}{did_you_mean(name, known) if kind_of == 'option' else ''}")
+    values = {name: value for name, value in vars(found).items() if value not in (None, [])}
+    required = {each.name for each in fields(kind) if each.default is MISSING}
+    if missing := [name for name in options if name in required - values.keys()]:
+        name, option = missing[0], options[missing[0]]
+        call = option.metavar or name.upper() if option.positional else flag(name)
+        choices = _choices(hints[name])
+        raise UsageError(f"{call} is missing{': choose ' + _one_of(choices) if choices else ''}")
+    return {
+        name: value if isinstance(value, bool) else _converted(hints[name], value, _call(name, options[name]))
+        for name, value in values.items()
+    }
+
+
+def _call(name: str, option: Option) -> str:
+    """Return what messages call an option."""
+    return option.metavar or name.upper() if option.positional else flag(name)
+
+
+# From text to values.
+
+
+def _converted(kind: Any, text: Any, call: str) -> Any:
+    """Return what ``text``, or a list of texts, means for an option of a type."""
+    if get_origin(kind) is tuple:
+        return tuple(_converted(get_args(kind)[0], each, call) for each in text)
+    for alternative in _alternatives(kind):
+        if alternative is NoneType:
+            if text.lower() == "none":
+                return None
+        elif get_origin(alternative) is Literal:
+            if text in get_args(alternative):
+                return text
+        else:
+            try:
+                return alternative(text)
+            except ValueError:
+                continue
+    choices = _choices(kind)
+    expected = {int: "a whole number", float: "a number"}
+    wanted = [*choices, *(words for number, words in expected.items() if number in _alternatives(kind))]
+    raise UsageError(f"{call} {text}: choose {_one_of(wanted)}{did_you_mean(text, choices)}")
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """Return the types of a union, those first that take fewer texts; of any other type itself."""
+    kinds = list(get_args(kind)) if get_origin(kind) in (Union, UnionType) else [kind]
+    return sorted(kinds, key=lambda each: (each in (str, Path), each is float))
+
+
+def _choices(kind: Any) -> list[str]:
+    return [name for each in _alternatives(kind) if get_origin(each) is Literal for name in get_args(each)]
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+# The parser: it finds out what is given, and leaves it as text.
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(re.sub(r"^argument ([^:/]*)[^:]*: ", r"\1: ", message))
+
+
+def make_parser(kind: type, prog: str) -> argparse.ArgumentParser:
+    """Return a parser of the options' names, whose result holds those that are given."""
+    parser = _Parser(prog=prog, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("-h", "--help", action="store_true")
+    hints = get_type_hints(kind)
+    for name, option in described(kind).items():
+        many = get_origin(hints[name]) is tuple
+        if option.positional:
+            parser.add_argument(name, nargs="*" if many else "?", default=None)
+        elif hints[name] is bool:
+            parser.add_argument(*_flags(name, option), dest=name, action=argparse.BooleanOptionalAction)
+        elif option.shown:
+            parser.add_argument(*_flags(name, option), dest=name, nargs="+" if many else None)
+    return parser
+
+
+def _flags(name: str, option: Option) -> list[str]:
+    return [flag(each) for each in (name, *option.old_names)]
+
+
+# Help.
+
+
+def help_text(kind: type, prog: str) -> str:
+    """Return what ``--help`` says: the docstring, and options in their groups, as wide as the terminal."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    options = {name: option for name, option in described(kind).items() if option.shown}
+    hints, defaults = get_type_hints(kind), {each.name: each.default for each in fields(kind)}
+    places = [name for name, option in options.items() if option.positional]
+    calls = {name: _invocation(name, option, hints[name], defaults[name]) for name, option in options.items()}
+    parts = [f"usage: {' '.join([prog, *map(calls.__getitem__, places), '[options]'])}", _paragraphs(kind, width)]
+    for group in dict.fromkeys(option.group for option in options.values()):
+        names = [name for name, option in options.items() if option.group == group]
+        names.sort(key=lambda name: not options[name].positional)
+        told = (" ".join(_told(options[name], defaults[name])) for name in names)
+        parts.append(
+            "\n".join([f"{group}:", *(_entry(calls[n], text, width) for n, text in zip(names, told, strict=True))])
+        )
+    parts.append(_entry("-h, --help", "Show this help.", width))
+    return "\n\n".join([*parts, *_on_resuming(options, width)])
+
+
+def _on_resuming(options: Mapping[str, Option], width: int) -> Iterator[str]:
+    if "resume" in options:
+        may = {name: option.on_resume for name, option in options.items() if name != "resume"}
+        grow, free = ([flag(name) for name in may if may[name] == change] for change in ("may grow", "may change"))
+        text = f"With --resume, {', '.join(grow)} may grow, and {', '.join(free)} may change; all else stays as it was."
+        yield textwrap.fill(text, width, break_on_hyphens=False)
+
+
+def _paragraphs(kind: type, width: int) -> str:
+    """Return the docstring, its paragraphs broken anew, its examples as they are."""
+    paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(kind.__doc__ or ""))
+    return "\n\n".join(
+        each if each.startswith(" ") else textwrap.fill(each.replace("::", ":"), width, break_on_hyphens=False)
+        for each in paragraphs
+    )
+
+
+def _entry(call: str, text: str, width: int) -> str:
+    """Return the lines of an option: its name, and beside it, or below if it is long, what there is to say."""
+    lines = textwrap.wrap(text, width - INDENT, break_on_hyphens=False)
+    head = f"  {call}"
+    if len(head) > INDENT - 2:
+        return "\n".join([head, *(" " * INDENT + line for line in lines)])
+    return "\n".join([head.ljust(INDENT) + lines[0], *(" " * INDENT + line for line in lines[1:])])
+
+
+def _invocation(name: str, option: Option, kind: Any, default: Any) -> str:
+    """Return how an option is given: ``--epochs N``, ``--[no-]augment``, ``[DATASET]``."""
+    many = " ..." if get_origin(kind) is tuple else ""
+    if option.positional:
+        place = f"{_call(name, option)}{many}"
+        return place if default in (MISSING, ()) else f"[{place}]"
+    if kind is bool:
+        return f"--[no-]{flag(name)[2:]}" if default else flag(name)
+    return f"{flag(name)} {option.metavar or _metavar(kind)}{many}"
+
+
+def _metavar(kind: Any) -> str:
+    words = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+    if get_origin(kind) is tuple:
+        return _metavar(get_args(kind)[0])
+    shown = [*_choices(kind), *(words[each] for each in _alternatives(kind) if each in words)]
+    return shown[0] if len(shown) == 1 else "{" + ",".join(shown) + "}"
+
+
+def _told(option: Option, default: Any) -> Iterator[str]:
+    """Yield what an option does, with what it belongs, and what it is if it is not given."""
+    yield option.help
+    if option.goes_with is not None:
+        other, values = option.goes_with
+        yield f"With {flag(other)} {_one_of(values)}."
+    if words := default_in_words(option, default):
+        yield f"Default: {words}."
