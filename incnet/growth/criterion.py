@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -53,10 +53,14 @@ class Verdict:
         Whether the stage is over.
     reason : str
         Why, in words.
+    epoch : int
+        Of the run; the schedule fills it in.
     """
 
+    event: ClassVar[str] = "verdict"
     grow: bool
     reason: str
+    epoch: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ class Window(Verdict):
         This angle over the previous window's; None for the first window of a stage, and where that one is not positive.
     """
 
+    event: ClassVar[str] = "window"
     slope: float
     angle: float
-    ratio: float | None
+    ratio: float | None = None
 
 
 def as_verdict(answer: Any, rule: object) -> Verdict | None:

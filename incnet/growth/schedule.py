@@ -180,7 +180,7 @@ class Schedule:
         if verdict and verdict.grow and self.stage_epochs < self.least:
             reason = f"{verdict.reason}, but the stage lasts at least {self.least} epochs"
             verdict = replace(verdict, grow=False, reason=reason)
-        return verdict
+        return verdict and replace(verdict, epoch=self.epoch)
 
     def _stage_is_over(self, verdict: Verdict | None) -> str | None:
         """Return why, or None."""

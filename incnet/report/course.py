@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from incnet.report.arms import Arm
-from incnet.report.history import Epoch, History, Insert, Rollback, Stop, Verdict, WindowFit
+from incnet.report.history import Epoch, History, Insert, Rollback, Stop, Verdict, Window
 from incnet.report.numbers import duration
 
 __all__ = ["Course", "Step", "course"]
@@ -58,7 +58,7 @@ def _steps(run: History) -> Iterator[Step]:
     fired = False
     for event, follows in zip_longest(decisions, decisions[1:]):
         match event:
-            case WindowFit() | Verdict():
+            case Window() | Verdict():
                 fired = event.grow and isinstance(follows, Insert | Stop) and follows.epoch == event.epoch
                 kind, text = "grow" if fired else "watch", event.reason
                 if event.grow and not fired:

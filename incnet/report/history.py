@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from incnet.training.evaluation import Evaluation
-from incnet.training.events import Rollback, Stop, Verdict
+from incnet.training.events import Rollback, Stop, Verdict, Window
 
 __all__ = [
     "Epoch",
@@ -25,7 +25,7 @@ __all__ = [
     "Summary",
     "Timed",
     "Verdict",
-    "WindowFit",
+    "Window",
 ]
 
 # Events as far as a report needs them. Other versions of incnet write more, and may not write what has a default.
@@ -53,18 +53,6 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class WindowFit:
-    """See :class:`incnet.training.events.WindowFit`."""
-
-    event: ClassVar[str] = "window"
-    epoch: int
-    slope: float
-    angle: float
-    grow: bool
-    reason: str
-
-
-@dataclass(frozen=True)
 class Insert:
     """See :class:`incnet.training.events.Insert`."""
 
@@ -76,7 +64,7 @@ class Insert:
     macs_inference: int
 
 
-Event = Epoch | WindowFit | Verdict | Insert | Rollback | Stop
+Event = Epoch | Window | Verdict | Insert | Rollback | Stop
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from incnet.report.history import (
     Summary,
     Timed,
     Verdict,
-    WindowFit,
+    Window,
 )
 from incnet.training.evaluation import Evaluation, unpack_evaluation
 
@@ -48,7 +48,7 @@ BOUNDS = {
     "slope": (-100, 100),
     "angle": (-90, 90),
 }
-EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in (Epoch, WindowFit, Verdict, Insert, Rollback, Stop)}
+EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in (Epoch, Window, Verdict, Insert, Rollback, Stop)}
 
 
 class ReportError(Exception):

@@ -10,7 +10,7 @@ from incnet.backend import free_memory, limit_memory
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
-from incnet.growth.criterion import GrowthRule, Verdict, Window
+from incnet.growth.criterion import GrowthRule, Verdict
 from incnet.growth.insertion import insert
 from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
 from incnet.run.epoch import EpochTrainer
@@ -197,19 +197,16 @@ class Run:
         return self.communicator.from_first(lambda: reason_to_stop(stop, progress))  # whose clock counts
 
     def _carry_out(self, decision: Decision, output: RunOutput) -> None:
-        epoch = self.state.schedule.epoch
         match decision:
-            case Window(grow, reason, slope, angle, ratio):
-                output.emit(events.WindowFit(epoch, slope, angle, ratio, grow, reason))
-            case Verdict(grow, reason):
-                output.emit(events.Verdict(epoch, grow, reason))
+            case Verdict():
+                output.emit(decision)
             case Unfreeze():
                 self._end_lookahead()
             case Grow(reason):
                 self._grow(reason, output)
             case Stop(reason):
                 self._end_lookahead()
-                output.emit(events.Stop(epoch, reason))
+                output.emit(events.Stop(self.state.schedule.epoch, reason))
 
     def _insert_first(self, output: RunOutput) -> None:
         state = self.state

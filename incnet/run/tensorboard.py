@@ -12,13 +12,13 @@ from typing import Any
 from incnet.records import parse_json
 from incnet.storage.files import replace_file, write_all, writing
 from incnet.storage.folder import RunFolder
-from incnet.training.events import Epoch, Event, Rollback, WindowFit
+from incnet.training.events import Epoch, Event, Rollback, Window
 
 __all__ = ["TensorBoard"]
 
 _STEM = "events.out.tfevents."
 # Whose numbers are curves. All other events are texts.
-CURVES = (Epoch.event, WindowFit.event)
+CURVES = (Epoch.event, Window.event)
 
 
 class TensorBoard:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
-__all__ = ["Epoch", "Event", "Insert", "Listener", "Rollback", "Stop", "Verdict", "WindowFit", "record"]
+from incnet.growth.criterion import Verdict, Window
+
+__all__ = ["Epoch", "Event", "Insert", "Listener", "Rollback", "Stop", "Verdict", "Window", "record"]
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,6 @@ class Epoch:
     bytes_communicated: int
     params: int
     lr: float
-
-
-@dataclass(frozen=True)
-class WindowFit:
-    """A window of the slope-angle rule is complete; see :class:`incnet.growth.criterion.Window`."""
-
-    event: ClassVar[str] = "window"
-    epoch: int
-    slope: float
-    angle: float
-    ratio: float | None
-    grow: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Another growth rule has decided; see :class:`incnet.growth.criterion.Verdict`."""
-
-    event: ClassVar[str] = "verdict"
-    epoch: int
-    grow: bool
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -112,7 +91,8 @@ class Rollback:
     reason: str
 
 
-Event = Epoch | WindowFit | Verdict | Insert | Stop | Rollback
+# A verdict of the growth rule, a window of the slope-angle rule among them, is logged as the rule gave it.
+Event = Epoch | Window | Verdict | Insert | Stop | Rollback
 
 
 class Listener(Protocol):

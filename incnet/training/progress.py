@@ -10,7 +10,7 @@ from rich.progress import Task
 from rich.table import Table
 
 from incnet.terminal import Bars, Terminal
-from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, Verdict, WindowFit
+from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, Verdict, Window
 from incnet.training.loop import Metrics
 from incnet.training.signals import write_line
 
@@ -83,7 +83,7 @@ class Display:
         """Show one event."""
         if isinstance(event, Insert) and event.reason not in ("", self.said):
             self.say(f"{INDENT}{event.reason}, grow")
-        if isinstance(event, WindowFit | Verdict):
+        if isinstance(event, Window | Verdict):
             self.said = event.reason
         self.say(describe(event, self.terminal.width if self.terminal.is_terminal else None))
         if isinstance(event, Epoch):
@@ -147,7 +147,7 @@ def describe(event: Event, width: int | None = None) -> str:
     match event:
         case Epoch():
             return _describe_epoch(event, width)
-        case WindowFit():
+        case Window():
             return f"{INDENT}window: {event.reason}{', grow' if event.grow else ''}"
         case Verdict():
             return f"{INDENT}{event.reason}{', grow' if event.grow else ''}"

@@ -12,7 +12,7 @@ from incnet.report.figures.cost import accuracy_by_flops, accuracy_by_seconds, i
 from incnet.report.figures.learning import MOST_PAIRS, learning_curves, loss_curves, shown_stages
 from incnet.report.figures.sizes import accuracy_by_parameters, stages_tested
 from incnet.report.figures.windows import window_fits
-from incnet.report.history import History, WindowFit
+from incnet.report.history import History, Window
 from incnet.report.style import style
 
 __all__ = ["WINDOWS", "Drawing", "draw"]
@@ -116,4 +116,4 @@ def _loss_caption(network: Network) -> str:
 
 
 def _has_windows(run: History) -> bool:
-    return any(isinstance(timed.event, WindowFit) for timed in run.events)
+    return any(isinstance(timed.event, Window) for timed in run.events)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from incnet.growth.criterion import UNITS
-from incnet.report.history import History, WindowFit
+from incnet.report.history import History, Window
 from incnet.report.style import LIGHT, new_figure
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def window_fits(run: History) -> Figure:
         axes.scatter(epochs[kind], run.accuracy[kind], s=12, color=face, edgecolors=LIGHT["muted"], zorder=2)
     for stage in run.stages[1:]:
         axes.axvline(stage.insert.epoch, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
-    windows = [timed.event for timed in run.events if isinstance(timed.event, WindowFit)]
+    windows = [timed.event for timed in run.events if isinstance(timed.event, Window)]
     labelled = -run.epochs[-1].epoch
     for window in windows:
         apart = window.epoch - labelled >= CLOSEST * len(run.epochs)
@@ -44,7 +44,7 @@ def window_fits(run: History) -> Figure:
     return figure
 
 
-def _draw_fit(axes: Axes, run: History, window: WindowFit, *, label: bool) -> None:
+def _draw_fit(axes: Axes, run: History, window: Window, *, label: bool) -> None:
     """Draw the line of a window: through the middle of its points, with the slope that was found."""
     points = run.accuracy[max(0, window.epoch - run.setup.window) : window.epoch]
     if len(points) < run.setup.window:  # of a file that somebody has changed
