@@ -16,14 +16,21 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 from incnet.names import did_you_mean
 from incnet.options import Option, default_in_words, described, flag
+from incnet.options_file import OptionsFileError, read_options
 from incnet.terminal import Terminal
 
-__all__ = ["help_text", "make_parser", "parse"]
+__all__ = ["choices", "help_text", "make_parser", "parse"]
 
 T = TypeVar("T")
 BAD_INPUT = 2
 WIDEST = 100  # columns of help: longer lines are hard to read
 INDENT = 24  # columns of the options' names
+# The option that names a file of others: not one of those that a dataclass describes, and recorded by what it brings.
+FILE = "config file"
+IN_FILE = (
+    "Options from a file, which those of the command line go before: TOML, with lines as 'batch-size = 64', or the "
+    "config.json of a run, whose options are taken, but not its folder."
+)
 
 
 class UsageError(Exception):
@@ -71,14 +78,19 @@ def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
         kind_of = "option" if wrong.startswith("-") else "argument"
         name = wrong.partition("=")[0]
         raise UsageError(f"unknown {kind_of} {name}{did_you_mean(name, known) if kind_of == 'option' else ''}")
+    file = vars(found).pop(FILE, None)
     values = {name: value for name, value in vars(found).items() if value not in (None, [])}
-    required = {each.name for each in fields(kind) if each.default is MISSING}
+    try:
+        written = read_options(kind, Path(file)) if file is not None else {}
+    except OptionsFileError as error:
+        raise UsageError(f"--config: {error}") from error
+    required = {each.name for each in fields(kind) if each.default is MISSING} - written.keys()
     if missing := [name for name in options if name in required - values.keys()]:
         name, option = missing[0], options[missing[0]]
         call = option.metavar or name.upper() if option.positional else flag(name)
         choices = _choices(hints[name])
         raise UsageError(f"{call} is missing{': choose ' + _one_of(choices) if choices else ''}")
-    return {
+    return written | {
         name: value if isinstance(value, bool) else _converted(hints[name], value, _call(name, options[name]))
         for name, value in values.items()
     }
@@ -124,6 +136,11 @@ def _choices(kind: Any) -> list[str]:
     return [name for each in _alternatives(kind) if get_origin(each) is Literal for name in get_args(each)]
 
 
+def choices(kind: type, name: str) -> list[str]:
+    """Return the values of an option that have a name, as far as they can be listed."""
+    return [*dict.fromkeys([*_choices(get_type_hints(kind)[name]), *described(kind)[name].names])]
+
+
 def _one_of(words: Sequence[str]) -> str:
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
@@ -140,6 +157,8 @@ def make_parser(kind: type, prog: str) -> argparse.ArgumentParser:
     """Return a parser of the options' names, whose result holds those that are given."""
     parser = _Parser(prog=prog, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("-h", "--help", action="store_true")
+    if takes_file(kind):
+        parser.add_argument("--config", dest=FILE, metavar="FILE")
     hints = get_type_hints(kind)
     for name, option in described(kind).items():
         many = get_origin(hints[name]) is tuple
@@ -150,6 +169,11 @@ def make_parser(kind: type, prog: str) -> argparse.ArgumentParser:
         elif option.shown:
             parser.add_argument(*_flags(name, option), dest=name, nargs="+" if many else None)
     return parser
+
+
+def takes_file(kind: type) -> bool:
+    """Whether options of this kind may be given in a file, too."""
+    return getattr(kind, "takes_file", False)
 
 
 def _flags(name: str, option: Option) -> list[str]:
@@ -174,6 +198,8 @@ def help_text(kind: type, prog: str) -> str:
         parts.append(
             "\n".join([f"{group}:", *(_entry(calls[n], text, width) for n, text in zip(names, told, strict=True))])
         )
+    if takes_file(kind):
+        parts.append(_entry("--config FILE", IN_FILE, width))
     parts.append(_entry("-h, --help", "Show this help.", width))
     return "\n\n".join([*parts, *_on_resuming(options, width)])
 

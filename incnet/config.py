@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, did_you_mean
-from incnet.options import ABSENT, described, flag, option
+from incnet.options import as_of_now, described, flag, option
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
 from incnet.training.rate import RateSchedule, scaled_lr
 
-__all__ = ["GO_WITH", "Config", "ConfigError", "as_of_now"]
+__all__ = ["GO_WITH", "Config", "ConfigError"]
 
 
 class ConfigError(Exception):
@@ -44,7 +44,11 @@ class Config:
       incnet train cifar10 --arch vgg16 --epochs 100
       incnet train cifar10 --method baseline    the whole network from the start
       incnet train --resume runs/RUN            go on after Ctrl-C or a crash
+      incnet train --config options.toml        options from a file: epochs = 9
+      incnet train --config runs/RUN/config.json --seed 1
     """
+
+    takes_file: ClassVar[bool] = True
 
     # Data set and network.
 
@@ -372,6 +376,7 @@ class Config:
         metavar="FOLDER",
         otherwise="runs/DATASET-ARCH-METHOD-TIME",
         place=True,
+        own=True,
     )
     resume: Path | None = option(
         "Run folder to go on in, from its newest whole checkpoint, with its own options.",
@@ -380,6 +385,7 @@ class Config:
         metavar="FOLDER",
         on_resume="may change",
         place=True,
+        own=True,
     )
     report: bool = option(
         "Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[report]).",
@@ -573,7 +579,7 @@ class Config:
             If an option is unknown, missing, of another type or has an impossible value.
         """
         try:
-            config: Config = from_json(cls, as_of_now(options), "config")
+            config: Config = from_json(cls, as_of_now(cls, options) if type(options) is dict else options, "config")
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return config.resolve()
@@ -630,15 +636,3 @@ GO_WITH = {
     for name, facts in described(Config).items()
     if facts.goes_with is not None and getattr(Config, name) is None
 }
-
-
-def as_of_now(options: Any) -> Any:
-    """Return options that a version of before wrote, as this one has them: with their names, and what was done "
-    "then.
-    """
-    if type(options) is not dict:
-        return options
-    known = described(Config)
-    before = {name: facts.before for name, facts in known.items() if facts.before is not ABSENT}
-    renamed = {old: name for name, facts in known.items() for old in facts.old_names}
-    return before | {renamed.get(name, name): value for name, value in options.items()}

@@ -18,6 +18,7 @@ from typing import Any, Literal
 __all__ = [
     "Option",
     "as_arguments",
+    "as_of_now",
     "decided",
     "default_in_words",
     "described",
@@ -61,6 +62,8 @@ class Option:
         Whether the value that it has if it is not given leaves the choice to the machine: another one may do otherwise.
     place : bool
         It says where things are, on the machine of whoever began the run.
+    own : bool
+        It is this run's alone: one with the same options has another value.
     shown : bool
         Whether it can be given. A study decides some options of its runs itself.
     old_names : tuple of str
@@ -79,6 +82,7 @@ class Option:
     goes_with: tuple[str, tuple[str, ...]] | None = None
     by_machine: bool = False
     place: bool = False
+    own: bool = False
     shown: bool = True
     old_names: tuple[str, ...] = ()
 
@@ -111,6 +115,14 @@ def described(kind: type) -> Mapping[str, Option]:
 def making_no_other(kind: type) -> set[str]:
     """Return the options of a run by which it is no other run: those that may change, and where its things are."""
     return {name for name, facts in described(kind).items() if facts.place or facts.on_resume == "may change"}
+
+
+def as_of_now(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that a version of before wrote, as this one has them: by their names, with what was done then."""
+    known = described(kind)
+    before = {name: facts.before for name, facts in known.items() if facts.before is not ABSENT}
+    renamed = {old: name for name, facts in known.items() for old in facts.old_names}
+    return before | {renamed.get(name, name): value for name, value in options.items()}
 
 
 def flag(name: str) -> str:

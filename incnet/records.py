@@ -62,8 +62,8 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
     Parameters
     ----------
     kind : type
-        A dataclass, list, Literal, Path, str, bool, int or float, or one of several of these, or None; Any takes every
-        value, for somebody else to check.
+        A dataclass, list, tuple of any length, Literal, Path, str, bool, int or float, or one of several of these, or
+        None; Any takes every value, for somebody else to check.
     value
         Made of dict, list, str, int, float, bool and None.
     name : str
@@ -91,10 +91,10 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
             raise ValueError(f"{name} is {value!r:.80}, expected one of {', '.join(map(repr, arguments))}")
         return value
-    if origin is list:
+    if origin in (list, tuple):
         if type(value) is not list:
             raise ValueError(f"{name} is {value!r:.80}, expected a list")
-        return [from_json(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value)]
+        return origin(from_json(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
     return _plain(kind, value, name)
 
 

@@ -72,7 +72,7 @@ def test_an_old_name_is_read(monkeypatch):
         lr: float | None = option("Learning rate.", None, defaults={"": 1e-4}, old_names=("learning_rate",))
 
     written = Config().resolve().as_json()
-    monkeypatch.setattr("incnet.config.described", lambda kind: described(Renamed))
+    monkeypatch.setattr("incnet.options.described", lambda kind: described(Renamed))
     written["learning_rate"] = written.pop("lr") * 2
     assert Config.from_json(written).lr == 6e-4
 

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from incnet.config import Config, ConfigError, as_of_now
-from incnet.options import as_arguments, described
+from incnet.config import Config, ConfigError
+from incnet.options import as_arguments, as_of_now, described
 from incnet.report.history import History
 from incnet.report.numbers import NOTHING
 
@@ -57,7 +57,7 @@ def command(run: History, **changed: Any) -> str:
 
 
 def _arguments(options: dict[str, Any]) -> Iterator[str]:
-    options = as_of_now(options)
+    options = as_of_now(Config, options)
     decisive = {name: options[name] for name in ("dataset", "arch", "optimizer")}
     defaults = Config(**decisive)
     with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named

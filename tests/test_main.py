@@ -1,0 +1,58 @@
+"""The command ``incnet``."""
+
+import subprocess
+import sys
+
+import pytest
+
+from incnet import __version__
+from incnet.__main__ import COMMANDS, main
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["help"]])
+def test_the_overview(arguments, capsys):
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80
+    assert all(f"\n  {name} " in said for name in COMMANDS)
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith(f"incnet {__version__}, Python ")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trian", "unknown command trian; did you mean train?"),
+        ("Predict", "unknown command Predict; did you mean predict?"),
+        ("--verison", "unknown option --verison; did you mean --version?"),
+        ("runs/1", "unknown command runs/1\n"),
+    ],
+)
+def test_near_misses(word, message, capsys):
+    assert main([word]) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: incnet {name}")
+
+
+def test_the_exit_code_is_the_commands(capsys):
+    assert main(["train", "imagenet"]) == 2
+    assert "unknown data set imagenet" in capsys.readouterr().err
+
+
+def test_other_commands_are_not_imported():
+    script = "import sys; sys.argv = ['incnet', '--version']; from incnet.__main__ import main; main();"
+    script += (
+        "print(sorted(name for name in sys.modules if name in ('numpy', 'numba', 'incnet.train', 'incnet.config')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
