@@ -94,6 +94,7 @@ def sizes() -> dict[str, int]:
 
 
 def main() -> None:
+    """Print the counts as JSON."""
     options = tyro.cli(Reading, prog="python -m bench.reading")
     files = files_of_a_step(options.device)
     result = {

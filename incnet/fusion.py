@@ -107,7 +107,7 @@ class ConvNorm:
         return a, self._normalised(*rest)
 
     def _normalised(self, y: Array, mean: Array, var: Array) -> tuple[Array, Array, Array]:
-        mean, var, m = self.norm.statistics.moments(mean, var, y.size // y.shape[-1])
+        mean, var, m = self.norm.reduction.moments(mean, var, y.size // y.shape[-1])
         self.norm.move_statistics(mean, var, m)
         return y, mean, var
 
@@ -122,7 +122,7 @@ class ConvNorm:
         norm, own = self.norm, (gradient.sums, y.size // y.shape[-1])
         p, q, r, dgamma, dbeta = ops.gradient_coefficients(*own, mean, var, norm.gamma.data, norm.eps)
         norm.gamma.grad, norm.beta.grad = dgamma, dbeta
-        whole = norm.statistics.sums(*own)
+        whole = norm.reduction.sums(*own)
         if whole[0] is not gradient.sums:
             p, q, r, _, _ = ops.gradient_coefficients(*whole, mean, var, norm.gamma.data, norm.eps)
         return NormGradient(gradient.dz, y, p, q, r)

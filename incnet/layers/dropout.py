@@ -9,9 +9,6 @@ from incnet.layer import Layer
 
 __all__ = ["Dropout"]
 
-# SplitMix64's state moves by this much from one number to the next.
-GAMMA = 0x9E3779B97F4A7C15
-
 
 class Dropout(Layer):
     """In training, set each value to zero with probability ``rate`` and divide the others by ``1 - rate``.
@@ -53,7 +50,7 @@ class Dropout(Layer):
         if not train:
             return x
         # The seed stays where the backend's arrays are: nothing waits for it.
-        seed = ops.draw_seed(self.seed, skipped=self.first_row * (x.size // len(x)) * GAMMA % 2**64)
+        seed = ops.draw_seed(self.seed, skipped=self.first_row * (x.size // len(x)))
         self.keep(seed)
         return ops.dropout(x, self.rate, seed)
 

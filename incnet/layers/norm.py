@@ -6,40 +6,10 @@ import numpy as np
 
 from incnet.backend import Array, asarray, ops
 from incnet.layer import Layer, Shape
+from incnet.layers.reduction import Reduction
 from incnet.parameter import Parameter
 
-__all__ = ["BatchNorm2d", "BatchStatistics"]
-
-
-class BatchStatistics:
-    """What a batch's statistics are taken over: the images that a layer is given, all those that this process sees.
-
-    :class:`incnet.parallel.sync_bn.GlobalStatistics` takes them over the images of all ranks.
-    """
-
-    def begin(self, images: int) -> int:
-        """Prepare for a batch of so many images here; return how many it has in all."""
-        return images
-
-    def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
-        """Mean and biased variance (C,) to normalise with, and over how many values a channel they are.
-
-        ``mean`` and ``var`` are those of the ``m`` values a channel that the layer has seen.
-        """
-        return mean, var, m
-
-    def sums(self, sums: Array, m: int) -> tuple[Array, int]:
-        """Sums (2, C) that the input gradient needs, of dy and of dy * (x - mean), and over how many values they are.
-
-        ``sums`` are those over the layer's own ``m`` values a channel.
-        """
-        return sums, m
-
-    def gradients(
-        self, dy: Array, x: Array, mean: Array, var: Array, gamma: Array, eps: float
-    ) -> tuple[Array, Array, Array]:
-        """Return dx, and dgamma and dbeta of the layer's own images."""
-        return ops.batch_norm_grad(dy, x, mean, var, gamma, eps)
+__all__ = ["BatchNorm2d"]
 
 
 class BatchNorm2d(Layer):
@@ -59,8 +29,8 @@ class BatchNorm2d(Layer):
     frozen_statistics : {"eval", "batch"}
         What a frozen layer normalises with in a training pass: the running statistics, so that it is a fixed function,
         or those of the batch. Either way the running statistics stay as they are.
-    statistics : BatchStatistics
-        How those of a batch are taken.
+    reduction : Reduction
+        Over which images those of a batch are taken: all that the layer is given.
 
     Notes
     -----
@@ -87,7 +57,7 @@ class BatchNorm2d(Layer):
         super().__init__()
         self.decay, self.eps = decay, eps
         self.frozen_statistics = "eval"
-        self.statistics = BatchStatistics()
+        self.reduction = Reduction()
         self.gamma = Parameter(asarray(np.ones(channels), dtype))
         self.beta = Parameter(asarray(np.zeros(channels), dtype))
         self.running_mean = asarray(np.zeros(channels), dtype)
@@ -97,7 +67,7 @@ class BatchNorm2d(Layer):
         of_batch = train and (not self.frozen or self.frozen_statistics == "batch")
         if of_batch:
             mean, var = ops.batch_norm_stats(x)
-            mean, var, m = self.statistics.moments(mean, var, x.size // x.shape[-1])
+            mean, var, m = self.reduction.moments(mean, var, x.size // x.shape[-1])
         else:
             mean, var, m = self.running_mean, self.running_var, 0
         if of_batch and not self.frozen:
@@ -112,7 +82,7 @@ class BatchNorm2d(Layer):
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         x, mean, var, of_batch = self.release()
-        gradients = self.statistics.gradients if of_batch else ops.batch_norm_fixed_grad
+        gradients = self.reduction.gradients if of_batch else ops.batch_norm_fixed_grad
         dx, dgamma, dbeta = gradients(dy, x, mean, var, self.gamma.data, self.eps)
         if not self.frozen:
             self.gamma.grad, self.beta.grad = dgamma, dbeta

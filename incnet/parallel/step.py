@@ -13,7 +13,7 @@ from incnet.graph import Graph
 from incnet.layers import BatchNorm2d, Dropout
 from incnet.optim import Optimizer
 from incnet.parallel.buckets import GradientSum
-from incnet.parallel.sync_bn import AverageStatistics, GlobalStatistics, scale
+from incnet.parallel.sync_bn import AverageStatistics, SyncReduction, scale
 from incnet.training.step import Step
 
 __all__ = ["ParallelStep"]
@@ -45,7 +45,7 @@ class ParallelStep(Step):
         self.communicator = communicator
         self.gradient_sum = GradientSum(communicator)
         self.average = None if sync_bn else AverageStatistics(communicator)
-        self.statistics = GlobalStatistics(communicator) if sync_bn else None
+        self.reduction = SyncReduction(communicator) if sync_bn else None
         self._placed: Any = None
         # Synchronised batch norm computes in NumPy, between the kernels of a layer.
         self.recordable = communicator.recordable and (ops.on_device or not sync_bn)
@@ -79,10 +79,10 @@ class ParallelStep(Step):
         for layer in self.graph.layers():
             if isinstance(layer, Dropout):
                 layer.first_row = part.start
-            elif isinstance(layer, BatchNorm2d) and self.statistics:
-                layer.statistics = self.statistics
-        if self.statistics:
-            self.statistics.own, self.statistics.whole = own, whole
+            elif isinstance(layer, BatchNorm2d) and self.reduction:
+                layer.reduction = self.reduction
+        if self.reduction:
+            self.reduction.own, self.reduction.whole = own, whole
         if self.average:
             self.average.watch(self.graph)
 

@@ -2,7 +2,7 @@
 
 By default each rank normalises with the statistics of its own images, and the running statistics are *averaged* over
 the ranks in every step (:class:`AverageStatistics`): they stay the same everywhere, whoever evaluates or takes a
-checkpoint. With :class:`GlobalStatistics` the layers normalise with the statistics of the whole batch, as one process
+checkpoint. With :class:`SyncReduction` the layers normalise with the statistics of the whole batch, as one process
 would; every layer then waits for all ranks, forward and backward.
 """
 
@@ -14,9 +14,10 @@ from incnet.backend import Array, asarray, empty, issue, ops
 from incnet.communicator import Communicator, Pending
 from incnet.graph import Graph
 from incnet.kernels.operands import NormGradient
-from incnet.layers.norm import BatchNorm2d, BatchStatistics
+from incnet.layers.norm import BatchNorm2d
+from incnet.layers.reduction import Reduction
 
-__all__ = ["AverageStatistics", "GlobalStatistics"]
+__all__ = ["AverageStatistics", "SyncReduction"]
 
 
 class AverageStatistics:
@@ -76,7 +77,7 @@ def gather(layers: list[BatchNorm2d], dtype: np.dtype) -> Array:
     return whole
 
 
-class GlobalStatistics(BatchStatistics):
+class SyncReduction(Reduction):
     """Statistics of the images of all ranks.
 
     Parameters

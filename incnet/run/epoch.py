@@ -14,7 +14,7 @@ from incnet.cost import Ledger
 from incnet.data.loader import Batch
 from incnet.growth.features import LookaheadFeatures
 from incnet.parallel.step import ParallelStep
-from incnet.parallel.sync_bn import GlobalStatistics
+from incnet.parallel.sync_bn import SyncReduction
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
 from incnet.sizes import parse_size
@@ -92,8 +92,8 @@ class EpochTrainer:
         with closing(self._training_batches(epoch)) as batches:
             first = islice(batches, self.config.recalibrate)
             alone = self.communicator.size == 1
-            statistics = None if alone else GlobalStatistics(self.communicator)
-            images = recalibrate(graph, first, from_features=from_features, statistics=statistics)
+            reduction = None if alone else SyncReduction(self.communicator)
+            images = recalibrate(graph, first, from_features=from_features, reduction=reduction)
         read = self.features is not None and self.features.keeps(epoch)
         return Ledger.of_recalibration(graph, images, from_features=read)
 

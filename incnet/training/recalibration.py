@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 from incnet.backend import Array, asarray
 from incnet.graph import Graph
-from incnet.layers.norm import BatchNorm2d, BatchStatistics
+from incnet.layers.norm import BatchNorm2d
+from incnet.layers.reduction import Reduction
 
 __all__ = ["recalibrate", "recalibrated_layers"]
 
@@ -23,7 +24,7 @@ def recalibrate(
     batches: Iterable[tuple[Array, Array]],
     *,
     from_features: bool = False,
-    statistics: BatchStatistics | None = None,
+    reduction: Reduction | None = None,
 ) -> int:
     """Set the running statistics of all layers that are not frozen to their means over ``batches``.
 
@@ -39,9 +40,9 @@ def recalibrate(
         Of training images (N, H, W, C), this rank's part of each, or of the frozen prefix's features of them.
     from_features : bool
         Which of the two.
-    statistics : BatchStatistics, optional
+    reduction : Reduction, optional
         How those of a batch are taken: over the images here; or, by
-        :class:`incnet.parallel.sync_bn.GlobalStatistics`, over those of all ranks.
+        :class:`incnet.parallel.sync_bn.SyncReduction`, over those of all ranks.
 
     Returns
     -------
@@ -51,12 +52,12 @@ def recalibrate(
     layers, seen = recalibrated_layers(graph), 0
     if not layers:
         return 0
-    statistics = statistics or BatchStatistics()
+    reduction = reduction or Reduction()
     with _restored(graph):
         for layer in _batch_norms(graph):
-            layer.statistics = statistics
+            layer.reduction = reduction
         for number, (images, _) in enumerate(batches):
-            seen += statistics.begin(len(images))
+            seen += reduction.begin(len(images))
             for layer in layers:
                 layer.decay = number / (number + 1)  # the running average is the mean of the batches so far
             graph.recalibrate(asarray(images), from_features=from_features)
@@ -75,9 +76,9 @@ def _batch_norms(graph: Graph) -> Iterator[BatchNorm2d]:
 @contextmanager
 def _restored(graph: Graph) -> Iterator[None]:
     """Put every layer's decay, and how it takes a batch's statistics, back at the end of a ``with`` block."""
-    before = [(layer, layer.decay, layer.statistics) for layer in _batch_norms(graph)]
+    before = [(layer, layer.decay, layer.reduction) for layer in _batch_norms(graph)]
     try:
         yield
     finally:
         for layer, decay, own in before:
-            layer.decay, layer.statistics = decay, own
+            layer.decay, layer.reduction = decay, own

@@ -4,6 +4,9 @@ import numpy as np
 
 __all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
 
+# SplitMix64's state moves by this much from one number to the next.
+GAMMA = 0x9E3779B97F4A7C15
+
 
 def add(a, b):
     """``a + b``, of one shape."""
@@ -46,7 +49,7 @@ def dropout(x, rate, seed):
     function of the seed alone: the same on every backend, and made again in the backward pass instead of stored, where
     this very function, applied to dy, is the gradient.
     """
-    state = np.arange(1, x.size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
+    state = np.arange(1, x.size + 1, dtype=np.uint64) * np.uint64(GAMMA) + np.uint64(seed)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     bits = (state ^ (state >> np.uint64(31))) >> np.uint64(32)
@@ -58,9 +61,9 @@ def draw_seed(count, skipped):
     """Seed of the next mask, an array without axes; ``count`` (1,), uint64, goes up by one.
 
     SplitMix64 spreads neighbouring seeds only after a first scrambling, so counts are multiplied by an odd factor: it
-    keeps their sequences apart. ``skipped``, an integer in [0, 2^64), is added: how far the sequence has moved on.
+    keeps their sequences apart. The mask begins after ``skipped`` of its elements, an integer in [0, 2^64).
     """
-    seed = count * np.uint64(0xD1342543DE82EF95) + np.uint64(skipped)  # an array's product wraps at 2^64
+    seed = count * np.uint64(0xD1342543DE82EF95) + np.uint64(skipped * GAMMA % 2**64)  # arrays wrap
     count += np.uint64(1)
     return seed.reshape(())
 

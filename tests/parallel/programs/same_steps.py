@@ -18,7 +18,7 @@ from incnet.optim import RMSProp
 from incnet.parallel.launch import connect
 from incnet.parallel.mpi import HostSum
 from incnet.parallel.step import ParallelStep
-from incnet.parallel.sync_bn import GlobalStatistics
+from incnet.parallel.sync_bn import SyncReduction
 from incnet.threads import use_threads
 from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
@@ -163,7 +163,7 @@ def main():
     communicator.check_equal(step.graph.state(), "weights")
     in_steps = given
     parts = [part_of(batch, communicator) for batch in batches(3)]
-    recalibrate(step.graph, parts, statistics=GlobalStatistics(communicator))
+    recalibrate(step.graph, parts, reduction=SyncReduction(communicator))
     recalibrate(expected.graph, batches(3))
     communicator.check_equal(step.graph.state(), "statistics")
     if communicator.first:
