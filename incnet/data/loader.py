@@ -53,6 +53,8 @@ class Loader:
         A new order every epoch.
     resize : int, optional
         Height and width to which the images, augmented, are interpolated.
+    image_size : int, optional
+        Height and width to which they are then averaged, area by area. It may be changed between two epochs.
     drop_last : bool
         Leave out the shorter batch at the end.
     shard : Shard
@@ -82,6 +84,7 @@ class Loader:
         augmentation: Augmentation | None = None,
         shuffle: bool = False,
         resize: int | None = None,
+        image_size: int | None = None,
         drop_last: bool = False,
         shard: Shard = Shard(),  # noqa: B008 - a tuple
         prefetch: int = 2,
@@ -91,6 +94,7 @@ class Loader:
             ("seed", seed, 0),
             ("prefetch", prefetch, 0),
             ("resize", resize, 1),
+            ("image size", image_size, 1),
         ):
             if value is not None and value < least:
                 raise DataError(f"{name} {value} is below {least}")
@@ -104,6 +108,7 @@ class Loader:
         self.augmentation = augmentation if augmentation is not None else Augmentation(shift=0, flip=False)
         self.shuffle = shuffle
         self.resize = resize
+        self.image_size = image_size
         self.drop_last = drop_last
         self.shard = shard
         self.prefetch = prefetch
@@ -117,7 +122,9 @@ class Loader:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of the images that are served."""
         height, width, channels = self.split.images.shape[1:]
-        return (height, width, channels) if self.resize is None else (self.resize, self.resize, channels)
+        for _, size in self._resizings():
+            height, width = size
+        return height, width, channels
 
     def epoch(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
         """Return an iterator over the batches of epoch `index`, from batch `start` on.
@@ -161,6 +168,17 @@ class Loader:
         whole.shard = Shard()
         return whole
 
+    def at_full_size(self) -> Self:
+        """Return a loader of the same batches of images that are not averaged down."""
+        full = copy(self)
+        full.image_size = None
+        return full
+
+    def _resizings(self) -> list[tuple[str, tuple[int, int]]]:
+        """Operations that give the augmented images their size, in order, and the height and width after each."""
+        sizes = {"resize_bilinear": self.resize, "resize_area": self.image_size}
+        return [(operation, (size, size)) for operation, size in sizes.items() if size is not None]
+
     def _plan(self, index: int) -> "_Plan":
         """Draw the order and the augmentation of a whole epoch, so that no batch depends on those before it."""
         rng = np.random.default_rng([self.seed, index])
@@ -177,18 +195,18 @@ class Loader:
         kernels = host_kernels()
         part = self.part(number)
         rows = plan.rows[part]
-        x = buffer[: len(rows)]
-        augmented = kernels.augment(
+        buffer, resizings = buffer[: len(rows)], self._resizings()
+        x = kernels.augment(
             self.split.images,
             rows,
             plan.shifts[part],
             plan.flips[part],
             self.normalisation.mean,
             self.normalisation.std,
-            out=x if self.resize is None else None,
+            out=None if resizings else buffer,
         )
-        if self.resize is not None:
-            kernels.resize_bilinear(augmented, (self.resize, self.resize), out=x)
+        for number, (operation, size) in enumerate(resizings, start=1):
+            x = getattr(kernels, operation)(x, size, out=buffer if number == len(resizings) else None)
         return Batch(x, self.split.labels[rows])
 
     def _serve(self, plan: "_Plan", numbers: Sequence[int]) -> Generator[Batch, None, None]:

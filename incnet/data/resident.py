@@ -29,7 +29,9 @@ class ResidentLoader(Loader):
         for number in numbers:
             part = self.part(number)
             x = ops.augment(images, rows[part], shifts[part], flips[part], mean, std)
-            yield Batch(x if self.resize is None else ops.resize_bilinear(x, self.image_shape[:2]), labels[part])
+            for operation, size in self._resizings():
+                x = getattr(ops, operation)(x, size)
+            yield Batch(x, labels[part])
 
     def _serve_ahead(self, plan: _Plan, numbers: Sequence[int]) -> Generator[Batch, None, None]:
         # Launches return at once, so the host is ahead of the device as it is.

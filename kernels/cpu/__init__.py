@@ -33,7 +33,7 @@ from .pointwise import add, cast, draw_seed, dropout, relu, relu_grad, subsample
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .record import Recorder
 from .reduce import bias_grad
-from .resize import resize_bilinear
+from .resize import resize_area, resize_bilinear
 
 __all__ = [
     "Recorder",
@@ -76,6 +76,7 @@ __all__ = [
     "relu",
     "relu_grad",
     "relu_mask",
+    "resize_area",
     "resize_bilinear",
     "rmsprop_step",
     "rmsprop_step_all",

@@ -1,17 +1,17 @@
 """Images of another size.
 
-The kernel releases the GIL and runs on the thread that calls it, so that a loader can use it beside a training step.
+The kernels release the GIL and run on the thread that calls them, so that a loader can use them beside a training step.
 """
 
 import numpy as np
 
 from .. import reference
-from ..reference.resize import neighbours
+from ..reference.resize import neighbours, shares
 from .emit import floats, integers, kernel, numbers
 from .memory import address, address_of_any, aligned_empty, single
 from .tape import whole
 
-__all__ = ["resize_bilinear"]
+__all__ = ["resize_area", "resize_bilinear"]
 
 FLOAT = 4  # bytes
 
@@ -54,3 +54,67 @@ def interpolate(t, threads, arguments):
             result = floats(out + FLOAT * (n * Ho + h) * Wo * C)
             for i in range(Wo * C):
                 result[i] = row[before[i]] + (row[behind[i]] - row[before[i]]) * weights[i]
+
+
+@whole
+def resize_area(x, size, out=None):
+    """Average x (n, H, W, C) over the area of each pixel of (n, Ho, Wo, C); see the reference."""
+    if not single(x):
+        return reference.resize_area(x, size, out)
+    shape = (len(x), *size, x.shape[3])
+    x, target = np.ascontiguousarray(x), out if out is not None and out.flags.c_contiguous else aligned_empty(shape)
+    top, down = windows(x.shape[1], size[0])
+    left, across = windows(x.shape[2], size[1])
+    # A row of pixels is Wo * C values in memory: with as many weights the inner loop is one plain loop.
+    channels = np.arange(shape[3])
+    places = (left[:, None] * shape[3] + channels).ravel()
+    weights = down, np.repeat(across.T, shape[3], axis=1)
+    summed = np.empty(x.shape[2] * shape[3], np.float32)
+    spans = down.shape[1], across.shape[1]
+    average(
+        *x.shape,
+        *size,
+        *spans,
+        address(x),
+        *map(address_of_any, (top, places)),
+        *map(address, (*map(np.ascontiguousarray, weights), summed, target)),
+        threads=1,
+    )
+    if out is None or target is out:
+        return target
+    out[...] = target
+    return out
+
+
+def windows(before, after):
+    """Find the pixels along an axis that each of ``after`` pixels covers, and their shares in it.
+
+    Returns
+    -------
+    first : int64 (after,)
+    weights : float32 (after, span)
+        Of as many pixels for each; one that it does not cover has the weight 0.
+    """
+    whole = shares(before, after)
+    span = np.count_nonzero(whole, axis=1).max()
+    first = np.minimum(np.argmax(whole > 0, axis=1), before - span)
+    return first, np.take_along_axis(whole, first[:, None] + np.arange(span), axis=1).astype(np.float32)
+
+
+@kernel
+def average(t, threads, arguments):
+    """Fill `out`; `left` and each row of `across` are (Wo * C,): of every value of a row."""
+    N, H, W, C, Ho, Wo, high, wide, x, top, left, down, across, summed, out = numbers(arguments, 15)
+    first, before = integers(top), integers(left)
+    weight, weights, row = floats(down), floats(across), floats(summed)
+    for n in range(N):
+        for h in range(Ho):
+            for k in range(high):
+                line, share = floats(x + FLOAT * (n * H + first[h] + k) * W * C), weight[h * high + k]
+                for i in range(W * C):
+                    row[i] = line[i] * share if k == 0 else row[i] + line[i] * share
+            result = floats(out + FLOAT * (n * Ho + h) * Wo * C)
+            for k in range(wide):
+                for i in range(Wo * C):
+                    value = row[before[i] + k * C] * weights[k * Wo * C + i]
+                    result[i] = value if k == 0 else result[i] + value

@@ -25,7 +25,7 @@ from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .product import use_tf32
 from .record import Recorded, Recorder
 from .reduce import bias_grad
-from .resize import resize_bilinear
+from .resize import resize_area, resize_bilinear
 
 __all__ = [
     "Recorded",
@@ -69,6 +69,7 @@ __all__ = [
     "relu",
     "relu_grad",
     "relu_mask",
+    "resize_area",
     "resize_bilinear",
     "rmsprop_step",
     "rmsprop_step_all",

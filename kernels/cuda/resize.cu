@@ -28,3 +28,25 @@ extern "C" __global__ void resize_bilinear(const REAL *x, REAL *y, int H, int W,
         y[i] = before + (behind - before) * across.weight;
     }
 }
+
+// What pixels p of `after` and q of `before` have in common, in units of which all pixels have before * after.
+__device__ __forceinline__ REAL common(int p, int q, int before, int after) {
+    return min((p + 1) * before, (q + 1) * after) - max(p * before, q * after);
+}
+
+extern "C" __global__ void resize_area(const REAL *x, REAL *y, int H, int W, int C, int Ho, int Wo, long long values) {
+    for (long long i = first_index(); i < values; i += grid_size()) {
+        const int c = i % C;
+        const long long pixel = i / C;
+        const int p = pixel / Wo % Ho, q = pixel % Wo;
+        const REAL *image = x + pixel / Wo / Ho * H * W * C + c;
+        REAL sum = 0;
+        for (int h = p * H / Ho; h * Ho < (p + 1) * H; h++) {
+            REAL row = 0;
+            for (int w = q * W / Wo; w * Wo < (q + 1) * W; w++)
+                row += image[((long long)h * W + w) * C] * common(q, w, W, Wo);
+            sum += row * common(p, h, H, Ho);
+        }
+        y[i] = sum / ((REAL)H * W);
+    }
+}

@@ -29,7 +29,7 @@ from .norm import (
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
 from .pointwise import add, cast, draw_seed, dropout, relu, relu_grad, subsample, subsample_grad
 from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
-from .resize import resize_bilinear
+from .resize import resize_area, resize_bilinear
 
 __all__ = [
     "add",
@@ -71,6 +71,7 @@ __all__ = [
     "relu",
     "relu_grad",
     "relu_mask",
+    "resize_area",
     "resize_bilinear",
     "rmsprop_step",
     "rmsprop_step_all",

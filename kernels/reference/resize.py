@@ -5,7 +5,7 @@ Legend: n images, H x W pixels before and Ho x Wo after, C channels.
 
 import numpy as np
 
-__all__ = ["neighbours", "resize_bilinear"]
+__all__ = ["neighbours", "resize_area", "resize_bilinear", "shares"]
 
 
 def resize_bilinear(x, size, out=None):
@@ -37,6 +37,49 @@ def resize_bilinear(x, size, out=None):
         return y
     out[...] = y
     return out
+
+
+def resize_area(x, size, out=None):
+    """Average x (n, H, W, C) over the area of each pixel of y (n, Ho, Wo, C).
+
+    Parameters
+    ----------
+    size : (int, int)
+        Ho and Wo.
+    out : (n, Ho, Wo, C), optional
+        Where to write.
+
+    Returns
+    -------
+    y : (n, Ho, Wo, C)
+
+    Notes
+    -----
+    Pixels are squares, and an image covers the same square before and after. A pixel of y is the mean of x over what it
+    covers: of whole pixels of x, and of parts of those that its edges cut, by :func:`shares`.
+    """
+    n, height, width, channels = x.shape
+    down, across = (shares(*sizes).astype(x.dtype) for sizes in ((height, size[0]), (width, size[1])))
+    rows = down @ x.reshape(n, height, width * channels)
+    y = across @ rows.reshape(n, size[0], width, channels)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def shares(before, after):
+    """Which part of each of ``after`` pixels along an axis comes from each of the ``before`` pixels.
+
+    Returns
+    -------
+    float64 (after, before)
+        Rows have the sum 1.
+    """
+    # Counted in units of which all pixels together have before * after, every edge is a whole number.
+    new, old = np.arange(after)[:, None] * before, np.arange(before) * after
+    common = np.minimum(new + before, old + after) - np.maximum(new, old)
+    return np.maximum(common, 0) / before
 
 
 def neighbours(before, after):

@@ -156,6 +156,8 @@ def cases(
     mean, std = rng.uniform(100, 140, 3).astype(np.float32), rng.uniform(40, 70, 3).astype(np.float32)
     for pixels in ((14, 20), (5, 3)):
         yield Case(f"{pixels}", "resize_bilinear", (normal(2, 8, 7, 3), pixels))
+    for pixels in ((4, 7), (5, 3)):
+        yield Case(f"{pixels}", "resize_area", (normal(2, 8, 7, 3), pixels))
     yield Case("shift-and-flip", "augment", (images, *drawn, mean, std), exact=True)
 
 

@@ -7,7 +7,7 @@ import pytest
 from incnet.backend import host_kernels, substituted, use
 from incnet.data import Augmentation, DataError, Loader, Normalisation, Split
 from incnet.data.shard import Shard
-from incnet.kernels.reference import resize_bilinear
+from incnet.kernels.reference import resize_area, resize_bilinear
 
 N = 23
 
@@ -65,6 +65,21 @@ def test_resized_images_are_the_augmented_ones_interpolated(split, prefetch):
         assert x.dtype == np.float32
         np.testing.assert_allclose(x, expected_x, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(labels, expected_labels)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("resize", [None, 12])
+def test_the_image_size_may_change_between_epochs(split, prefetch, resize):
+    loader, full = make(split, prefetch=prefetch, resize=resize), make(split, prefetch=prefetch, resize=resize)
+    for size in (3, 4, None):
+        loader.image_size = size
+        found, expected = collect(loader.epoch(1)), collect(full.epoch(1))
+        assert_same(collect(loader.at_full_size().epoch(1)), expected)
+        assert loader.image_shape == found[0][0].shape[1:]
+        for (x, labels), (whole, expected_labels) in zip(found, expected, strict=True):
+            averaged = whole if size is None else resize_area(whole, (size, size))
+            np.testing.assert_allclose(x, averaged, rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(labels, expected_labels)
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 5, 100])
@@ -213,7 +228,9 @@ def test_images_that_are_not_contiguous(split):
     assert_same(collect(make(view).epoch(0)), collect(make(copy).epoch(0)))
 
 
-@pytest.mark.parametrize("option", [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}, {"resize": 0}])
+@pytest.mark.parametrize(
+    "option", [{"batch_size": 0}, {"seed": -1}, {"prefetch": -1}, {"resize": 0}, {"image_size": 0}]
+)
 def test_options_out_of_range(split, option):
     with pytest.raises(DataError, match="is below"):
         make(split, **option)

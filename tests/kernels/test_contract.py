@@ -480,6 +480,11 @@ def resize_bilinear(draw, n, height, width, channels, rows, cols):
     return draw(n, height, width, channels), (rows, cols)
 
 
+@case("resize_area", (2, 8, 6, 3, 4, 2), (3, 32, 32, 3, 24, 16), (1, 7, 5, 2, 3, 3), (2, 3, 4, 1, 3, 7), tolerance=16)
+def resize_area(draw, n, height, width, channels, rows, cols):
+    return draw(n, height, width, channels), (rows, cols)
+
+
 # Fused kernels: what they read is described by named tuples of arrays. Means are small beside what they summarise, and
 # their errors are not.
 

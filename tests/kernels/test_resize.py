@@ -44,3 +44,37 @@ def test_as_pytorch_does_it(size, rng):
     )
     found = kernel("reference")(x, size)
     np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1).numpy(), rtol=1e-4, atol=2e-5)
+
+
+def area(backend):
+    return importlib.import_module(f"incnet.kernels.{backend}.resize").resize_area
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+class TestAreasOnEachBackend:
+    def test_four_pixels_become_one(self, backend):
+        image = np.array([[0, 4, 1, 1], [8, 20, 1, 1]], np.float32).reshape(1, 2, 4, 1)
+        assert area(backend)(image, (1, 2)).ravel().tolist() == [8, 1]
+
+    def test_edges_that_cut_pixels(self, backend):
+        row = np.array([3, 6, 9], np.float32).reshape(1, 1, 3, 1)
+        np.testing.assert_allclose(area(backend)(row, (1, 2)).ravel(), [4, 8], rtol=1e-6)
+
+    @pytest.mark.parametrize("size", [(16, 16), (24, 24), (7, 31), (1, 1)])
+    def test_as_every_pixel_cut_into_squares(self, backend, size, rng):
+        """Enlarged by a factor without interpolation, every edge lies between two pixels."""
+        x = rng.standard_normal((2, 32, 32, 3), np.float32)
+        squares = x.astype(np.float64).repeat(size[0], axis=1).repeat(size[1], axis=2)
+        expected = squares.reshape(2, size[0], 32, size[1], 32, 3).mean((2, 4))
+        np.testing.assert_allclose(area(backend)(x, size), expected, rtol=1e-5, atol=1e-6)
+
+    def test_the_same_size_is_the_same_image(self, backend, rng):
+        x = rng.standard_normal((2, 5, 4, 3), np.float32)
+        np.testing.assert_array_equal(area(backend)(x, (5, 4)), x)
+
+    def test_writes_where_it_is_told(self, backend, rng):
+        x = rng.standard_normal((2, 8, 6, 3), np.float32)
+        expected = area(backend)(x, (4, 4))
+        for out in (np.full((2, 4, 4, 3), np.nan, np.float32), np.full((2, 4, 4, 6), np.nan, np.float32)[..., ::2]):
+            assert area(backend)(x, (4, 4), out=out) is out
+            np.testing.assert_array_equal(out, expected)
