@@ -360,8 +360,8 @@ class FusedSequential(Sequential):
 
 
 def fuse(layer: Sequential) -> Sequential:
-    """Return a chain of the same layers that computes them in fused steps, if the backend in use has fused kernels."""
-    return FusedSequential(layer) if hasattr(ops, "conv2d_moments") else layer
+    """Return a chain of the same layers that computes them in fused steps."""
+    return FusedSequential(layer)
 
 
 def flatten(layer: Layer) -> list[Layer]:
