@@ -31,7 +31,7 @@ from incnet.optim import RMSProp
 from incnet.run.images import RunImages
 from incnet.savings.boundaries import whole_network
 from incnet.sizes import parse_size
-from incnet.storage.spill import Room
+from incnet.storage.spill import SpillStore
 from incnet.threads import use_threads
 from incnet.training.loop import evaluate, train_epoch
 from incnet.training.replay import Replay
@@ -102,7 +102,7 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
         for variant in VARIANTS[1:]:
             cache = Cache.parse(variant)
             assert cache is not None
-            room = Room(parse_size(options.cache_memory), Path(folder))
+            room = SpillStore(parse_size(options.cache_memory), Path(folder))
             features = LookaheadFeatures(
                 graph,
                 images.train,

@@ -68,7 +68,7 @@ class Notes(Communicator):
         super().__init__()
         self.sums: list[tuple[float, int]] = []
 
-    def start_sum(self, array: Array) -> Pending:
+    def allreduce_async(self, array: Array) -> Pending:
         issue(self.begin, array)
         return Done()
 

@@ -92,11 +92,11 @@ class Timed(Communicator):
         finally:
             self.seconds += time.perf_counter() - start
 
-    def count(self, number: int) -> int:
-        return self.clocked(self.inner.count, number)
+    def allreduce_count(self, number: int) -> int:
+        return self.clocked(self.inner.allreduce_count, number)
 
-    def start_sum(self, array: Array) -> Pending:
-        return TimedSum(self, self.clocked(self.inner.start_sum, array))
+    def allreduce_async(self, array: Array) -> Pending:
+        return TimedSum(self, self.clocked(self.inner.allreduce_async, array))
 
 
 class TimedSum:

@@ -1,4 +1,4 @@
-"""What the processes of a run say to each other, and the process that has nobody to talk to.
+"""Communication between the processes of a run, and the single process, for which all of it is a no-op.
 
 The processes of a parallel run are its *ranks*, counted from 0. Each has the whole network and a part of every batch;
 rank 0 also reads the command line and the data, and is the only one that writes anything.
@@ -53,7 +53,7 @@ class Communicator:
     carried_by : str or None
         What carries the sums of device arrays; None where there are none.
     raised, heard : set of Signals
-        What this rank has received, and what any rank had received at the last :meth:`count`, the same on all ranks. A
+        What this rank has received, and what any rank had received at the last :meth:`allreduce_count`, the same on all ranks. A
         process by itself hears at once.
     """
 
@@ -102,27 +102,27 @@ class Communicator:
 
     # Numbers and arrays.
 
-    def count(self, number: int) -> int:
+    def allreduce_count(self, number: int) -> int:
         """Sum of a number over the ranks. The signals that ranks have received come along."""
         return number
 
-    def start_sum(self, array: Array) -> Pending:
+    def allreduce_async(self, array: Array) -> Pending:
         """Begin to replace an array of the backend in use, of one shape on all ranks, by its sum over the ranks.
 
         The array must be contiguous, and stay unread and unchanged until the sum was waited for.
         """
         return Done()
 
-    def sum(self, array: Array) -> None:
-        """:meth:`start_sum`, and wait."""
-        self.start_sum(array).wait()
+    def allreduce(self, array: Array) -> None:
+        """:meth:`allreduce_async`, and wait."""
+        self.allreduce_async(array).wait()
 
     def broadcast(self, arrays: Mapping[str, Array]) -> None:
         """Overwrite named arrays of the backend in use by those of rank 0."""
 
     # What may go wrong on one rank, and is then to end all of them in the same way.
 
-    def from_first(self, function: Callable[[], T]) -> T:
+    def on_root(self, function: Callable[[], T]) -> T:
         """Call ``function`` on rank 0; return its result, or raise what it raised, on every rank."""
         return function()
 

@@ -71,9 +71,9 @@ class Config:
         "Grow sub-network by sub-network, or train the whole network from the start.", "incremental", group=NETWORK
     )
     init: Literal["lookahead", "random", "identity", "lookahead+identity"] = option(
-        "A new sub-network first learns alone on top of the frozen ones, or all learn at once; 'identity' gives it "
-        "weights that leave the network's output as it is (in evaluation, and nearly so behind max pooling), instead "
-        "of random ones.",
+        "A new sub-network is first trained with everything below it frozen, or all are trained at once; 'identity' "
+        "gives it weights that leave the network's output as it is (in evaluation, and nearly so behind max pooling), "
+        "instead of random ones.",
         "lookahead",
         group=NETWORK,
         goes_with=("method", ("incremental",)),
@@ -185,7 +185,7 @@ class Config:
         goes_with=("init", ("lookahead", "lookahead+identity")),
     )
     lookahead_cache: str = option(
-        "Compute what the frozen sub-networks make of an image once, not in every epoch: 'off'; 'fixed', of images "
+        "Compute the frozen prefix's features of an image once, not in every epoch: 'off'; 'fixed', of images "
         "without augmentation; 'views:V', of V augmentations of each image, that take turns. The fewer views, the more "
         "it saves; as many as --lookahead-epochs change nothing, and save nothing but validation.",
         "off",
@@ -557,7 +557,7 @@ class Config:
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether a new sub-network first learns alone."""
+        """Whether a new sub-network is first trained with everything below it frozen."""
         return self.init.startswith("lookahead")
 
     @property
@@ -571,7 +571,7 @@ class Config:
 
     @classmethod
     def from_json(cls, options: Any) -> Config:
-        """Return the configuration that ``options``, JSON values that nobody vouches for, describe.
+        """Return the configuration that ``options``, untrusted JSON values, describe.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Dataclasses from JSON that nobody vouches for: every key and every type is checked, and nothing else is built."""
+"""Dataclasses from untrusted JSON: every key and every type is checked, and nothing else is built."""
 
 from __future__ import annotations
 

@@ -95,8 +95,8 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
     """
     communicator, path = run.communicator, Path(path)
     with open_folder(communicator, path, lambda: RunFolder.reopen(path)) as folder:
-        content = communicator.from_first(folder.read_config)
-        run.config = communicator.from_first(lambda: Config.from_json(content.get("config")).resumed_as(run.config))
+        content = communicator.on_root(folder.read_config)
+        run.config = communicator.on_root(lambda: Config.from_json(content.get("config")).resumed_as(run.config))
         restart(run, folder, content, say)
         return finish(run, folder, display, say)
 
@@ -107,7 +107,7 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
 def open_folder(communicator: Communicator, path: Path, opener: Callable[[], RunFolder]) -> RunFolder:
     """Open the run folder on rank 0; the others get one that keeps nothing."""
     opened: list[RunFolder] = []
-    communicator.from_first(lambda: opened.append(opener()))
+    communicator.on_root(lambda: opened.append(opener()))
     return opened[0] if opened else SilentFolder(path)
 
 
@@ -130,7 +130,7 @@ def restart(run: Run, folder: RunFolder, content: dict[str, Any], say: Say) -> N
     """
     communicator = run.communicator
     described = _description(run)
-    unknown = communicator.from_first(lambda: _check_same(run, described, content))
+    unknown = communicator.on_root(lambda: _check_same(run, described, content))
     checkpoint, damaged = communicator.on_every(lambda: run.resume(folder))
     described["config"]["out"] = content["config"].get("out")
     if described["config"] != content["config"] or unknown:
@@ -189,7 +189,7 @@ def _test(run: Run, folder: RunFolder) -> Evaluation | None:
     """Test every stage, if there are test images. The graph then holds the last one's best weights."""
     if not len(run.images.dataset.test):
         return None
-    return run.communicator.from_first(lambda: evaluate_stages(run.state, run.networks, run.images, folder))
+    return run.communicator.on_root(lambda: evaluate_stages(run.state, run.networks, run.images, folder))
 
 
 def _listeners(run: Run, folder: RunFolder, say: Say) -> list[LiveReport | TensorBoard]:

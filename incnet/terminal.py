@@ -35,14 +35,14 @@ PACE = 600.0
 def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P, int]]:
     r"""Decorate the ``main`` of a command, so that it does not depend on what becomes of its output.
 
-    Letters that the output cannot spell are written as ``\xe9`` or ``\u30c7``. When standard output takes no more,
+    Letters that the output cannot spell are written as ``\xe9`` or ``\u30c7``. When standard output cannot be written,
     standard error is told once, and the command goes on.
 
     Parameters
     ----------
     answers : bool
-        What the command is there for goes to standard output. When that takes no more the command ends: with 0 if its
-        reader has left, with 4 and an error if it is full.
+        What the command is there for goes to standard output. When that cannot be written the command ends: with 0 if
+        its reader has left, with 4 and an error if it is full.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -63,7 +63,7 @@ def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P
             except _OutputLost as lost:
                 if lost.error.errno == errno.EPIPE:
                     return 0
-                print(f"error: standard output takes no more: {lost.error.strerror}", file=sys.stderr)
+                print(f"error: standard output cannot be written: {lost.error.strerror}", file=sys.stderr)
                 return UNWRITABLE
             finally:
                 sys.stdout, sys.stderr = before
@@ -74,7 +74,7 @@ def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P
 
 
 class _OutputLost(Exception):
-    """Standard output takes no more, and nothing else is wanted of the command."""
+    """Standard output cannot be written, and nothing else is wanted of the command."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -86,7 +86,7 @@ def _end(error: OSError) -> None:
 
 
 def _go_on(error: OSError) -> None:
-    print(f"warning: standard output takes no more ({error.strerror}); going on without it", file=sys.stderr)
+    print(f"warning: standard output cannot be written ({error.strerror}); going on without it", file=sys.stderr)
 
 
 class _Stream:

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 for bad input; 3 for a run that diverged; 4 for a disk that takes no more; 130 or 143 for a run that was
+        0; 2 for bad input; 3 for a run that diverged; 4 for a full disk; 130 or 143 for a run that was
         stopped by SIGINT or SIGTERM. The same on all ranks, if there are several.
     """
     try:
@@ -56,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str] | None, communicator: Communicator) -> int:
     try:
-        config = communicator.from_first(lambda: parse(Config, arguments, PROGRAM))
+        config = communicator.on_root(lambda: parse(Config, arguments, PROGRAM))
         if config.resume is not None:
             return resume(config.resume, arguments, communicator)
-        return begin(communicator.from_first(config.resolve), communicator)
+        return begin(communicator.on_root(config.resolve), communicator)
     except (ConfigError, DataError, RunFolderError, CheckpointError, backend.DeviceError) as error:
         message = "\n".join([f"error: {error}", *getattr(error, "__notes__", ())])
         return _fail(communicator, error, message, BAD_INPUT)
@@ -82,12 +82,12 @@ def _fail(communicator: Communicator, error: BaseException, message: str, code: 
 
 def begin(config: Config, communicator: Communicator) -> int:
     """Carry out a new run from a resolved configuration."""
-    communicator.from_first(lambda: _check_extras(config))
+    communicator.on_root(lambda: _check_extras(config))
     _choose_machine(config, communicator)
     if config.threads is not None:  # fewer, where the machine has not got so many
         config = replace(config, threads=threads_in_use())
     run = communicator.on_every(lambda: Run(config, communicator=communicator))
-    path = communicator.from_first(lambda: config.out or new_folder(Path("runs"), _name(config)))
+    path = communicator.on_root(lambda: config.out or new_folder(Path("runs"), _name(config)))
     run.config = replace(config, out=path)
     with session.begin(run, path) as folder:
         return _train(run, folder, _terminal(communicator))
@@ -102,9 +102,9 @@ def resume(path: Path, arguments: list[str] | None, communicator: Communicator) 
     """Go on with the run in a folder, as its config.json says and the command line may add."""
     terminal = _terminal(communicator)
     with session.open_folder(communicator, path, lambda: RunFolder.reopen(path)) as folder:
-        content = communicator.from_first(folder.read_config)
-        config = communicator.from_first(lambda: _resumed(path, content, arguments, communicator.size))
-        communicator.from_first(lambda: _check_extras(config))
+        content = communicator.on_root(folder.read_config)
+        config = communicator.on_root(lambda: _resumed(path, content, arguments, communicator.size))
+        communicator.on_root(lambda: _check_extras(config))
         _choose_machine(config, communicator, session.environment_before(content))
         run = communicator.on_every(lambda: Run(replace(config, resume=None), communicator=communicator))
         session.restart(run, folder, content, terminal.say)
@@ -174,7 +174,7 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     if run.state.epochs == 0 and config.method == "incremental" and config.epochs < run.state.schedule.needed:
         terminal.say(
             f"{config.epochs} epochs are few: look-ahead and an epoch of training take "
-            f"{run.state.schedule.needed} with all sub-networks; the last of them will get less, or will not come in"
+            f"{run.state.schedule.needed} with all sub-networks; the last of them will get less, or none"
         )
     code, summary = 0, None
     try:

@@ -1,4 +1,4 @@
-"""Unpacking a .tar.gz that nobody vouches for."""
+"""Unpacking an untrusted .tar.gz."""
 
 import gzip
 import os

@@ -134,7 +134,7 @@ class GrowthRule(Protocol):
         Raises
         ------
         ValueError
-            If it cannot have been there; ``state`` comes from a file, and nobody vouches for it.
+            If it cannot have been there; ``state`` comes from an untrusted file.
         """
 
 
@@ -271,7 +271,7 @@ class PlateauState:
 
 @dataclass
 class Plateau:
-    """Stop a stage when ``patience`` epochs in a row have brought no new best validation accuracy.
+    """Stop a stage when ``patience`` epochs in a row gave no new best validation accuracy.
 
     Parameters
     ----------

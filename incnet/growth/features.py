@@ -8,7 +8,7 @@ and the classifier are left to run::
     fixed                      compute      read         read         read         read        the images as they are
     views:2                    compute 1    compute 2    read 1       read 2       read 1      two augmentations of each
 
-Only what a later epoch reads is kept, so ``views`` as many as there are epochs is what no cache would do, bit by bit.
+Only what a later epoch reads is kept, so ``views`` as many as there are epochs is what no cache would do, bit for bit.
 An epoch has its own order all the same: the images are shuffled as ever, only their augmentation comes back.
 
 Several ranks each compute their part, and then give it to all others: in later epochs each sees other images.
@@ -27,7 +27,7 @@ from incnet.data.features import FeatureLoader, ResidentFeatureLoader
 from incnet.data.loader import Batch, Loader
 from incnet.graph import Graph
 from incnet.lookahead_cache import Cache
-from incnet.storage.spill import Room
+from incnet.storage.spill import SpillStore
 
 # Bytes of features that ranks exchange at once.
 PORTION = 1 << 26
@@ -50,7 +50,7 @@ class LookaheadFeatures:
         That the features are rounded to, whether they are kept or not.
     first, epochs : int
         Index of the look-ahead's first epoch, and how many it has.
-    room : Room
+    room : SpillStore
         Where they are kept.
     check : callable, optional
         Called after each batch of features that had to be computed once more; what it raises ends that.
@@ -73,7 +73,7 @@ class LookaheadFeatures:
         dtype: str,
         first: int,
         epochs: int,
-        room: Room,
+        room: SpillStore,
         check: Callable[[], None] = lambda: None,
         communicator: Communicator = ALONE,
     ) -> None:
@@ -119,7 +119,7 @@ class View:
         index: int,
         prefix: Prefix,
         dtype: np.dtype,
-        room: Room | None,
+        room: SpillStore | None,
         check: Callable[[], None],
         communicator: Communicator,
     ) -> None:
@@ -152,7 +152,7 @@ class View:
         if self.complete and self.communicator.size > 1 and self.images.shuffle:  # else ranks read what they computed
             self._exchange()
 
-    def _keep(self, rows: np.ndarray, features: Array, room: Room) -> None:
+    def _keep(self, rows: np.ndarray, features: Array, room: SpillStore) -> None:
         if self.kept is None:
             self.kept = room.array((len(self.images.split), *features.shape[1:]), self.dtype)
             if self.communicator.size > 1:
@@ -169,7 +169,7 @@ class View:
         for start in range(0, len(self.kept), rows):
             there = self.kept[start : start + rows]
             here = asarray(there)  # the same memory, but for a file on a device
-            self.communicator.sum(here.reshape(-1).view(np.uint8))
+            self.communicator.allreduce(here.reshape(-1).view(np.uint8))
             if ops.on_device and isinstance(there, np.ndarray):
                 there[...] = asnumpy(here)
 

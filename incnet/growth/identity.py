@@ -1,4 +1,4 @@
-"""Weights with which a sub-network that comes in leaves what the network computes as it is.
+"""Function-preserving initialisation (Net2Net): an inserted sub-network leaves the network's output as it is.
 
 The new sub-network *carries* the C channels that it reads: in its first C output channels the means over an image are
 those of its input. The classifier goes on reading them with the weights that it has, and ignores the other channels at

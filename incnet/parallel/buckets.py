@@ -83,7 +83,7 @@ class GradientSum:
         for pending in self._underway:
             issue(pending.progress)
         while len(self._underway) < len(self.buckets) and self.buckets[len(self._underway)].full:
-            self._underway.append(self.communicator.start_sum(self.buckets[len(self._underway)].array))
+            self._underway.append(self.communicator.allreduce_async(self.buckets[len(self._underway)].array))
 
     def finish(self) -> None:
         """Wait for all sums and hand them out.

@@ -92,7 +92,7 @@ class MpiCommunicator(Communicator):
         from incnet.parallel.nccl import NcclTransport
 
         try:
-            unique_id = self.from_first(nccl.get_unique_id)
+            unique_id = self.on_root(nccl.get_unique_id)
             return self.on_every(lambda: NcclTransport(unique_id, self.rank, self.size))
         except nccl.NcclError as error:
             failed = DeviceError(
@@ -103,21 +103,21 @@ class MpiCommunicator(Communicator):
 
     # Numbers and arrays.
 
-    def count(self, number: int) -> int:
+    def allreduce_count(self, number: int) -> int:
         message = np.array([number, *(each in self.raised for each in STOP_SIGNALS)], np.int64)
         self.comm.Allreduce(MPI.IN_PLACE, message)
         self.heard = {each for each, raised in zip(STOP_SIGNALS, message[1:], strict=True) if raised}
         return int(message[0])
 
-    def start_sum(self, array: Array) -> Pending:
-        return self._transport.start_sum(array)
+    def allreduce_async(self, array: Array) -> Pending:
+        return self._transport.allreduce_async(array)
 
     def broadcast(self, arrays: Mapping[str, Array]) -> None:
         self._transport.broadcast(arrays)
 
     # What may go wrong.
 
-    def from_first(self, function: Callable[[], T]) -> T:
+    def on_root(self, function: Callable[[], T]) -> T:
         outcome = self.comm.bcast(attempt(function) if self.first else None)
         return self._settle(outcome)
 
@@ -168,7 +168,7 @@ class HostTransport:
     def __init__(self, comm: MPI.Comm) -> None:
         self.comm = comm
 
-    def start_sum(self, array: Array) -> Pending:
+    def allreduce_async(self, array: Array) -> Pending:
         pending = HostSum(self.comm, array)
         issue(pending.start)
         return pending

@@ -24,8 +24,8 @@ TYPES = {
 class NcclTransport:
     """Sums by launches on a stream of their own, beside those of backward; nothing on the host waits for any.
 
-    A sum begins when what was launched before :meth:`start_sum` is done, and what is launched after its ``wait`` begins
-    when the sum is there. Both are orders between streams, which a recorded step keeps: what is captured while the
+    A sum begins when what was launched before :meth:`allreduce_async` is done, and what is launched after its ``wait``
+    begins when the sum is there. Both are orders between streams, which a recorded step keeps: what is captured while the
     current stream is, belongs to the same CUDA graph. So steps are recorded with their sums, by all ranks at the same
     step, and a replay sums without any Python code, as NCCL allows with one communicator a process.
 
@@ -48,7 +48,7 @@ class NcclTransport:
         # Non-blocking: a blocking stream would take turns with the default one, and could not run beside backward.
         self._stream = cp.cuda.Stream(non_blocking=True)
 
-    def start_sum(self, array: Array) -> Pending:
+    def allreduce_async(self, array: Array) -> Pending:
         self._after(array)
         here = array.data.ptr
         self._ranks.allReduce(here, here, array.size, TYPES[array.dtype], nccl.NCCL_SUM, self._stream.ptr)

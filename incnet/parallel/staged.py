@@ -35,7 +35,7 @@ class StagedTransport:
         self._coming: deque[StagedSum] = deque()
         self._leaving: deque[tuple[cp.cuda.Event, np.ndarray]] = deque()
 
-    def start_sum(self, array: Array) -> Pending:
+    def allreduce_async(self, array: Array) -> Pending:
         while self._leaving and self._leaving[0][0].done:
             self._leaving.popleft()
         memory = cp.cuda.alloc_pinned_memory(array.nbytes)
@@ -54,7 +54,7 @@ class StagedTransport:
         while self._coming and (self._coming[0].copied.done if last is None else last.sum is None):
             first = self._coming.popleft()
             first.copied.synchronize()
-            first.sum = self.host.start_sum(first.staged)
+            first.sum = self.host.allreduce_async(first.staged)
 
     def take_back(self, array: Array, staged: np.ndarray) -> None:
         """Copy from host memory, which is kept until that is done; what is launched later finds it done."""

@@ -64,7 +64,7 @@ class ParallelStep(Step):
         return total
 
     def begin(self, images: int) -> int:
-        whole = self.communicator.count(images)
+        whole = self.communicator.allreduce_count(images)
         now = (tuple(self.graph.subnetworks), self.graph.classifier, self.graph.boundary, images, whole)
         if now != self._placed:
             self._place(images, whole)
@@ -90,7 +90,7 @@ class ParallelStep(Step):
         share = len(images) / self.images
         forward = self.graph.logits if self.from_features else self.graph.forward
         totals, dlogits = ops.softmax_cross_entropy(forward(images, train=True), labels)
-        underway = [self.communicator.start_sum(totals)]
+        underway = [self.communicator.allreduce_async(totals)]
         if self.average:
             underway += self.average.start(share)
         issue(scale, dlogits, share)

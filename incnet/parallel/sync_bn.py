@@ -51,7 +51,7 @@ class AverageStatistics:
         """Begin to average, this rank having the given share of the images."""
         for array in self._arrays:
             issue(scale, array, share)
-        return [self.communicator.start_sum(array) for array in self._arrays]
+        return [self.communicator.allreduce_async(array) for array in self._arrays]
 
 
 def scale(array: Array, factor: float) -> None:
@@ -106,7 +106,7 @@ class SyncReduction(Reduction):
         self.own = self.whole = 1
 
     def begin(self, images: int) -> int:
-        self.own, self.whole = images, self.communicator.count(images)
+        self.own, self.whole = images, self.communicator.allreduce_count(images)
         return self.whole
 
     def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
@@ -114,13 +114,13 @@ class SyncReduction(Reduction):
         both = empty((2, mean.size), np.float64)
         both[0] = share * first
         both[1] = share * (var + first * first)
-        self.communicator.sum(both)
+        self.communicator.allreduce(both)
         variance = both[1] - both[0] * both[0]
         return both[0].astype(mean.dtype), variance.astype(var.dtype), self._whole(m)
 
     def sums(self, sums: Array, m: int) -> tuple[Array, int]:
         total = sums.copy()
-        self.communicator.sum(total)
+        self.communicator.allreduce(total)
         return total, self._whole(m)
 
     def gradients(

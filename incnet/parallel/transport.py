@@ -35,8 +35,8 @@ class Transport(Protocol):
 
     recordable: bool
 
-    def start_sum(self, array: Array) -> Pending:
-        """Begin to replace an array by its sum over the ranks; see :meth:`Communicator.start_sum`."""
+    def allreduce_async(self, array: Array) -> Pending:
+        """Begin to replace an array by its sum over the ranks; see :meth:`Communicator.allreduce_async`."""
 
     def broadcast(self, arrays: Mapping[str, Array]) -> None:
         """Overwrite arrays by those of rank 0."""

@@ -34,7 +34,7 @@ class Part:
 def parts(run: History) -> list[Part]:
     """Return the sub-networks of a run's network, in order, and the classifier.
 
-    Where this version of incnet knows no such network, those that came in, without their layers.
+    Where this version of incnet knows no such network, those that were inserted, without their layers.
     """
     side = min(SIDE, run.setup.resize or SIDES.get(run.setup.dataset, SIDE))
     inserted = [stage.insert.subnetwork for stage in run.stages]

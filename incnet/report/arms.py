@@ -97,7 +97,7 @@ class Arm:
 
     @property
     def grows(self) -> bool:
-        """Whether sub-networks come in one by one."""
+        """Whether sub-networks are inserted one by one."""
         return self.runs[0].setup.method != "baseline"
 
     @property

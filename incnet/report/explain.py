@@ -11,7 +11,7 @@ __all__ = ["explanations"]
 
 MOST_VALUES = 3
 LOOKAHEAD = (
-    "a sub-network that comes in is first trained alone, with the classifier, on what the frozen sub-networks below it "
+    "an inserted sub-network is first trained alone, with the classifier, on what the frozen sub-networks below it "
     "compute, so that it fits what is there already; backpropagation stops at the frozen part, which saves its time."
 )
 
@@ -49,7 +49,7 @@ def _rules(setups: Sequence[Setup]) -> Iterator[str]:
                 yield "the network grows every so many epochs, whatever the learning curve says."
             case "plateau":
                 patience = _values(setup.patience for setup in those)
-                yield f"the network grows when {patience} epochs in a row brought no better validation accuracy."
+                yield f"the network grows when {patience} epochs in a row gave no better validation accuracy."
             case _:
                 yield "one of the user's own; the reason that it gave for each decision is below."
 

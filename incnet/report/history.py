@@ -212,7 +212,7 @@ class History:
         for timed in self.events:
             match timed.event:
                 case Insert() as insert:
-                    if stages and not stages[-1].epochs:  # a baseline's sub-networks come in together
+                    if stages and not stages[-1].epochs:  # a baseline's sub-networks are inserted together
                         stages.pop()
                     stages.append(Stage(insert, timed.seconds, timed.seconds))
                 case Epoch() as epoch if stages:

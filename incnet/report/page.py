@@ -1,6 +1,6 @@
 """The page: one HTML file that holds all it needs, made from run folders.
 
-What comes from the folders is text that nobody vouches for: Jinja escapes all of it, the only exception being the
+What comes from the folders is untrusted text: Jinja escapes all of it, the only exception being the
 figures, whose text matplotlib has escaped; and the page's own policy forbids scripts and everything from outside.
 """
 

@@ -1,4 +1,4 @@
-"""Run folders and studies, read and checked: nobody vouches for the files."""
+"""Run folders and studies, read and checked: the files are untrusted."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _read_events(path: Path) -> list[Timed]:
             if timed.event.epoch != epochs:
                 raise ValueError(f"epoch {timed.event.epoch} in place of {epochs}")
             if not begun:
-                raise ValueError("no sub-network has come in before it")
+                raise ValueError("no sub-network was inserted before it")
         except ValueError as error:
             raise ReportError(f"{path}, line {number}, is damaged: {error!s:.200}") from error
         events.append(timed)

@@ -1,4 +1,4 @@
-"""What each stage of a run brought and cost; means over the seeds of an arm."""
+"""The contribution of each stage of a run, and its cost; means over the seeds of an arm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a report: results beside the paper's, and what each stage brought."""
+"""The tables of a report: results beside the paper's, and the contribution of each stage."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from incnet.parallel.sync_bn import SyncReduction
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
 from incnet.sizes import parse_size
-from incnet.storage.spill import Room
+from incnet.storage.spill import SpillStore
 from incnet.training.loop import Metrics, Watcher, evaluate, train_epoch
 from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
@@ -124,7 +124,7 @@ class EpochTrainer:
             dtype=config.cache_dtype,
             first=schedule.epoch - schedule.stage_epochs,
             epochs=schedule.lookahead,
-            room=Room(parse_size(config.cache_memory), folder, f"rank{self.communicator.rank}-array"),
+            room=SpillStore(parse_size(config.cache_memory), folder, f"rank{self.communicator.rank}-array"),
             check=check,
             communicator=self.communicator,
         )

@@ -55,7 +55,7 @@ class RunImages:
     """
 
     def __init__(self, config: Config, dataset: Dataset | None, communicator: Communicator) -> None:
-        self.dataset = dataset or communicator.from_first(lambda: load_dataset(config.dataset, config.data_dir))
+        self.dataset = dataset or communicator.on_root(lambda: load_dataset(config.dataset, config.data_dir))
         self.ranks = communicator.size
         train = self.dataset.train
         if config.limit is not None and config.limit < len(train):

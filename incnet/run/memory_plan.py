@@ -141,7 +141,7 @@ def plan_batches(
     together: int = 1,
     average: bool = False,
 ) -> dict[str, StagePlan]:
-    """Return the batch size and the pool's limit for each sub-network, from when it has come in.
+    """Return the batch size and the pool's limit for each sub-network, from its insertion on.
 
     Parameters
     ----------
@@ -193,8 +193,8 @@ def training_memory(
 
     Steps and validation at their peak, gradients included, in the pool; beside it the network with its optimizer state,
     the batches of a loader, a copy of the best weights, another one for their ``average``, sub-networks that are
-    ``waiting`` to come in, and what it takes to look for NaN. Neither the interpreter with its libraries, nor the data
-    set, nor cached features.
+    ``waiting`` to be inserted, and what it takes to look for NaN. Neither the interpreter with its libraries, nor the
+    data set, nor cached features.
     """
     pool = pool_bytes(graph, batches(train, batch_size), batches(validation, validation.batch_size))
     images = (train.prefetch + 1) * max(batch_size, *batches(validation, validation.batch_size))

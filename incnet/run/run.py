@@ -194,7 +194,7 @@ class Run:
             parameters=state.graph.num_parameters(),
             gain=state.stages[-1].gain_over(state.stages[-2]) if follows else None,
         )
-        return self.communicator.from_first(lambda: reason_to_stop(stop, progress))  # whose clock counts
+        return self.communicator.on_root(lambda: reason_to_stop(stop, progress))  # whose clock counts
 
     def _carry_out(self, decision: Decision, output: RunOutput) -> None:
         match decision:
@@ -272,7 +272,7 @@ class Run:
         """
         assert folder.metrics is not None
         checkpoints = folder.checkpoints(self.config.keep_checkpoints)
-        newest = self.communicator.from_first(lambda: checkpoints.newest(between_epochs=between_epochs))
+        newest = self.communicator.on_root(lambda: checkpoints.newest(between_epochs=between_epochs))
         self.begin()
         if newest is None:
             folder.metrics.cut(0)

@@ -23,7 +23,7 @@ from incnet.run.network import NetworkFactory
 from incnet.run.stage import Stage
 from incnet.storage.checkpoint import Checkpoint
 from incnet.training.average import WeightAverage
-from incnet.training.loop import Metrics, Running
+from incnet.training.loop import MetricAccumulator, Metrics
 
 __all__ = ["MAX_ROLLBACKS", "Position", "RunState"]
 
@@ -89,7 +89,7 @@ class RunState:
     best, best_weights
         Metrics of the stage's best epoch on the validation images, and the network as it was then; None and empty
         before its first.
-    running : Running
+    running : MetricAccumulator
         Sums over the batches of the epoch in progress.
     accuracy : float or None
         Validation accuracy, a fraction, of an epoch that the schedule has not seen yet.
@@ -109,7 +109,7 @@ class RunState:
     stages: list[Stage] = field(default_factory=list)
     best: Metrics | None = None
     best_weights: dict[str, np.ndarray] = field(default_factory=dict)
-    running: Running = field(default_factory=Running)
+    running: MetricAccumulator = field(default_factory=MetricAccumulator)
     accuracy: float | None = None
     rollbacks: int = 0
     bytes_communicated: int = 0
@@ -174,7 +174,7 @@ class RunState:
     def end_epoch(self) -> None:
         """Count the epoch; the sums of the next one begin anew."""
         self.stage.epochs += 1
-        self.running = Running()
+        self.running = MetricAccumulator()
 
     # As a checkpoint, and back.
 
@@ -289,11 +289,11 @@ def _check(arrays: Mapping[str, np.ndarray], expected: Mapping[str, Array]) -> N
             raise ValueError(f"{name} is {found}, in the network {expected[name].dtype} {expected[name].shape}")
 
 
-def _running(position: Position, totals: np.ndarray | None, batches: int) -> Running:
+def _running(position: Position, totals: np.ndarray | None, batches: int) -> MetricAccumulator:
     """Sums of the epoch in progress."""
     if (position.batches, position.images, totals) == (0, 0, None):
-        return Running()
+        return MetricAccumulator()
     within = 0 < position.batches <= min(batches, position.images) and position.accuracy is None
     if not within or totals is None or (totals.shape, totals.dtype) != ((2,), np.float64):
         raise ValueError(f"{position.images} images in {position.batches} batches of {batches}")
-    return Running(asarray(totals), position.batches, position.images, position.seconds_epoch)
+    return MetricAccumulator(asarray(totals), position.batches, position.images, position.seconds_epoch)

@@ -1,4 +1,4 @@
-"""Room for large arrays: in memory up to a limit, beyond it in files that are mapped into memory."""
+"""SpillStore for large arrays: in memory up to a limit, beyond it in files that are mapped into memory."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from incnet.backend import Array, empty
 from incnet.storage.files import TEMPORARY, write_all, writing
 
-__all__ = ["Room"]
+__all__ = ["SpillStore"]
 
 _ZEROS = bytes(2**20)
 
 
-class Room:
+class SpillStore:
     """Lend uninitialised arrays, of the backend in use as long as they fit its memory.
 
     Parameters

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a run failed; 2 for bad input; 4 for a disk that takes no more; 130 or 143 for a study that was stopped
+        0; 1 if a run failed; 2 for bad input; 4 for a full disk; 130 or 143 for a study that was stopped
         by SIGINT or SIGTERM.
     """
     study = parse(Study, arguments, prog="incnet study")

@@ -20,7 +20,8 @@ IDENTITY: Arms = {"identity": {"init": "identity"}, "lookahead-identity": {"init
 CACHED: Arms = {"cached": {"init": "lookahead", "lookahead_cache": "fixed"}}
 PERIODIC: Arms = {"periodic": {"init": "lookahead", "growth": "periodic"}}
 
-# The readings of the paper's "momentum 0.9": a heavy ball on RMSProp's step, or the decay of its squared gradients.
+# The interpretations of the paper's "momentum 0.9": a heavy ball on RMSProp's step, or the decay of its squared
+# gradients.
 READINGS = {"": {"rho": 0.9, "momentum": 0.9}, "-rho-alone": {"rho": 0.9, "momentum": 0.0}}
 WINDOWS, GAMMAS = (3, 5, 10), (0.25, 0.5, 0.75)
 

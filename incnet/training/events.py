@@ -51,7 +51,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Insert:
-    """A sub-network has come in; the steps that follow learn from ``batch_size`` images, at the rate ``lr``.
+    """A sub-network was inserted; the steps that follow learn from ``batch_size`` images, at the rate ``lr``.
 
     ``reason`` is why the stage before had ended; empty where there was none.
     """

@@ -14,7 +14,7 @@ from incnet.training.nonfinite import NonFiniteError, check_gradients, check_los
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 
-__all__ = ["Metrics", "Running", "evaluate", "train_epoch"]
+__all__ = ["MetricAccumulator", "Metrics", "evaluate", "train_epoch"]
 
 # Batches between two looks at the gradients, which take a pass over memory, and on a device at the running loss, for
 # which it has to be waited: one small copy for both. On the host every batch's loss is looked at.
@@ -30,7 +30,7 @@ class Metrics:
     images: int
 
 
-class Running:
+class MetricAccumulator:
     """Sums over the batches so far, which stay on the device until somebody looks at them.
 
     Attributes
@@ -52,15 +52,15 @@ class Running:
         self.batches += 1
         self.images += images
 
-    def over_all_ranks(self, communicator: Communicator) -> Running:
+    def over_all_ranks(self, communicator: Communicator) -> MetricAccumulator:
         """Sums over the ranks; one of them may have had no batches."""
         if communicator.size == 1:
             return self
         sums = asarray([0.0, 0.0, self.images])
         if self.totals is not None:
             sums[:2] = self.totals
-        communicator.sum(sums)
-        return Running(sums[:2], self.batches, int(sums[2]))
+        communicator.allreduce(sums)
+        return MetricAccumulator(sums[:2], self.batches, int(sums[2]))
 
     def metrics(self) -> Metrics:
         """Look at the sums."""
@@ -81,7 +81,7 @@ def train_epoch(
     step: Step | Replay,
     batches: Iterable[tuple[Array, Array]],
     *,
-    running: Running | None = None,
+    running: MetricAccumulator | None = None,
     watch: Watcher | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> Metrics:
@@ -91,7 +91,7 @@ def train_epoch(
 
     Parameters
     ----------
-    running : Running, optional
+    running : MetricAccumulator, optional
         The sums over the batches of this epoch that came before ``batches``; changed in place.
     after_step : callable, optional
         Called when a batch has been learnt and counted; what it raises ends the epoch there.
@@ -102,7 +102,7 @@ def train_epoch(
         If a loss or a gradient is NaN or infinite: the loss before its step is taken (on a device within ten batches),
         a gradient within ten batches.
     """
-    graph, running = step.graph, running or Running()
+    graph, running = step.graph, running or MetricAccumulator()
     start = time.perf_counter() - running.seconds
     for images, labels in batches:
         totals = step.gradients(asarray(images), asarray(labels))
@@ -142,7 +142,7 @@ def evaluate(
     NonFiniteError
         If the loss is NaN or infinite.
     """
-    running, forward = Running(), graph.logits if from_features else graph.forward
+    running, forward = MetricAccumulator(), graph.logits if from_features else graph.forward
     for images, labels in batches:
         images, labels = asarray(images), asarray(labels)
         totals, _ = ops.softmax_cross_entropy(forward(images), labels)

@@ -28,13 +28,17 @@ class OneRank(Communicator):
             from incnet.parallel.staged import StagedTransport
 
             transport = StagedTransport(OnHost())
-        self.start_sum, self.broadcast, self.recordable = transport.start_sum, transport.broadcast, transport.recordable
+        self.allreduce_async, self.broadcast, self.recordable = (
+            transport.allreduce_async,
+            transport.broadcast,
+            transport.recordable,
+        )
 
 
 class OnHost:
     """Sums of one rank."""
 
-    def start_sum(self, array):
+    def allreduce_async(self, array):
         assert isinstance(array, np.ndarray)
         return Done()
 

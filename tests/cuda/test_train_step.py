@@ -16,7 +16,7 @@ from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
 from incnet.run.memory_plan import plan_batches
-from incnet.storage.spill import Room
+from incnet.storage.spill import SpillStore
 from incnet.training.loop import INTERVAL, evaluate, train_epoch
 from incnet.training.nonfinite import NonFiniteError, check_gradients
 from incnet.training.replay import Replay
@@ -158,7 +158,7 @@ def lookahead(cache, memory, folder, make_loader):
         dtype="float32",
         first=2,
         epochs=4,
-        room=Room(memory, folder),
+        room=SpillStore(memory, folder),
     )
     step, losses = Replay(Step(graph, SGD(1e-2))), []  # RMSProp divides rounding errors by small gradients
     step.from_features = True

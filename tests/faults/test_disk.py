@@ -130,7 +130,7 @@ def mounted(folder, options):
 
 
 def test_a_full_disk(expected, tmp_path, capsys):
-    """Room for the beginning, not for the checkpoints of three sub-networks with their optimizer's state."""
+    """SpillStore for the beginning, not for the checkpoints of three sub-networks with their optimizer's state."""
     with mounted(tmp_path / "disk", "size=1M") as disk:
         folder = disk / "run"
         assert command.main([*SHORT_RUN, "--out", str(folder)]) == UNWRITABLE

@@ -14,7 +14,7 @@ from incnet.data import Augmentation, Loader, Normalisation, Split
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.run import epoch as epoch_module
 from incnet.run import network as network_module
-from incnet.storage.spill import Room
+from incnet.storage.spill import SpillStore
 from incnet.training import loop
 from tests.faults.runs import ARGUMENTS, dropout_network, history, outcome
 from tests.metering import metering
@@ -72,7 +72,7 @@ class Setting:
             dtype=dtype,
             first=FIRST,
             epochs=epochs,
-            room=Room(memory, tmp_path),
+            room=SpillStore(memory, tmp_path),
         )
 
     def batches(self, index, start=0):

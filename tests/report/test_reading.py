@@ -127,7 +127,7 @@ def test_impossible_options(run, options):
 
 def test_a_run_without_a_network(run):
     rewrite(run, 1, {"event": "something else"})
-    with pytest.raises(ReportError, match="line 2, is damaged: no sub-network has come in before it"):
+    with pytest.raises(ReportError, match="line 2, is damaged: no sub-network was inserted before it"):
         read_history(run)
 
 

@@ -64,7 +64,7 @@ def test_output_that_takes_nothing(name, stream, place, tmp_path, monkeypatch, c
         monkeypatch.undo()
     error = capsys.readouterr().err
     goes_on = name in ("train", "study")  # who has left is missed by a command with more to say
-    assert error.count("standard output takes no more") == (stream is full_stream or goes_on)
+    assert error.count("standard output cannot be written") == (stream is full_stream or goes_on)
     assert code == (4 if (name, stream) == ("predict", full_stream) else 0)
     made = {"train": "new/summary.json", "report": "report.html", "export": "model.onnx"}
     assert name not in made or (tmp_path / made[name]).exists()
@@ -101,7 +101,7 @@ def test_help_that_takes_nothing(name, monkeypatch, capsys):
         with contextlib.suppress(SystemExit):
             MAINS[name](["--help"])
         monkeypatch.undo()
-    assert capsys.readouterr().err.count("standard output takes no more") == 1
+    assert capsys.readouterr().err.count("standard output cannot be written") == 1
 
 
 def test_a_pipe_into_head(tmp_path):
@@ -110,7 +110,7 @@ def test_a_pipe_into_head(tmp_path):
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1
-    assert done.stderr == "warning: standard output takes no more (Broken pipe); going on without it\n"
+    assert done.stderr == "warning: standard output cannot be written (Broken pipe); going on without it\n"
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 2
 
 

@@ -33,7 +33,7 @@ def learn(step, data):
 
 
 def assert_learns_the_same(make, course, optimizer=RMSProp):
-    """Take a course twice, recorded and not: the same totals, weights, statistics and optimizer state, bit by bit."""
+    """Take a course twice, recorded and not: the same totals, weights, statistics and optimizer state, bit for bit."""
     found = []
     for record in (False, True):
         graph, learner = make(), optimizer(1e-3)

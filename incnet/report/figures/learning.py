@@ -92,7 +92,7 @@ def _losses(arm: Arm, name: str) -> MeanCurve | None:
 
 
 def mark_insertions(axes: Axes, run: History) -> None:
-    """Draw a line where each sub-network came in."""
+    """Draw a line where each sub-network was inserted."""
     for stage in run.stages[1:]:
         axes.axvline(stage.insert.epoch, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
 

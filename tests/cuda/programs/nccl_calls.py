@@ -39,8 +39,8 @@ def main():
 
     print(nccl_version(), nccl.available, issubclass(nccl.NcclError, RuntimeError), flush=True)
     transport = NcclTransport(nccl.get_unique_id(), 1, 3)
-    transport.start_sum(device_array(0x1000, 10, np.float64)).wait()
-    transport.start_sum(device_array(0x2000, 11, np.float32)).wait()
+    transport.allreduce_async(device_array(0x1000, 10, np.float64)).wait()
+    transport.allreduce_async(device_array(0x2000, 11, np.float32)).wait()
     transport.broadcast({"seed": device_array(0x3000, 1, np.uint64)})
 
 

@@ -18,7 +18,7 @@ from incnet.data.shard import Shard
 from incnet.growth import features as module
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.parallel.launch import connect
-from incnet.storage.spill import Room
+from incnet.storage.spill import SpillStore
 from incnet.threads import use_threads
 from tests.networks import grow, randomise
 
@@ -46,7 +46,7 @@ def features(cache, memory, folder, communicator=None):
         dtype=sys.argv[4],
         first=0,
         epochs=EPOCHS,
-        room=Room(memory, folder, name),
+        room=SpillStore(memory, folder, name),
         **ranks,
     )
 
@@ -79,7 +79,7 @@ def main():
         communicator.check_equal({"view": ours._views[0].kept}, "features")
         ours.close()
         alone.close()
-        compared = communicator.count(compared)
+        compared = communicator.allreduce_count(compared)
     if communicator.first:
         print(json.dumps(compared))
 
