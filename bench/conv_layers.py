@@ -1,10 +1,10 @@
 """Convolution layers one by one, incnet against PyTorch: ``python -m bench.conv_layers``.
 
 Every distinct layer of ResNet-56 and VGG-16 on 32x32 images, in float32: forward, weight gradient, input gradient (but
-not of the first layer, whose input needs none). The two take turns in one process, warmed up; PyTorch runs contiguous
-and channels_last, and the better one counts. GFLOP/s are those of direct convolution, two operations a multiply-add,
-whatever the algorithm really does: Winograd's may exceed the machine's peak, which is measured too. Errors are
-relative, against float64.
+not of the first layer, whose input needs none). All take turns in one process, warmed up: incnet as it chooses, incnet
+by im2col, and PyTorch, contiguous and channels_last, of which the better one counts. GFLOP/s are those of direct
+convolution, two operations a multiply-add, whatever the algorithm really does: Winograd's may exceed the machine's
+peak, which is measured too. Errors are relative, against float64.
 
     python -m bench.conv_layers --batch-size 128 --network resnet56 --json layers.json
 """
@@ -24,10 +24,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from incnet.kernels.cpu import conv2d, conv2d_input_grad, conv2d_weight_grad
+from incnet.kernels import cpu
 from incnet.kernels.cpu.convolution import algorithm
 from incnet.kernels.cpu.emit import LANES, emit, kernel, numbers
 from incnet.kernels.cpu.memory import address, aligned_empty, aligned_zeros
+from incnet.kernels.im2col import Im2col
 
 __all__ = ["LAYERS", "Layer", "fma_peak", "measure"]
 
@@ -98,11 +99,15 @@ def measure(layer: Layer, N: int, repeats: int) -> Iterator[dict[str, Any]]:
         return array
 
     x, weight, dy = normal(N, H, H, C), normal(size, size, C, K), normal(N, Ho, Ho, K)
-    ours: dict[str, Callable[[], np.ndarray]] = {
-        "forward": lambda: conv2d(x, weight, None, stride, padding),
-        "weight gradient": lambda: conv2d_weight_grad(x, dy, (size, size), stride, padding),
-        "input gradient": lambda: conv2d_input_grad(dy, weight, x.shape, stride, padding),
-    }
+
+    def passes(kernels: Any) -> dict[str, Callable[[], np.ndarray]]:
+        return {
+            "forward": lambda: kernels.conv2d(x, weight, None, stride, padding),
+            "weight gradient": lambda: kernels.conv2d_weight_grad(x, dy, (size, size), stride, padding),
+            "input gradient": lambda: kernels.conv2d_input_grad(dy, weight, x.shape, stride, padding),
+        }
+
+    ours, by_im2col = passes(cpu), passes(Im2col(cpu))
 
     def theirs(name: str, layout: torch.memory_format, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
         tx, tdy = (torch.from_numpy(a).permute(0, 3, 1, 2).to(dtype).contiguous(memory_format=layout) for a in (x, dy))
@@ -119,7 +124,7 @@ def measure(layer: Layer, N: int, repeats: int) -> Iterator[dict[str, Any]]:
             continue
         axes = (2, 3, 1, 0) if name == "weight gradient" else (0, 2, 3, 1)
         exact = theirs(name, torch.contiguous_format, torch.float64)().permute(*axes).numpy()
-        rivals: dict[str, Callable[[], Any]] = {"incnet": function}
+        rivals: dict[str, Callable[[], Any]] = {"incnet": function, "im2col": by_im2col[name]}
         for layout in (torch.contiguous_format, torch.channels_last):
             rivals[str(layout)] = theirs(name, layout, torch.float32)
         taken: dict[str, list[float]] = {rival: [] for rival in rivals}
@@ -127,7 +132,7 @@ def measure(layer: Layer, N: int, repeats: int) -> Iterator[dict[str, Any]]:
             for rival, run in rivals.items():
                 taken[rival].append(_seconds(run))
         medians = {rival: statistics.median(seconds[2:]) for rival, seconds in taken.items()}
-        mine = medians.pop("incnet")
+        mine, patches = medians.pop("incnet"), medians.pop("im2col")
         best = min(medians, key=lambda rival: medians[rival])
         flops = 2 * dy.size * C * size * size
         yield {
@@ -136,12 +141,15 @@ def measure(layer: Layer, N: int, repeats: int) -> Iterator[dict[str, Any]]:
             "pass": name,
             "algorithm": algorithm(x.shape, weight.shape, stride, padding, x.dtype),
             "incnet_ms": mine * 1e3,
+            "im2col_ms": patches * 1e3,
             "torch_ms": medians[best] * 1e3,
             "torch_layout": best.removeprefix("torch."),
             "ratio": mine / medians[best],
             "incnet_gflops": flops / mine / 1e9,
+            "im2col_gflops": flops / patches / 1e9,
             "torch_gflops": flops / medians[best] / 1e9,
             "incnet_error": _error(function(), exact),
+            "im2col_error": _error(by_im2col[name](), exact),
             "torch_error": _error(rivals[best]().permute(*axes).numpy(), exact),
         }
 
@@ -165,16 +173,17 @@ def main() -> None:
 
     peak, rows = fma_peak(), []
     print(f"multiply-add peak: {peak:.0f} GFLOP/s on {arguments.threads} threads", file=table)
-    print(f"{'N, H, C, K, size, stride':26}{'pass':17}{'by':10}{'GFLOP/s':>8}{'torch':>7}{'time ratio':>12}"
-          f"{'error':>10}{'torch':>9}", file=table)  # fmt: skip
+    print(f"{'N, H, C, K, size, stride':26}{'pass':17}{'by':10}{'GFLOP/s':>8}{'im2col':>8}{'torch':>7}"
+          f"{'time ratio':>12}{'error':>10}{'im2col':>9}{'torch':>9}", file=table)  # fmt: skip
     for network in LAYERS if arguments.network == "all" else [arguments.network]:
         for layer in LAYERS[network]:
             N = arguments.batch_size or BATCH_SIZE[network]
             for row in measure(layer, N, arguments.repeats):
                 rows.append({"network": network, **row})
                 print(f"{', '.join(map(str, (N, *layer))):26}{row['pass']:17}{row['algorithm']:10}"
-                      f"{row['incnet_gflops']:8.0f}{row['torch_gflops']:7.0f}{row['ratio']:12.2f}"
-                      f"{row['incnet_error']:10.0e}{row['torch_error']:9.0e}", file=table, flush=True)  # fmt: skip
+                      f"{row['incnet_gflops']:8.0f}{row['im2col_gflops']:8.0f}{row['torch_gflops']:7.0f}"
+                      f"{row['ratio']:12.2f}{row['incnet_error']:10.0e}{row['im2col_error']:9.0e}"
+                      f"{row['torch_error']:9.0e}", file=table, flush=True)  # fmt: skip
     if arguments.json:
         document = json.dumps({"fma_peak_gflops": peak, "threads": arguments.threads, "rows": rows}, indent=1)
         if arguments.json == "-":

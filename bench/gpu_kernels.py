@@ -31,9 +31,11 @@ def kernels(left: Callable[[], float]) -> dict[str, Any]:
         found[name]["incnet, fused"] = {what: _microseconds(call) for what, call in _fused(*shape).items()}
         backend.use("cuda", tf32=True)
         found[name]["incnet TF32"] = {what: _microseconds(call) for what, call in _convolutions(*shape).items()}
+        backend.use("cuda", convolution="im2col")
+        found[name]["incnet by im2col"] = {what: _microseconds(call) for what, call in _convolutions(*shape).items()}
         backend.use("cuda")
         found[name]["cuDNN"], found[name]["cuDNN TF32"] = _cudnn(*shape), _cudnn(*shape, tf32=True)
-        for kind in ("incnet", "incnet, fused", "incnet TF32", "cuDNN", "cuDNN TF32"):
+        for kind in ("incnet", "incnet, fused", "incnet TF32", "incnet by im2col", "cuDNN", "cuDNN TF32"):
             print(name, kind, {key: round(us, 1) for key, us in found[name][kind].items()}, flush=True)
     for channels, size in ((16, 32), (32, 16), (64, 8)):
         name = f"128x{size}x{size}x{channels}"

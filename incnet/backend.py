@@ -7,6 +7,8 @@ the backend in use::
     use("reference")        # NumPy arrays, the kernels' plain definitions
     use("cuda")             # CuPy arrays, CUDA C kernels; "cuda:1" for the second device
 
+With ``use("cpu", convolution="im2col")`` convolutions are computed by :mod:`incnet.kernels.im2col`, on any of them.
+
 Kernels are imported when the backend is first used, so that importing incnet stays quick.
 """
 
@@ -22,10 +24,12 @@ from typing import Any
 import numpy as np
 
 from incnet.extras import why_not
+from incnet.kernels.im2col import Im2col
 from incnet.kernels.shapes import checked
 
 __all__ = [
     "BACKENDS",
+    "CONVOLUTIONS",
     "Array",
     "DeviceError",
     "asarray",
@@ -50,6 +54,7 @@ __all__ = [
 # An array of the backend in use: np.ndarray or cupy.ndarray.
 Array = Any
 
+CONVOLUTIONS = ("auto", "im2col")
 BACKENDS = {"reference": "incnet.kernels.reference", "cpu": "incnet.kernels.cpu", "cuda": "incnet.kernels.cuda"}
 
 
@@ -61,8 +66,9 @@ class Ops:
     """The kernels of the backend in use, as attributes; with arrays that do not fit together they raise ValueError."""
 
     def __init__(self) -> None:
-        self.name = "cpu"
+        self.name, self.convolution = "cpu", "auto"
         self._kernels: ModuleType | None = None
+        self._im2col: Im2col | None = None
         self._calls: Counter[str] | None = None
 
     @property
@@ -71,6 +77,15 @@ class Ops:
         if self._kernels is None:
             self._kernels = importlib.import_module(BACKENDS[self.backend])
         return self._kernels
+
+    @property
+    def operations(self) -> Any:
+        """The kernels, with convolutions as they were chosen."""
+        if self.convolution == "auto":
+            return self.kernels
+        if self._im2col is None or self._im2col.backend is not self.kernels:
+            self._im2col = Im2col(self.kernels)
+        return self._im2col
 
     @property
     def backend(self) -> str:
@@ -83,7 +98,7 @@ class Ops:
         return self.backend == "cuda"
 
     def __getattr__(self, kernel: str) -> Callable[..., Any]:
-        function = checked(kernel, getattr(self.kernels, kernel))
+        function = checked(kernel, getattr(self.operations, kernel))
         if self._calls is None:
             return function
         calls = self._calls
@@ -106,11 +121,14 @@ def host_kernels() -> ModuleType:
     return importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"])
 
 
-def use(name: str, *, tf32: bool = False) -> None:
+def use(name: str, *, convolution: str = "auto", tf32: bool = False) -> None:
     """Make ``name`` the backend of every later call. Arrays made before stay where they are.
 
     Parameters
     ----------
+    convolution : {"auto", "im2col"}
+        How convolutions are computed: as the backend does it fastest, fused with what surrounds them; or by im2col and
+        one product, which is the same algorithm on all backends and is not fused. Networks are to be fused afterwards.
     tf32 : bool
         Let the tensor cores of a CUDA device compute float32 products, from factors rounded to TF32 (10 bits).
 
@@ -119,6 +137,8 @@ def use(name: str, *, tf32: bool = False) -> None:
     DeviceError
         There is no such backend, no such device on this machine, or no TF32 there.
     """
+    if convolution not in CONVOLUTIONS:
+        raise ValueError(f"unknown convolution {convolution!r}: choose one of {', '.join(CONVOLUTIONS)}")
     backend, _, index = name.partition(":")
     if backend not in BACKENDS or (index and not (backend == "cuda" and index.isdecimal())):
         raise DeviceError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}, or cuda:1 and so on")
@@ -127,7 +147,7 @@ def use(name: str, *, tf32: bool = False) -> None:
         _cupy().cuda.Device(int(index or 0)).use()
     elif tf32:
         raise DeviceError(f"--tf32: the {name} backend has no tensor cores; leave it out, or choose --device gpu")
-    ops.name, ops._kernels = name, None
+    ops.name, ops.convolution, ops._kernels = name, convolution, None
     if backend == "cuda":
         try:
             ops.kernels.use_tf32(tf32)
@@ -141,7 +161,7 @@ def current() -> str:
 
 
 def resolve(device: str) -> str:
-    """Backend for ``--device`` ``auto``, ``cpu``, ``gpu`` or ``gpu:1``; never a silent fallback from a GPU.
+    """Backend for ``--device`` ``auto``, ``cpu``, ``gpu``, ``gpu:1`` or ``reference``; no silent fallback from a GPU.
 
     Raises
     ------
@@ -154,9 +174,9 @@ def resolve(device: str) -> str:
         return f"cuda:{index}" if index else "cuda"
     if device == "auto":
         return "cuda" if device_count() else "cpu"
-    if device == "cpu":
-        return "cpu"
-    raise DeviceError(f"--device {device}: choose auto, cpu, gpu, or gpu:1 for the second GPU")
+    if device in ("cpu", "reference"):
+        return device
+    raise DeviceError(f"--device {device}: choose auto, cpu, gpu, gpu:1 for the second GPU, or reference")
 
 
 def device_count() -> int:

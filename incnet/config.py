@@ -276,7 +276,8 @@ class Config:
     )
     memory_limit: str | None = option(
         "Memory for training, such as 4GB: network, optimizer, activations, batches loaded ahead, best weights. Not "
-        "the interpreter, the data set, and cached features. Reckoned for the CPU's kernels: on a GPU leave some room.",
+        "the interpreter, the data set, and cached features. Reckoned for the CPU's kernels: on a GPU leave some room; "
+        "not with --device reference.",
         None,
         group=BATCH,
         metavar="SIZE",
@@ -340,12 +341,20 @@ class Config:
 
     device: str = option(
         "Where to compute: auto, cpu, gpu, or gpu:1 for the second one. auto says what it chose; gpu without one is an "
-        "error.",
+        "error. Or reference: on one thread of the CPU, by the kernels' definitions in plain NumPy, many times slower, "
+        "to be read and stepped through.",
         "auto",
         group=MACHINE,
-        names=("auto", "cpu", "gpu"),
-        metavar="{auto,cpu,gpu}",
+        names=("auto", "cpu", "gpu", "reference"),
+        metavar="{auto,cpu,gpu,reference}",
         by_machine=True,
+    )
+    convolution: Literal["auto", "im2col"] = option(
+        "How to convolve: as it is fastest for a layer, together with what surrounds it; or by im2col, patches and one "
+        "matrix product, layer by layer: slower, with more memory, and as the textbooks have it.",
+        "auto",
+        group=MACHINE,
+        before="auto",
     )
     tf32: bool = option(
         "Let a GPU's tensor cores multiply, from factors rounded to TF32: faster, with errors of 1e-3 instead of 1e-6.",
@@ -507,6 +516,9 @@ class Config:
         )
         must(self.limit is None or self.limit >= 2, "limit", "at least 2 images")
         must(self.threads is None or self.threads >= 1, "threads", "at least 1")
+        reference = self.device == "reference"
+        must(not reference or self.threads in (None, 1), "threads", "1: --device reference computes on one thread")
+        must(not reference or not auto, "batch_size", "a number: what --device reference takes is not known beforehand")
         must(self.seed >= 0, "seed", "a number of at least 0")
         must(0 <= self.checkpoint_minutes < float("inf"), "checkpoint_minutes", "a number of at least 0")
         must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")

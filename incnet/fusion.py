@@ -360,8 +360,11 @@ class FusedSequential(Sequential):
 
 
 def fuse(layer: Sequential) -> Sequential:
-    """Return a chain of the same layers that computes them in fused steps."""
-    return FusedSequential(layer)
+    """Return a chain of the same layers that computes them in fused steps, if the operations in use have fused ones.
+
+    Those of convolution by im2col have none: the chain stays as it is, and its layers are computed one by one.
+    """
+    return FusedSequential(layer) if hasattr(ops, "conv2d_moments") else layer
 
 
 def flatten(layer: Layer) -> list[Layer]:

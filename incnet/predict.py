@@ -64,7 +64,10 @@ class Predict:
         metavar="COLOUR",
     )
     device: str = option(
-        "Where to compute: auto, cpu or gpu.", "auto", names=("auto", "cpu", "gpu"), metavar="{auto,cpu,gpu}"
+        "Where to compute: auto, cpu, gpu or reference.",
+        "auto",
+        names=("auto", "cpu", "gpu", "reference"),
+        metavar="{auto,cpu,gpu,reference}",
     )
 
 

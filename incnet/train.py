@@ -132,8 +132,9 @@ def _choose_machine(
     """
 
     def choose() -> None:
-        backend.use(device_of_rank(_device(config.device, before.get("device")), communicator), tf32=config.tf32)
-        available = available_threads(communicator.core_sharing)
+        device = device_of_rank(_device(config.device, before.get("device")), communicator)
+        backend.use(device, convolution=config.convolution, tf32=config.tf32)
+        available = 1 if device == "reference" else available_threads(communicator.core_sharing)
         earlier = _number(before.get("threads")) if before.get("ranks", "1") == str(communicator.size) else None
         use_threads(config.threads or min(available, earlier or available))
 
@@ -162,6 +163,7 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     config, communicator = run.config, run.communicator
     assert config.epochs is not None
     device = session.device_in_use(communicator) + (" in TF32" if config.tf32 else "")
+    device += " by im2col" if config.convolution == "im2col" else ""
     ranks = f"{communicator.size} ranks, " if communicator.size > 1 else ""
     terminal.say(
         f"{config.dataset} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "

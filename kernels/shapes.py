@@ -85,6 +85,12 @@ def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
     fit("NHWC NYXK", x, dy, **outputs(H, W, kernel_size, stride, padding))
 
 
+def col2im(columns, x_shape, kernel_size, stride, padding):
+    (N, H, W, C), (a, b) = x_shape, kernel_size
+    output = outputs(H, W, kernel_size, stride, padding)
+    fit("MD", columns, M=N * output["Y"] * output["X"], D=a * b * C)
+
+
 def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
     fit("NHWC abCK K K", x, weight, bias, scale)
     fit("NYXK K", residual, bias, N=len(x), **outputs(*x.shape[1:3], weight.shape[:2], stride, padding))

@@ -43,9 +43,11 @@ def step(graph, x, labels, optimizer=None):
 # The ledger.
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "unfused"])
+@pytest.mark.parametrize("how", ["fused", "unfused", "im2col"])
 @pytest.mark.parametrize(("arch", "frozen_bn"), [("resnet20", "eval"), ("resnet20", "batch"), ("vgg16", "eval")])
-def test_the_ledger_is_what_the_kernels_do(arch, fused, frozen_bn):
+def test_the_ledger_is_what_the_kernels_do(arch, how, frozen_bn):
+    use("cpu", convolution="im2col" if how == "im2col" else "auto")
+    fused = how != "unfused"
     graph, n = grow(arch, IMAGE, fused=fused, frozen_bn=frozen_bn), 2
     optimizer = RMSProp()
     x, labels = batch(n)
@@ -212,19 +214,22 @@ def gradient_bytes(gradient):
 
 
 @pytest.mark.parametrize(
-    ("arch", "n", "fused"),
-    [("resnet20", 32, True), ("resnet20", 100, True), ("resnet20", 32, False), ("resnet56", 32, True),
-     ("vgg16", 32, True), ("vgg16", 80, True), ("vgg16-bn", 32, True)],
+    ("arch", "n", "how"),
+    [("resnet20", 32, "fused"), ("resnet20", 100, "fused"), ("resnet20", 32, "unfused"), ("resnet56", 32, "fused"),
+     ("vgg16", 32, "fused"), ("vgg16", 80, "fused"), ("vgg16-bn", 32, "fused"),
+     ("resnet20", 32, "im2col"), ("vgg16", 20, "im2col")],
 )  # fmt: skip
-def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, fused, fresh_pool):
-    graph = grow(arch, IMAGE, fused=fused)
+def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, how, fresh_pool):
+    use("cpu", convolution="im2col" if how == "im2col" else "auto")
+    graph = grow(arch, IMAGE, fused=how != "unfused")
     expected = rehearse(graph, n)
     x = memory.aligned_empty((n, *IMAGE))
     x[...], labels = batch(n)
     for _ in range(3):
         step(graph, x, labels)
     assert sum(gradient_bytes(p.gradient) for p in graph.parameters()) == expected.gradients
-    assert fresh_pool.most_lent == pytest.approx(expected.peak, rel=0.1)
+    # A block may be twice as large as the array that it is lent for, as those of patches are for the next layer's.
+    assert fresh_pool.most_lent == pytest.approx(expected.peak, rel=0.25 if how == "im2col" else 0.1)
     assert fresh_pool.most_held == pytest.approx(expected.held, rel=0.03)
 
 
@@ -257,9 +262,13 @@ def fresh_pool(monkeypatch):
     return pool
 
 
-@pytest.mark.parametrize("arch", ["resnet20", "resnet56", "vgg16", "vgg16-bn"])
-def test_the_pool_keeps_to_what_was_planned(arch, fresh_pool):
+@pytest.mark.parametrize(
+    ("arch", "convolution"),
+    [("resnet20", "auto"), ("resnet56", "auto"), ("vgg16", "auto"), ("vgg16-bn", "auto"), ("resnet20", "im2col")],
+)
+def test_the_pool_keeps_to_what_was_planned(arch, convolution, fresh_pool):
     """By its own books: whatever came before, after batches of other sizes and evaluation, and in steady steps."""
+    use("cpu", convolution=convolution)
     graph, optimizer = grow(arch, IMAGE, fused=True), RMSProp()
     planned = pool_bytes(graph, [40, 24], [50])
     step(graph, *batch(90), optimizer)
@@ -271,7 +280,8 @@ def test_the_pool_keeps_to_what_was_planned(arch, fresh_pool):
             step(graph, images[:40], labels[:40], optimizer)
         made = fresh_pool.made
         step(graph, images[:40], labels[:40], optimizer)
-        assert fresh_pool.made == made
+        if convolution == "auto":  # the patches of each layer are of another size, and do not wait all together
+            assert fresh_pool.made == made
         step(graph, images[:24], labels[:24], optimizer)
         ops.softmax_cross_entropy(graph.forward(images), labels)
     assert 0.8 * planned < fresh_pool.most_held <= planned
@@ -364,8 +374,6 @@ def test_every_kernel_of_a_step_can_be_rehearsed():
         "augment",
         "resize_area",
         "resize_bilinear",
-        "im2col",
-        "col2im",
         "lerp_all",
         "rmsprop_step",
         "sgd_step",

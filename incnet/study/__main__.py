@@ -84,7 +84,7 @@ def make_executor(study: Study, terminal: Terminal) -> Executor:
 def show_plan(folder: StudyFolder, terminal: Terminal) -> int:
     """Show what would run and about how long it would take; change nothing."""
     study = folder.study
-    backend.use(backend.resolve(study.device))
+    backend.use(backend.resolve(study.device), convolution=study.convolution)
     use_threads(study.threads)
     dataset = load_dataset(study.dataset, study.data_dir, download=False)
     estimates: dict[tuple[str, str], tuple[float, float]] = {}

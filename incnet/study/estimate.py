@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -21,9 +22,25 @@ from incnet.growth.schedule import Grow, Unfreeze
 from incnet.run.run import Run
 from incnet.training.recalibration import recalibrated_layers
 
-__all__ = ["Estimator"]
+__all__ = ["Estimate", "Estimator"]
 
 WARM_UP, MEASURED = 2, 5  # steps
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        Its multiply-adds.
+    seconds : float
+        Of training steps.
+    """
+
+    ledger: Ledger
+    seconds: float
 
 
 class Estimator:

@@ -7,7 +7,8 @@ find_cache()  # before the first kernel is defined
 from .augment import augment
 from .average import lerp_all
 from .coefficients import gradient_coefficients, move_statistics, norm_coefficients
-from .convolution import col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
+from .columns import as_matrix, col2im, im2col
+from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .fused import (
     conv2d_bias_relu,
     conv2d_moments,
@@ -38,6 +39,7 @@ from .resize import resize_area, resize_bilinear
 __all__ = [
     "Recorder",
     "add",
+    "as_matrix",
     "augment",
     "batch_norm",
     "batch_norm_fixed_grad",

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .memory import aligned_empty, aligned_zeros
-from .tape import unrepeatable, whole
+from .memory import aligned_zeros
+from .tape import unrepeatable
 
 BLOCK = 1 << 20  # bytes of a block's patch matrix: it is multiplied while it lies in the L2 cache
 
@@ -28,28 +28,6 @@ def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
     if result < 1:
         raise ValueError(f"kernel {kernel} is larger than the padded input {size + 2 * padding}")
     return result
-
-
-@whole
-def im2col(x: np.ndarray, kernel_size: tuple[int, int], stride: int, padding: int) -> np.ndarray:
-    """``x (N, H, W, C) -> patches (N*Ho*Wo, Kh*Kw*C)``: the input that each output pixel reads, in HWIO order."""
-    (N, H, W, C), (Kh, Kw) = x.shape, kernel_size
-    Ho, Wo = output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding)
-    columns = aligned_empty((N * Ho * Wo, Kh * Kw * C), x.dtype)
-    columns.reshape(N, Ho, Wo, Kh, Kw, C)[...] = windows(pad(x, padding), Ho, Wo, Kh, Kw, stride)
-    return columns
-
-
-@whole
-def col2im(
-    columns: np.ndarray, x_shape: tuple[int, ...], kernel_size: tuple[int, int], stride: int, padding: int
-) -> np.ndarray:
-    """Patches (N*Ho*Wo, Kh*Kw*C) -> dx (N, H, W, C): im2col's transpose, which adds where patches overlap."""
-    (N, H, W, C), (Kh, Kw), p = x_shape, kernel_size, padding
-    Ho, Wo = output_size(H, Kh, stride, p), output_size(W, Kw, stride, p)
-    padded = aligned_zeros((N, H + 2 * p, W + 2 * p, C), columns.dtype)
-    add_windows(padded, columns.reshape(N, Ho, Wo, Kh, Kw, C), stride)
-    return np.ascontiguousarray(padded[:, p : p + H, p : p + W])
 
 
 def conv2d(x, weight, stride, padding, out):

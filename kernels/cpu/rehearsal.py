@@ -21,7 +21,7 @@ from . import convolution, fused, panels, winograd
 from .blocks import ALIGNMENT, TIGHT, Block, Pool, whole
 from .emit import LANES, ROWS, VECTORS
 from .general import output_size
-from .linear import computed_on_the_way, share
+from .linear import MANY, computed_on_the_way, share
 from .memory import SMALL
 
 FLOAT = 4  # bytes
@@ -172,6 +172,20 @@ def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
     return dw
 
 
+def as_matrix(x):
+    array = contiguous(x) if isinstance(x, Ghost) else x  # weights are there
+    return array.reshape(-1, x.shape[-1])
+
+
+def im2col(x, kernel_size, stride, padding):
+    (N, H, W, C), (Kh, Kw) = x.shape, kernel_size
+    return Ghost((N * output_size(H, Kh, stride, padding) * output_size(W, Kw, stride, padding), Kh * Kw * C), x.dtype)
+
+
+def col2im(columns, x_shape, kernel_size, stride, padding):
+    return Ghost(x_shape, columns.dtype)
+
+
 def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
     """Take what a forward pass takes besides its result."""
     (N, H, W, C), (Kh, Kw, _, K) = x_shape, weight_shape
@@ -302,11 +316,20 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
 
 
 def linear(x, weight, bias):
+    if len(x) > MANY:
+        return conv2d(pixels(x), weight.reshape(1, 1, *weight.shape), bias, 1, 0).reshape(len(x), -1)
     return dense(x, weight.shape[1])
 
 
 def linear_input_grad(dy, weight):
+    if len(dy) > MANY:
+        shape = len(dy), 1, 1, len(weight)
+        return conv2d_input_grad(pixels(dy), weight.reshape(1, 1, *weight.shape), shape, 1, 0).reshape(len(dy), -1)
     return dense(dy, len(weight))
+
+
+def pixels(rows):
+    return rows.reshape(len(rows), 1, 1, -1)
 
 
 def dense(x, outputs):
@@ -317,6 +340,8 @@ def dense(x, outputs):
 
 
 def linear_weight_grad(x, dy):
+    if len(x) > MANY:
+        return conv2d_weight_grad(pixels(x), pixels(dy), (1, 1), 1, 0).reshape(x.shape[1], -1)
     _packed = Bytes(FLOAT * x.size), Bytes(FLOAT * dy.size)
     return Ghost((x.shape[1], dy.shape[1]), x.dtype)
 

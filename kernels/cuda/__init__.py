@@ -2,7 +2,7 @@
 
 from .augment import augment
 from .coefficients import gradient_coefficients, move_statistics, norm_coefficients
-from .columns import col2im, im2col
+from .columns import as_matrix, col2im, im2col
 from .conv import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .fused import (
     conv2d_bias_relu,
@@ -31,6 +31,7 @@ __all__ = [
     "Recorded",
     "Recorder",
     "add",
+    "as_matrix",
     "augment",
     "batch_norm",
     "batch_norm_fixed_grad",

@@ -7,7 +7,7 @@ import cupy as cp
 from .launch import contiguous, elements, vector_width
 from .loader import load
 
-__all__ = ["col2im", "im2col", "output_size"]
+__all__ = ["as_matrix", "col2im", "im2col", "output_size"]
 
 FILE = "columns.cu"
 
@@ -15,6 +15,11 @@ FILE = "columns.cu"
 def output_size(size, kernel, stride, padding):
     """Length of a convolution's output along one axis."""
     return (size + 2 * padding - kernel) // stride + 1
+
+
+def as_matrix(x):
+    """``x (..., K) -> (rows, K)``: a view where x is contiguous."""
+    return contiguous(x)[0].reshape(-1, x.shape[-1])
 
 
 def im2col(x, kernel_size, stride, padding):

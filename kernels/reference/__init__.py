@@ -2,7 +2,7 @@
 
 from .augment import augment
 from .average import lerp_all
-from .conv import bias_grad, col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
+from .conv import as_matrix, bias_grad, col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
 from .fused import (
     conv2d_bias_relu,
     conv2d_moments,
@@ -33,6 +33,7 @@ from .resize import resize_area, resize_bilinear
 
 __all__ = [
     "add",
+    "as_matrix",
     "augment",
     "batch_norm",
     "batch_norm_fixed_grad",

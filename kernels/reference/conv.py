@@ -14,7 +14,16 @@ together in memory, so a convolution *is* ``columns @ weight`` and nothing has t
 
 import numpy as np
 
-__all__ = ["bias_grad", "col2im", "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col", "output_size"]
+__all__ = [
+    "as_matrix",
+    "bias_grad",
+    "col2im",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "im2col",
+    "output_size",
+]
 
 
 def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
@@ -70,6 +79,11 @@ def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
     """``dw`` (Kh, Kw, C, K) of :func:`conv2d`: ``columns^T @ dy``."""
     columns = im2col(x, kernel_size, stride, padding)
     return (columns.T @ dy.reshape(len(columns), -1)).reshape(*kernel_size, x.shape[3], dy.shape[3])
+
+
+def as_matrix(x):
+    """``x (..., K) -> (rows, K)``: output pixels as the rows of dy, patch entries as those of the weights."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def bias_grad(dy):

@@ -1,4 +1,4 @@
-"""The dense layer: x (N, C), weight, dw (C, K), bias (K,), y, dy (N, K)."""
+"""The dense layer: x (N, C), weight, dw (C, K), bias (K,) or None, y, dy (N, K)."""
 
 from ..operands import OuterProduct
 
@@ -7,7 +7,8 @@ __all__ = ["factored_weight_grad", "linear", "linear_input_grad", "linear_weight
 
 def linear(x, weight, bias):
     """``y = x @ weight + bias``."""
-    return x @ weight + bias
+    y = x @ weight
+    return y if bias is None else y + bias
 
 
 def linear_input_grad(dy, weight):

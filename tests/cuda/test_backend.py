@@ -44,9 +44,13 @@ def test_gpu_without_a_device():
         resolve("gpu")
 
 
-@pytest.mark.parametrize("device", ["gpu:", "gpu:x", "cuda", "tpu", ""])
+def test_the_definitions_by_name():
+    assert resolve("reference") == "reference"
+
+
+@pytest.mark.parametrize("device", ["gpu:", "gpu:x", "cuda", "tpu", "", "reference:1"])
 def test_unknown_device(device):
-    with pytest.raises(DeviceError, match="choose auto, cpu, gpu, or gpu:1"):
+    with pytest.raises(DeviceError, match="choose auto, cpu, gpu, gpu:1 for the second GPU, or reference"):
         resolve(device)
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from incnet import backend
 from incnet.backend import asarray, asnumpy, ops
-from incnet.doctor.cases import CONVOLUTIONS, FUSED, cases, error, in_double, mapped, results, truth
 from incnet.kernels import reference
+from incnet.kernels.im2col import Im2col
 
-from .cases import in_tf32, products
+from .cases import CONVOLUTIONS, FUSED, cases, error, in_double, in_tf32, mapped, products, results, truth
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
 # What remains of the digits when values with a mean of 40 and a deviation of 3 are centred.
@@ -39,6 +39,28 @@ def test_values(device, case, dtype):
     expected = truth(case, reference)
     for device.schedule in (0, 1, 2, 3):
         compare(case, expected, dtype)
+
+
+def listed_convolutions(dtype, *convolutions):
+    """Those cases that can be computed by im2col."""
+    return [each for each in listed(dtype, *convolutions) if hasattr(Im2col, each.values[0].kernel)]
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"), listed_convolutions(np.float32) + listed_convolutions(np.float64, CONVOLUTIONS[:3])
+)
+def test_values_by_im2col(device, case, dtype):
+    backend.use("cuda", convolution="im2col")
+    expected = truth(case, reference)
+    for device.schedule in (0, 3):
+        compare(case, expected, dtype)
+
+
+@pytest.mark.parametrize(("case", "dtype"), listed_convolutions(np.float32))
+def test_im2col_without_a_race_or_an_access_out_of_bounds(device, case, dtype):
+    backend.use("cuda", convolution="im2col")
+    device.checked, device.schedule = True, 4
+    compare(case, truth(case, reference), dtype)
 
 
 @pytest.mark.parametrize(("case", "dtype"), listed(np.float32, CONVOLUTIONS, FUSED[:4]))

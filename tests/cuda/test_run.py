@@ -37,7 +37,9 @@ def carry_out(dataset, folder, **options):
     return [event for event in events if event["event"] == "epoch"], weights
 
 
-def test_the_run_of_the_cpu(device, dataset, tmp_path):
+@pytest.mark.parametrize("convolution", ["auto", "im2col"])
+def test_the_run_of_the_cpu(device, dataset, tmp_path, convolution):
+    backend.use("cuda", convolution=convolution)
     epochs, weights = carry_out(dataset, tmp_path / "device")
     backend.use("reference")
     expected_epochs, expected = carry_out(dataset, tmp_path / "host")

@@ -50,7 +50,9 @@ def grow_and_train():
     return np.array(losses), {name: asnumpy(array) for name, array in graph.state().items()}
 
 
-def test_recorded_steps_follow_growth_and_batch_size(device):
+@pytest.mark.parametrize("convolution", ["auto", "im2col"])
+def test_recorded_steps_follow_growth_and_batch_size(device, convolution):
+    backend.use("cuda", convolution=convolution)
     losses, state = grow_and_train()
     backend.use("reference")
     expected_losses, expected_state = grow_and_train()

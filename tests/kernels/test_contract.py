@@ -9,7 +9,7 @@ memory.
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count as count_from
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from incnet.backend import device_count
 from incnet.kernels import reference
+from incnet.kernels.im2col import Im2col
 from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
 from incnet.kernels.shapes import checked
 
@@ -33,10 +34,12 @@ class Backend:
     module: str
     to_device: Callable[[np.ndarray], Any] = np.asarray
     to_host: Callable[[Any], np.ndarray] = np.asarray
+    by_im2col: bool = False
 
     @property
     def kernels(self):
-        return importlib.import_module(self.module)
+        module = importlib.import_module(self.module)
+        return Im2col(module) if self.by_im2col else module
 
 
 def _to_cuda(array: np.ndarray) -> Any:
@@ -51,16 +54,19 @@ BACKENDS = {
 }
 
 
+BY_IM2COL = {f"{name} by im2col": replace(each, by_im2col=True) for name, each in BACKENDS.items()}
+
+
 def _parameters(*names):
     """Backends to test on; one that needs a device is marked so."""
-    return [pytest.param(name, marks=[pytest.mark.gpu] if name == "cuda" else []) for name in names]
+    return [pytest.param(name, marks=[pytest.mark.gpu] if name.startswith("cuda") else []) for name in names]
 
 
 def _existing(name):
     """Return the backend, or skip the test where its device is missing."""
-    if name == "cuda" and not device_count():
+    if name.startswith("cuda") and not device_count():
         pytest.skip("needs a CUDA device")
-    return BACKENDS[name]
+    return (BACKENDS | BY_IM2COL)[name]
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ class Draw:
 
 # Convolution: n, height, width, channels, filters, kernel, stride, padding. Odd sizes; a kernel as large as the image;
 # strides that leave pixels out, or all but the padding; filters that are not square; channels in and out of whole
-# vectors, since fast kernels choose their algorithm by them.
+# vectors, since fast kernels choose their algorithm by them; last, more than a thousand patches.
 
 CONVOLUTIONS = [
     (2, 9, 7, 3, 5, (3, 3), 1, 1),
@@ -146,6 +152,8 @@ CONVOLUTIONS = [
     (1, 8, 6, 32, 64, (1, 1), 2, 0),
     (1, 1, 1, 16, 16, (1, 1), 2, 0),
     (1, 1, 4, 16, 16, (1, 1), 2, 1),
+    (9, 12, 11, 3, 16, (3, 3), 1, 1),
+    (5, 16, 15, 16, 5, (3, 3), 1, 1),
 ]
 
 
@@ -180,6 +188,11 @@ def conv2d_weight_grad(draw, n, height, width, channels, filters, kernel, stride
     return draw(n, height, width, channels), dy, kernel, stride, padding
 
 
+@case("as_matrix", (3, 5, 7, 2), (3, 3, 4, 5), (2, 9))
+def as_matrix(draw, *shape):
+    return (draw(*shape),)
+
+
 @case("im2col", *CONVOLUTIONS)
 def im2col(draw, n, height, width, channels, filters, kernel, stride, padding):
     return draw(n, height, width, channels), kernel, stride, padding
@@ -200,7 +213,17 @@ ROWS = [(3, 5, 7, 4), (1, 9, 3, 1), (2, 3, 1, 33), (6, 5)]
 
 # Dense layers: rows, features in and out; whole vectors and not, many weights and few.
 
-DENSE = [(3, 5, 7), (1, 16, 16), (9, 320, 112), (33, 528, 96), (9, 4096, 10), (13, 48, 1000), (500, 64, 10)]
+DENSE = [
+    (3, 5, 7),
+    (1, 16, 16),
+    (9, 320, 112),
+    (33, 528, 96),
+    (9, 4096, 10),
+    (13, 48, 1000),
+    (500, 64, 10),
+    (1030, 48, 32),
+    (1100, 20, 7),
+]
 
 
 @case("linear", *DENSE, tolerance=64)
@@ -716,9 +739,12 @@ def backend(request):
     return _existing(request.param)
 
 
-def calls():
+BY_IM2COL_CASES = [each for each in CASES if hasattr(Im2col, each.kernel)]
+
+
+def calls(cases=CASES):
     """Yield every case, dtype and layout."""
-    for each in CASES:
+    for each in cases:
         for dtype in each.dtypes:
             for name, layout in LAYOUTS.items():
                 if each.any_layout or layout is _contiguous:
@@ -730,10 +756,25 @@ def test_equals_its_definition(backend, case, dtype, layout):
     check(backend, case, dtype, layout)
 
 
+@pytest.mark.parametrize("name", _parameters(*BY_IM2COL))
+@pytest.mark.parametrize(("case", "dtype", "layout"), list(calls(BY_IM2COL_CASES)))
+def test_im2col_equals_the_definition(name, case, dtype, layout):
+    check(_existing(name), case, dtype, layout)
+
+
 @pytest.mark.parametrize(("case", "dtype", "layout"), list(calls()))
 def test_repeats_what_was_recorded(case, dtype, layout):
     """On the CPU a recorded call, repeated, does with other numbers in its arguments what a new call does."""
-    kernels = BACKENDS["cpu"].kernels
+    check_repeated(BACKENDS["cpu"].kernels, case, dtype, layout)
+
+
+@pytest.mark.parametrize(("case", "dtype", "layout"), list(calls(BY_IM2COL_CASES)))
+def test_im2col_repeats_what_was_recorded(case, dtype, layout):
+    check_repeated(BY_IM2COL["cpu by im2col"].kernels, case, dtype, layout)
+
+
+def check_repeated(kernels, case, dtype, layout):
+    """Record a call, repeat it with other numbers, and hold it against a new call."""
     given, others = (
         _map(lambda array: layout(array, np.asarray), case.build(Draw(dtype, seed), *case.sizes)) for seed in (0, 1)
     )
@@ -756,16 +797,23 @@ def _widen(array, place):
     return _float64(array) if array.dtype == np.float32 and next(place) == 0 else array
 
 
-@pytest.mark.parametrize("case", [each for each in CASES if np.float32 in each.dtypes], ids=str)
-def test_mixed_types_are_refused_or_right(case):
+def cases_on_cpu():
+    """Yield every case of the CPU's operations, and again those that are computed by im2col."""
+    for name, cases in (("cpu", CASES), ("cpu by im2col", BY_IM2COL_CASES)):
+        yield from ((name, each) for each in cases)
+
+
+@pytest.mark.parametrize(("name", "case"), [(n, c) for n, c in cases_on_cpu() if np.float32 in c.dtypes], ids=str)
+def test_mixed_types_are_refused_or_right(name, case):
     """On the CPU no kernel takes the bits of one type for those of another, whichever argument differs."""
+    kernels = _existing(name).kernels
     count = sum(array.dtype == np.float32 for array in _arrays(case.build(Draw(np.float32), *case.sizes)))
     for odd in range(count):
         arguments = case.build(Draw(np.float32), *case.sizes)
         mixed = _map(partial(_widen, place=count_from(-odd)), arguments)
         exact = _outcome(reference, case, _map(_float64, mixed))
         try:
-            found = _outcome(BACKENDS["cpu"].kernels, case, mixed)
+            found = _outcome(kernels, case, mixed)
         except TypeError:
             continue
         for ours, expected in zip(found, exact, strict=True):
@@ -777,11 +825,11 @@ def _cut(array, axis, place):
     return array.take(range(array.shape[axis] - 1), axis) if next(place) == 0 else array
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_shapes_that_do_not_fit_are_refused_or_right(case):
+@pytest.mark.parametrize(("name", "case"), list(cases_on_cpu()), ids=str)
+def test_shapes_that_do_not_fit_are_refused_or_right(name, case):
     """Behind `ops` no kernel of the CPU goes beyond an array that is smaller than others ask for."""
-    dtype = case.dtypes[0]
-    careful = SimpleNamespace(**{case.kernel: checked(case.kernel, getattr(BACKENDS["cpu"].kernels, case.kernel))})
+    dtype, kernels = case.dtypes[0], _existing(name).kernels
+    careful = SimpleNamespace(**{case.kernel: checked(case.kernel, getattr(kernels, case.kernel))})
     shapes = [array.shape for array in _arrays(case.build(Draw(dtype), *case.sizes))]
     for place, axis in [(place, axis) for place, shape in enumerate(shapes) for axis in range(len(shape))]:
         if shapes[place][axis] < 2:
@@ -836,7 +884,17 @@ GEOMETRIES = {
     ("kernel", "geometries"), [(kernel, geometry) for geometry, kernels in GEOMETRIES.items() for kernel in kernels]
 )
 def test_any_geometry(name, kernel, geometries):
-    tested = _existing(name)
+    check_any_geometry(_existing(name), kernel, geometries)
+
+
+@pytest.mark.parametrize("name", _parameters("cpu by im2col", "cuda by im2col"))
+@pytest.mark.parametrize("kernel", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
+def test_any_geometry_by_im2col(name, kernel):
+    check_any_geometry(_existing(name), kernel, convolutions)
+
+
+def check_any_geometry(tested, kernel, geometries):
+    """Hold a kernel against its definition for sizes that are drawn."""
 
     @settings(max_examples=25)
     @given(geometries())

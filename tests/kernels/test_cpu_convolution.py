@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from incnet.kernels import reference
-from incnet.kernels.cpu import blocks, convolution, fused, memory, winograd
+from incnet.kernels.cpu import blocks, columns, convolution, fused, memory, winograd
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 
@@ -213,10 +213,10 @@ def test_kernel_larger_than_the_image():
 def test_im2col_and_col2im(dtype, rng):
     for size, stride, padding in itertools.product([(3, 2), (1, 1), (2, 5)], (1, 2, 3), (0, 1, 2)):
         x = normal(rng, dtype, 2, 7, 6, 3)
-        columns = convolution.im2col(x, size, stride, padding)
-        np.testing.assert_array_equal(columns, reference.im2col(x, size, stride, padding))
-        back = convolution.col2im(columns, x.shape, size, stride, padding)
-        np.testing.assert_allclose(back, reference.col2im(columns, x.shape, size, stride, padding), rtol=1e-6)
+        patches = columns.im2col(x, size, stride, padding)
+        np.testing.assert_array_equal(patches, reference.im2col(x, size, stride, padding))
+        back = columns.col2im(patches, x.shape, size, stride, padding)
+        np.testing.assert_allclose(back, reference.col2im(patches, x.shape, size, stride, padding), rtol=1e-6)
 
 
 # x shape, K, stride: by winograd with whole tiles, with a part of one, by direct, by panels

@@ -65,6 +65,11 @@ class Case:
                     each.frozen_statistics = self.frozen
         return layer
 
+    @property
+    def convolves(self):
+        """Whether there is a convolution in the layer."""
+        return any(isinstance(each, Conv2d) for each in self.layer(np.random.default_rng(0)).layers())
+
     def input(self, rng, dtype=np.float64, n=3):
         return rng.standard_normal((n, *self.shape)).astype(dtype)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import incnet.layers
-from incnet.backend import recording
+from incnet.backend import recording, use
 from incnet.layer import Layer
 from tests.layers.catalogue import CASES, FROZEN, TRAINED
 from tests.metering import metering
@@ -52,6 +52,18 @@ def strided(array):
 @pytest.mark.parametrize("layout", [np.copy, strided], ids=["contiguous", "strided"])
 @every(CASES)
 def test_gradients(case, run, rng, layout):
+    check_gradients(run, rng, layout)
+
+
+@pytest.mark.parametrize("name", ["reference", "cpu"])
+@pytest.mark.parametrize("layout", [np.copy, strided], ids=["contiguous", "strided"])
+@every([case for case in CASES if case.convolves])
+def test_gradients_by_im2col(case, run, rng, layout, name):
+    use(name, convolution="im2col")
+    check_gradients(run, rng, layout)
+
+
+def check_gradients(run, rng, layout):
     """Along a random direction v, <dx, v> is the slope of <w, f(x + s v)>; and so for every parameter."""
     layer, x, w = run
     start = snapshot(layer)

@@ -15,6 +15,7 @@ pytestmark = needs_mpi
         (2, "residual", "fused", "global", 0, "eval"),
         (2, "residual", "plain", "global", 0, "eval"),
         (2, "residual", "fused", "local", 0, "eval"),
+        (2, "residual", "im2col", "local", 0, "eval"),
         (2, "dropout", "fused", "global", 0, "eval"),
         (2, "dropout", "fused", "local", 0, "eval"),
         (2, "residual", "fused", "global", 2, "batch"),

@@ -24,7 +24,10 @@ NETWORKS = [
     ("cpu", "fused", "resnet20", (32, 32, 3), 4),
     ("cpu", "fused", "vgg16", (8, 8, 3), 5),
     ("cpu", "fused", "vgg16-bn", (16, 16, 3), 3),
+    ("cpu", "im2col", "resnet20", (32, 32, 3), 4),
+    ("cpu", "im2col", "vgg16", (8, 8, 3), 5),
     ("reference", "layers", "resnet20", (9, 13, 1), 3),
+    ("reference", "im2col", "resnet20", (9, 13, 1), 3),
     ("reference", "layers", "vgg16-bn", (9, 20, 1), 2),
     ("reference", "fused", "resnet20", (9, 13, 1), 3),
 ]
@@ -40,9 +43,9 @@ def assert_close(ours, theirs, what):
 def pair(request):
     """A network, its twin with the same weights, and a batch."""
     name, steps, arch, input_shape, n = request.param
-    use(name)
+    use(name, convolution="im2col" if steps == "im2col" else "auto")
     rng = np.random.default_rng(20)
-    network = randomise(grow(arch, input_shape, dtype=np.float64, seed=1, fused=steps == "fused"), rng)
+    network = randomise(grow(arch, input_shape, dtype=np.float64, seed=1, fused=steps != "layers"), rng)
     # No mask can be the same on both sides: dropout stays in place, and drops nothing.
     set_dropout(network, 0.0)
     twin = peer.make_twin(arch, input_shape, 10, dropout=0.0).double()

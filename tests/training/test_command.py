@@ -102,6 +102,37 @@ def test_one_seed_gives_one_history(finished, tmp_path):
     assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [(("--device", "reference"), "reference (1 thread"), (("--convolution", "im2col"), "cpu by im2col (")],
+)
+def test_other_ways_to_compute_learn_alike(options, shown, finished, tmp_path, capsys):
+    """In the first epoch: later ones begin where rounding has led."""
+    assert run(*options, "--epochs", 1, "--out", tmp_path / "run") == 0
+    assert f"on {shown}" in capsys.readouterr().out
+    found, expected = (events(folder)[1]["train_loss"] for folder in (tmp_path / "run", finished))
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert command.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0
+    assert f"on {shown}" in capsys.readouterr().out
+    assert [e["epoch"] for e in events(tmp_path / "run") if e["event"] == "epoch"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--threads", 2), "--threads 2: choose 1: --device reference computes on one thread"),
+        (
+            ("--batch-size", "auto", "--memory-limit", "1GB"),
+            "--batch-size auto: choose a number: what --device reference",
+        ),
+    ],
+)
+def test_what_the_definitions_do_not_take_is_told(options, message, tmp_path, capsys):
+    assert run("--device", "reference", *options, "--out", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_another_seed_gives_another_history(finished, tmp_path):
     assert run("--epochs", 1, "--seed", 1, "--out", tmp_path / "run") == 0
     assert events(tmp_path / "run")[1]["train_loss"] != events(finished)[1]["train_loss"]

@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pytest
 
+from incnet.backend import use
 from incnet.fusion import fuse
 from incnet.layers import ReLU, Sequential, residual_block
 from incnet.optim import SGD, RMSProp
@@ -54,6 +55,13 @@ def test_whole_networks(arch, shape, fused):
     """Dropout draws a new mask in every step, and batch norm moves its statistics."""
     data = batches(shape, 16, 16, 16)
     assert_learns_the_same(lambda: grow(arch, shape, fused=fused), lambda step: learn(step, data))
+
+
+@pytest.mark.parametrize(("arch", "shape", "n"), [("resnet8", (8, 8, 3), 40), ("vgg16-bn", (32, 32, 3), 5)])
+def test_convolution_by_im2col(arch, shape, n):
+    use("cpu", convolution="im2col")
+    data = batches(shape, n, 7, n, 7, n)
+    assert_learns_the_same(lambda: grow(arch, shape, fused=True), lambda step: learn(step, data))
 
 
 def test_batches_that_threads_share():

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from incnet.backend import ops
+from incnet.backend import ops, use
 from incnet.data.shard import Shard
 from incnet.fusion import fuse
 from incnet.graph import Graph
@@ -136,6 +136,7 @@ class SeparateParts:
 def main():
     network, fused, statistics, frozen, frozen_bn = sys.argv[1:]
     use_threads(1)
+    use("cpu", convolution="im2col" if fused == "im2col" else "auto")
     communicator = connect()
 
     def make():
