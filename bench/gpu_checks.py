@@ -17,8 +17,8 @@ import bench.checkout  # noqa: F401, finds the kernels of a checkout
 from bench.gpu_steps import network, train_step
 from incnet import backend
 from incnet.backend import asarray, asnumpy, ops
+from incnet.doctor.cases import Case, cases, error, results, truth
 from incnet.kernels import reference
-from tests.cuda.cases import Case, cases, error, results, truth
 
 __all__ = ["contract", "parity", "recorded_equals_eager", "sanitizer", "shapes", "tests", "tf32"]
 

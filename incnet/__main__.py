@@ -32,6 +32,7 @@ COMMANDS = {
     "predict": Command("incnet.predict", "Predict", "name what images show, by the model of a stage"),
     "export": Command("incnet.export", "Export", "write the model of a stage as ONNX"),
     "savings": Command("incnet.savings.__main__", "Savings", "measure what freezing saves on this machine"),
+    "doctor": Command("incnet.doctor.__main__", "Doctor", "look whether all works here: kernels, packages, training"),
     "completion": Command("incnet.completion", "Completion", "print what a shell needs to complete these commands"),
 }
 

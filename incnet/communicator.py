@@ -48,7 +48,8 @@ class Communicator:
     core_sharing : int
         How many of the ranks may run on the same cores as this one, itself included.
     recordable : bool
-        Whether sums may be among the calls that are recorded. A subclass has to say so itself.
+        Whether sums may be among the calls that are recorded; see :mod:`incnet.training.replay`. A subclass
+        whose sums cannot be repeated from their arrays alone says no.
     carried_by : str or None
         What carries the sums of device arrays; None where there are none.
     raised, heard : set of Signals
@@ -60,11 +61,6 @@ class Communicator:
     size = local_size = core_sharing = 1
     recordable = True
     carried_by: str | None = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "recordable" not in vars(cls):
-            cls.recordable = False
 
     def __init__(self) -> None:
         self.names = [process_name()]

@@ -9,13 +9,14 @@ import pytest
 
 from incnet import export, predict
 from incnet.config import Config
+from incnet.doctor import __main__ as doctor
 from incnet.options import as_arguments, default_in_words, described, making_no_other, option
 from incnet.report import __main__ as report
 from incnet.savings import __main__ as savings
 from incnet.study.options import Study
 
 README = Path(__file__).parents[1] / "README.md"
-KINDS = [Config, Study, report.Options, predict.Predict, export.Export, savings.Savings]
+KINDS = [doctor.Doctor, Config, Study, report.Options, predict.Predict, export.Export, savings.Savings]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

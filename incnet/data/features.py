@@ -31,7 +31,6 @@ class FeatureLoader(Loader):
             images.batch_size,
             seed=images.seed,
             shuffle=images.shuffle,
-            drop_last=images.drop_last,
             shard=images.shard,
             prefetch=images.prefetch,
         )

@@ -55,8 +55,6 @@ class Loader:
         Height and width to which the images, augmented, are interpolated.
     image_size : int, optional
         Height and width to which they are then averaged, area by area. It may be changed between two epochs.
-    drop_last : bool
-        Leave out the shorter batch at the end.
     shard : Shard
         Which part of every batch to serve, where several processes share it. A batch too small for all of them to have
         one is served to some of them only.
@@ -85,7 +83,6 @@ class Loader:
         shuffle: bool = False,
         resize: int | None = None,
         image_size: int | None = None,
-        drop_last: bool = False,
         shard: Shard = Shard(),  # noqa: B008 - a tuple
         prefetch: int = 2,
     ) -> None:
@@ -109,14 +106,13 @@ class Loader:
         self.shuffle = shuffle
         self.resize = resize
         self.image_size = image_size
-        self.drop_last = drop_last
         self.shard = shard
         self.prefetch = prefetch
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         whole, rest = divmod(len(self.split), self.batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return whole + (rest > 0)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
@@ -22,25 +21,9 @@ from incnet.growth.schedule import Grow, Unfreeze
 from incnet.run.run import Run
 from incnet.training.recalibration import recalibrated_layers
 
-__all__ = ["Estimate", "Estimator"]
+__all__ = ["Estimator"]
 
 WARM_UP, MEASURED = 2, 5  # steps
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run would take.
-
-    Attributes
-    ----------
-    ledger : Ledger
-        Its multiply-adds.
-    seconds : float
-        Of training steps.
-    """
-
-    ledger: Ledger
-    seconds: float
 
 
 class Estimator:

@@ -10,9 +10,9 @@ import pytest
 
 from incnet import backend
 from incnet.backend import asarray, asnumpy, ops
+from incnet.doctor.cases import cases, results
 
 from . import strict_cupy
-from .cases import cases, results
 
 core = pytest.importorskip("cuda.core", reason="cubins need cuda-core and nvidia-cuda-nvrtc")
 

@@ -5,10 +5,11 @@ import pytest
 
 from incnet import backend
 from incnet.backend import asarray, asnumpy, ops
+from incnet.doctor.cases import CONVOLUTIONS, FUSED, cases, error, in_double, mapped, results, truth
 from incnet.kernels import reference
 from incnet.kernels.im2col import Im2col
 
-from .cases import CONVOLUTIONS, FUSED, cases, error, in_double, in_tf32, mapped, products, results, truth
+from .cases import in_tf32, products
 
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
 # What remains of the digits when values with a mean of 40 and a deviation of 3 are centred.
