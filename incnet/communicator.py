@@ -53,8 +53,8 @@ class Communicator:
     carried_by : str or None
         What carries the sums of device arrays; None where there are none.
     raised, heard : set of Signals
-        What this rank has received, and what any rank had received at the last :meth:`allreduce_count`, the same on all ranks. A
-        process by itself hears at once.
+        What this rank has received, and what any rank had received at the last :meth:`allreduce_count`, the same on all
+        ranks. A process by itself hears at once.
     """
 
     rank = local_rank = 0

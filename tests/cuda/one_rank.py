@@ -55,7 +55,7 @@ def state_after_steps(way=None, sync_bn=False):
         communicator = OneRank(way)
         communicator.broadcast(graph.state())
         step = Replay(ParallelStep(graph, optimizer, communicator, sync_bn=sync_bn))
-        step.gradient_sum.bucket_bytes = 2048
+        step.step.gradient_sum.bucket_bytes = 2048
     losses = []
     for size in (8, 8, 8, 5, 8, 5, 5, 8):
         images, labels = asarray(rng.standard_normal((size, 8, 8, 3))), asarray(rng.integers(0, 5, size))

@@ -34,7 +34,7 @@ def steps(case, communicator):
     graph = grow(*case["network"])
     communicator.broadcast(graph.state())
     step, losses = Replay(ParallelStep(graph, RMSProp(1e-3), communicator, sync_bn=case["sync_bn"])), []
-    step.gradient_sum.bucket_bytes = BUCKET_BYTES
+    step.step.gradient_sum.bucket_bytes = BUCKET_BYTES
     for images, labels in batches(case["steps"]):
         part = Shard(communicator.rank, communicator.size).of(len(images))
         images, labels = asarray(images[part]), asarray(labels[part])
