@@ -68,32 +68,40 @@ def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
     """Return the values that a command line gives, by the names of their fields."""
     options, hints = described(kind), get_type_hints(kind)
     parser = make_parser(kind, prog)
-    found, unknown = parser.parse_known_intermixed_args(arguments)
-    if vars(found).pop("help", False):
+    namespace, unknown = parser.parse_known_intermixed_args(arguments)
+    found = vars(namespace)
+    if found.pop("help", False):
         Terminal().say(help_text(kind, prog))
         raise SystemExit(0)
-    if unknown:
-        known = [name for action in parser._actions for name in action.option_strings]
-        wrong = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
-        kind_of = "option" if wrong.startswith("-") else "argument"
-        name = wrong.partition("=")[0]
-        raise UsageError(f"unknown {kind_of} {name}{did_you_mean(name, known) if kind_of == 'option' else ''}")
-    file = vars(found).pop(FILE, None)
-    values = {name: value for name, value in vars(found).items() if value not in (None, [])}
+    _refuse(unknown, [name for action in parser._actions for name in action.option_strings])
+    written = _from_file(kind, found.pop(FILE, None))
+    texts = {name: text for name, text in found.items() if text not in (None, [])}
+    for each in fields(kind):
+        if each.default is MISSING and each.name not in texts.keys() | written.keys():
+            named = _choices(hints[each.name])
+            what = f"{_call(each.name, options[each.name])} is missing"
+            raise UsageError(f"{what}: choose {_one_of(named)}" if named else what)
+    return written | {
+        name: text if isinstance(text, bool) else _converted(hints[name], text, _call(name, options[name]))
+        for name, text in texts.items()
+    }
+
+
+def _refuse(unknown: Sequence[str], known: Sequence[str]) -> None:
+    """Raise UsageError if there are arguments that the parser has left over; an option before its value."""
+    for argument in sorted(unknown, key=lambda each: not each.startswith("-")):
+        name = argument.partition("=")[0]
+        if name.startswith("-"):
+            raise UsageError(f"unknown option {name}{did_you_mean(name, known)}")
+        raise UsageError(f"{argument} is one argument too many")
+
+
+def _from_file(kind: type, file: str | None) -> dict[str, Any]:
+    """Return what the file of ``--config`` says, if there is one."""
     try:
-        written = read_options(kind, Path(file)) if file is not None else {}
+        return read_options(kind, Path(file)) if file is not None else {}
     except OptionsFileError as error:
         raise UsageError(f"--config: {error}") from error
-    required = {each.name for each in fields(kind) if each.default is MISSING} - written.keys()
-    if missing := [name for name in options if name in required - values.keys()]:
-        name, option = missing[0], options[missing[0]]
-        call = option.metavar or name.upper() if option.positional else flag(name)
-        choices = _choices(hints[name])
-        raise UsageError(f"{call} is missing{': choose ' + _one_of(choices) if choices else ''}")
-    return written | {
-        name: value if isinstance(value, bool) else _converted(hints[name], value, _call(name, options[name]))
-        for name, value in values.items()
-    }
 
 
 def _call(name: str, option: Option) -> str:
@@ -120,10 +128,9 @@ def _converted(kind: Any, text: Any, call: str) -> Any:
                 return alternative(text)
             except ValueError:
                 continue
-    choices = _choices(kind)
-    expected = {int: "a whole number", float: "a number"}
-    wanted = [*choices, *(words for number, words in expected.items() if number in _alternatives(kind))]
-    raise UsageError(f"{call} {text}: choose {_one_of(wanted)}{did_you_mean(text, choices)}")
+    named, numbers = _choices(kind), {int: "a whole number", float: "a number"}
+    wanted = [*named, *(words for number, words in numbers.items() if number in _alternatives(kind))]
+    raise UsageError(f"{call} {text}: choose {_one_of(wanted)}{did_you_mean(text, named)}")
 
 
 def _alternatives(kind: Any) -> list[Any]:

@@ -66,6 +66,7 @@ def test_what_is_not_given_stays():
         ("thing --size x", "--size x: choose auto or a whole number\n"),
         ("thing --rate x", "--rate x: choose a number\n"),
         ("thing --rate", "--rate: expected one argument"),
+        ("thing --rate 1 --kind", "--kind: expected one argument"),
     ],
 )
 def test_what_cannot_be_understood(line, message, capsys):
@@ -76,6 +77,12 @@ def test_what_cannot_be_understood(line, message, capsys):
     assert f"error: {message}" in captured.err
     assert "some --help" in captured.err
     assert not captured.out
+
+
+def test_an_argument_too_many(capsys):
+    with pytest.raises(SystemExit):
+        parse(Config, ["digits", "again", "--seed", "3"], "incnet train")
+    assert "error: again is one argument too many" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

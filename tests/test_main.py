@@ -1,7 +1,10 @@
 """The command ``incnet``."""
 
+import importlib
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +59,9 @@ def test_other_commands_are_not_imported():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_script_is_installed_as_incnet():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["incnet"].partition(":")
+    assert getattr(importlib.import_module(module), function) is main

@@ -86,6 +86,14 @@ def test_a_run_of_before_is_read_as_it_ran():
     assert {name: getattr(config, name) for name in before} == before
 
 
+def test_the_document_on_resuming():
+    """It has each option that may be another one then."""
+    table = (README.parent / "docs" / "reliability.md").read_text().split("| option | on resuming |\n|---|---|\n")[1]
+    cells = [row.split("|")[1] for row in table.split("\n\n")[0].splitlines()]
+    free = {name for name, facts in described(Config).items() if facts.on_resume != "fixed"} - {"resume"}
+    assert {name.replace("-", "_") for name in re.findall(r"--([\w-]+)", " ".join(cells))} == free
+
+
 def rows():
     _, table = README.read_text().split("| option | what it does | default |\n|---|---|---|\n")
     for row in table.split("\n\n")[0].splitlines():

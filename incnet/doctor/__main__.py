@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from incnet import backend
 from incnet.commandline import parse
 from incnet.doctor.findings import Finding
-from incnet.doctor.kernels import check_kernels
+from incnet.doctor.kernels import check_im2col, check_kernels
 from incnet.doctor.machine import caches, extras, processor, versions
 from incnet.doctor.steps import check_steps
 from incnet.options import option
@@ -73,6 +73,7 @@ def examine(options: Doctor) -> int:
         "folders": caches,
         "optional packages": extras,
         f"kernels of {backend.current()}": check_kernels,
+        "convolution by im2col": check_im2col,
         f"training on {backend.current()}": check_steps,
     }
     found: dict[str, list[Finding]] = {}

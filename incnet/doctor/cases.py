@@ -163,7 +163,7 @@ def cases(
 
 
 def more_cases(rng: np.random.Generator) -> Iterator[Case]:
-    """Yield cases for the kernels that work on lists of arrays, and for those that compute no float32."""
+    """Yield cases for the kernels that work on lists of arrays, and for those that compute nothing in float32."""
 
     def tensors(count: int) -> list[tuple]:
         return [tuple(np.abs(rng.standard_normal((count, *shape))).astype(np.float32)) for shape in ((3, 5), (70,))]
@@ -171,6 +171,7 @@ def more_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case("list", "rmsprop_step_all", ([(*each, 1e-3) for each in tensors(4)], 1e-2, 0.9, 0.9, 1e-7), (0,))
     yield Case("list", "sgd_step_all", ([(*each, 1e-3) for each in tensors(3)], 1e-2, 0.9), (0,))
     yield Case("list", "lerp_all", (tensors(2), 0.3), (0,))
+    yield Case("images", "as_matrix", (rng.standard_normal((2, 3, 4, 5)).astype(np.float32),), exact=True)
     yield Case("seed", "draw_seed", (np.array([2**63 + 5], np.uint64), 2**64 - 1), (0,), exact=True)
     yield Case("float64", "cast", (rng.standard_normal(9), np.dtype(np.float32)), exact=True)
 

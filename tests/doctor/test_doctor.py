@@ -57,21 +57,32 @@ def test_lists_seeds_and_types():
     assert [finding.state for finding in found] == ["good"], found
 
 
-@pytest.mark.parametrize("fault", ["rounds", "raises"])
+def test_im2col():
+    (found,) = kernels.check_im2col()
+    assert found.state == "good"
+    assert "3 of 3 agree" in found.value
+    assert backend.ops.convolution == "auto"
+
+
+@pytest.mark.parametrize("fault", ["rounds", "raises", "lacks"])
 def test_a_kernel_that_is_wrong_is_named(quick, fault, capsys, monkeypatch):
     right = cpu.linear
 
     def wrong(*arguments):
         if fault == "raises":
             raise MemoryError("no room")
+        if fault == "lacks":
+            return ()
         return right(*arguments) * np.float32(1.0001)
 
     monkeypatch.setattr(cpu, "linear", wrong)
     monkeypatch.setattr(doctor, "check_steps", lambda: [])
+    monkeypatch.setattr(doctor, "check_im2col", lambda: [])
     assert doctor.main(["--device", "cpu"]) == 1
     said = capsys.readouterr().out
     assert "!! linear" in said
-    assert ("MemoryError: no room" if fault == "raises" else "error 1.0e-04") in said
+    expected = {"rounds": "error 1.0e-04", "raises": "MemoryError: no room", "lacks": "ValueError: zip()"}
+    assert expected[fault] in " ".join(said.split())
     assert "2 of 3 agree" in said
     assert "2 wrong, marked !!" in said
 
