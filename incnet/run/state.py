@@ -165,8 +165,11 @@ class RunState:
         self.best, self.best_weights = None, {}
 
     def keep_if_best(self, validation: Metrics) -> None:
-        """Copy the network as it was validated, if the stage has none better."""
-        if self.best is None or validation.accuracy > self.best.accuracy:
+        """Copy the network as it was validated, if the stage has none better.
+
+        Of epochs of one accuracy, which are many where the validation images are few, the one of the lowest loss.
+        """
+        if self.best is None or (validation.accuracy, -validation.loss) > (self.best.accuracy, -self.best.loss):
             self.best, self.stage.val_accuracy = validation, validation.accuracy
             self.best_weights = {}  # first, since otherwise there would be three sets of weights for a moment
             self.best_weights = {name: asnumpy(array).copy() for name, array in self.graph.state().items()}
