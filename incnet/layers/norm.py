@@ -63,6 +63,9 @@ class BatchNorm2d(Layer):
         self.running_mean = asarray(np.zeros(channels), dtype)
         self.running_var = asarray(np.ones(channels), dtype)
 
+    def __repr__(self) -> str:
+        return f"BatchNorm2d({len(self.running_mean)})"
+
     def forward(self, x: Array, train: bool = False) -> Array:
         of_batch = train and (not self.frozen or self.frozen_statistics == "batch")
         if of_batch:
