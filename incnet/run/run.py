@@ -16,7 +16,7 @@ from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
 from incnet.run.images import RunImages
-from incnet.run.memory_plan import plan_stages, return_freed_memory
+from incnet.run.memory_plan import fewest_images, plan_stages, return_freed_memory
 from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
 from incnet.run.state import MAX_ROLLBACKS, RunState
@@ -90,6 +90,7 @@ class Run:
         self.images = RunImages(config, dataset, self.communicator)
         self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes)
         self.begin()
+        self.images.train.least = fewest_images(config, self.state, self.networks, self.images)
         self.plan = plan_stages(config, self.state, self.networks, self.images)
         self.images.train.batch_size = next(iter(self.plan.values())).batch_size
 
