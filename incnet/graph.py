@@ -13,6 +13,7 @@ from incnet.backend import Array
 from incnet.layer import Cost, Layer, Shape
 from incnet.layers.norm import BatchNorm2d
 from incnet.parameter import Parameter
+from incnet.summary import summary
 
 __all__ = ["Graph"]
 
@@ -159,6 +160,13 @@ class Graph(Layer):
         return super().unfreeze()
 
     # What the network looks like.
+
+    def __str__(self) -> str:
+        return summary(self.children(), self.input_shape)
+
+    def __repr__(self) -> str:
+        row = " -> ".join([*self.subnetworks, "classifier"])
+        return f"<Graph {row}, {self.boundary} of {len(self.subnetworks)} sub-networks frozen>"
 
     def children(self) -> dict[str, Layer]:
         return {**self.subnetworks, "classifier": self.classifier}

@@ -116,6 +116,9 @@ class Layer:
         """Layers that this one is made of, by name, in order."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.children())})"
+
     def layers(self) -> Iterator[Layer]:
         """Yield this layer and all below it, in order."""
         yield self

@@ -58,6 +58,10 @@ class Conv2d(Layer):
         )
         self.bias = Parameter(asarray(np.zeros(out_channels), dtype)) if bias else None
 
+    def __repr__(self) -> str:
+        *_, in_channels, out_channels = self.weight.data.shape
+        return f"Conv2d({in_channels}, {out_channels}, {self.kernel_size[0]}, stride={self.stride})"
+
     def forward(self, x: Array, train: bool = False) -> Array:
         if train:
             self.keep(x)

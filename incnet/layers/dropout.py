@@ -46,6 +46,9 @@ class Dropout(Layer):
         self.first_row = 0
         self.seed = asarray(rng.integers(2**63, size=1, dtype=np.uint64))
 
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate})"
+
     def forward(self, x: Array, train: bool = False) -> Array:
         if not train:
             return x

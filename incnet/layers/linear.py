@@ -40,6 +40,9 @@ class Linear(Layer):
         self.weight = Parameter(he_normal((in_features, out_features), rng, dtype), decay=True)
         self.bias = Parameter(asarray(np.zeros(out_features), dtype))
 
+    def __repr__(self) -> str:
+        return "Linear({}, {})".format(*self.weight.data.shape)
+
     def forward(self, x: Array, train: bool = False) -> Array:
         if train:
             self.keep(x)

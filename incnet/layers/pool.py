@@ -33,6 +33,9 @@ class MaxPool2d(Layer):
             raise ValueError(f"MaxPool2d({size}): choose a window of 1 to {LARGEST} pixels")
         self.size, self.stride = size, size if stride is None else stride
 
+    def __repr__(self) -> str:
+        return f"MaxPool2d({self.size}, stride={self.stride})"
+
     def forward(self, x: Array, train: bool = False) -> Array:
         y, where = ops.max_pool(x, self.size, self.stride)
         if train:

@@ -39,6 +39,9 @@ class Subsample(Layer):
         super().__init__()
         self.stride, self.channels = stride, channels
 
+    def __repr__(self) -> str:
+        return f"Subsample({self.stride}, {self.channels})"
+
     def forward(self, x: Array, train: bool = False) -> Array:
         if train:
             self.keep(x.shape)

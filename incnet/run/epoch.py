@@ -12,7 +12,9 @@ from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.loader import Batch
+from incnet.graph import Graph
 from incnet.growth.features import LookaheadFeatures
+from incnet.optim import Optimizer
 from incnet.parallel.step import ParallelStep
 from incnet.parallel.sync_bn import SyncReduction
 from incnet.run.images import RunImages
@@ -24,7 +26,7 @@ from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 
-__all__ = ["EpochTrainer"]
+__all__ = ["EpochTrainer", "make_step"]
 
 
 class EpochTrainer:
@@ -51,7 +53,7 @@ class EpochTrainer:
 
     def __init__(self, config: Config, state: RunState, images: RunImages, communicator: Communicator) -> None:
         self.config, self.state, self.images, self.communicator = config, state, images, communicator
-        self.step = _step(config, state, communicator)
+        self.step = make_step(config, state.graph, state.optimizer, communicator if communicator.size > 1 else None)
         self.features: LookaheadFeatures | None = None
 
     def train(self, watch: Watcher | None, after_step: Callable[[], None]) -> Metrics:
@@ -136,9 +138,10 @@ class EpochTrainer:
             self.features = None
 
 
-def _step(config: Config, state: RunState, communicator: Communicator) -> Step | Replay:
-    if communicator.size > 1:
-        return Replay(ParallelStep(state.graph, state.optimizer, communicator, sync_bn=config.sync_bn))
-    step = Step(state.graph, state.optimizer)
+def make_step(config: Config, graph: Graph, optimizer: Optimizer, communicator: Communicator | None) -> Step | Replay:
+    """Return what takes a run's training steps; ``communicator`` is that of several ranks, None for one."""
+    if communicator is not None:
+        return Replay(ParallelStep(graph, optimizer, communicator, sync_bn=config.sync_bn))
+    step = Step(graph, optimizer)
     # On the CPU a recorded step has memory of its own, which a limit on all memory would have to allow for.
     return Replay(step) if config.memory_limit is None or ops.on_device else step

@@ -83,6 +83,7 @@ def epoch_event(state: RunState, train: Metrics, validation: Metrics) -> Epoch:
         val_accuracy=validation.accuracy,
         images_per_second=train.images / state.running.seconds,
         seconds_training=round(state.seconds_training, 3),
+        seconds_compiling=round(state.seconds_compiling, 3),
         macs_inference=state.stage.macs_inference,
         macs_training=ledger.total,
         macs_forward=ledger.forward,

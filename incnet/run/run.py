@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from incnet.backend import free_memory, limit_memory
+from incnet.backend import free_memory, limit_memory, prepare
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule, Verdict
 from incnet.growth.insertion import insert
 from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
+from incnet.run.compiling import work_ahead
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
 from incnet.run.images import RunImages
-from incnet.run.memory_plan import plan_stages, return_freed_memory
+from incnet.run.memory_plan import fewest_images, plan_stages, return_freed_memory
 from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
 from incnet.run.state import MAX_ROLLBACKS, RunState
@@ -90,6 +92,7 @@ class Run:
         self.images = RunImages(config, dataset, self.communicator)
         self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes)
         self.begin()
+        self.images.train.least = fewest_images(config, self.state, self.networks, self.images)
         self.plan = plan_stages(config, self.state, self.networks, self.images)
         self.images.train.batch_size = next(iter(self.plan.values())).batch_size
 
@@ -122,7 +125,10 @@ class Run:
         signals = signals or StopSignals(self.communicator)
         if not self.state.stages:
             self._insert_first(output)
+            self._compile(output, signals)
             output.save(self.state)
+        elif not self.state.schedule.finished:
+            self._compile(output, signals)
         try:
             while not self.state.schedule.finished:
                 try:
@@ -137,6 +143,19 @@ class Run:
             self.trainer.close_cache()
             free_memory()
             limit_memory(None)
+
+    def _compile(self, output: RunOutput, signals: StopSignals) -> None:
+        """Compile all that the run will need, so that no step has to wait for it."""
+
+        def watch(done: int, total: int) -> None:
+            signals.check()
+            if output.display:
+                output.display.compiling(done, total)
+
+        start = time.perf_counter()
+        prepare(partial(work_ahead, self.config, self.state, self.networks, self.images, self.plan), watch)
+        free_memory()
+        self.state.seconds_compiling += time.perf_counter() - start
 
     def _epoch(self, output: RunOutput, signals: StopSignals) -> float:
         """Train for an epoch, or what is left of it, and validate. Returns the validation accuracy."""
@@ -305,9 +324,9 @@ class Run:
         failed, rollbacks = self.state.schedule.epoch + 1, self.state.rollbacks + 1
         if self.config.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
             raise error
-        seconds = output.folder.seconds
+        seconds, compiling = output.folder.seconds, self.state.seconds_compiling
         self.resume(output.folder, between_epochs=True)
-        output.folder.seconds = seconds  # what was lost has taken its time
+        output.folder.seconds, self.state.seconds_compiling = seconds, compiling  # what was lost has taken its time
         self.state.rollbacks = rollbacks
         self.apply_stage_settings()
         lr = self.state.optimizer.lr

@@ -70,6 +70,7 @@ class Position:
     seconds_epoch: float
     metrics_bytes: int
     average_steps: int = later(0)
+    seconds_compiling: float = later(0.0)
 
 
 @dataclass
@@ -99,6 +100,8 @@ class RunState:
         What each rank has given to sums over the ranks, in all training steps.
     seconds_training : float
         That training steps of complete epochs took.
+    seconds_compiling : float
+        That it took, before the first step of each session, to compile kernels or to find those compiled before.
     """
 
     subnetworks: dict[str, Layer]
@@ -114,6 +117,7 @@ class RunState:
     rollbacks: int = 0
     bytes_communicated: int = 0
     seconds_training: float = 0.0
+    seconds_compiling: float = 0.0
 
     @classmethod
     def initial(cls, config: Config, networks: NetworkFactory, rule: GrowthRule | None = None) -> Self:
@@ -198,6 +202,7 @@ class RunState:
             seconds_epoch=self.running.seconds,
             metrics_bytes=metrics_bytes,
             average_steps=self.average.steps if self.average else 0,
+            seconds_compiling=self.seconds_compiling,
         )
         arrays = {
             **_named(NETWORK, self.graph.state()),
@@ -237,7 +242,7 @@ class RunState:
         self._load_arrays(position, arrays)
         self.stages, self.best, self.accuracy = position.stages, position.best, position.accuracy
         self.rollbacks, self.bytes_communicated = position.rollbacks, position.bytes_communicated
-        self.seconds_training = position.seconds_training
+        self.seconds_training, self.seconds_compiling = position.seconds_training, position.seconds_compiling
         self.running = _running(position, arrays.get(TOTALS), -(-images // self.stage.batch_size))
         return position
 

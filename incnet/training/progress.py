@@ -39,6 +39,7 @@ class Display:
         self.total = 0  # batches of an epoch
         self.metrics: Metrics | None = None
         self.images_per_second: float | None = None
+        self.compiles = False
         self.said = ""  # why the rule has ended a stage
 
     def __enter__(self) -> Self:
@@ -60,6 +61,14 @@ class Display:
         self.bars.update(self.batches, completed=done)
         part = done / (self.total + 1)  # an epoch ends with validation
         self.bars.update(self.epochs, completed=self.done + part)
+
+    def compiling(self, done: int, total: int) -> None:
+        """Say how much of what has to be compiled is."""
+        if not self.compiles:
+            self.compiles = True
+            self.say("compiling kernels, once for this machine")
+            self.bars.reset(self.batches, total=total, description="compiling")
+        self.bars.update(self.batches, completed=done)
 
     def stage(self, subnetworks: int, phase: str, batches: int) -> None:
         """Say what the coming epoch is, and how many batches it has."""
