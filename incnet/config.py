@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
+from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, did_you_mean
 from incnet.options import as_of_now, described, flag, option
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
-from incnet.training.rate import RateSchedule, scaled_lr
 
 __all__ = ["GO_WITH", "Config", "ConfigError"]
 
