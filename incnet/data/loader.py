@@ -169,11 +169,11 @@ class Loader:
         whole.shard = Shard()
         return whole
 
-    def at_full_size(self) -> Self:
-        """Return a loader of the same batches of images that are not averaged down."""
-        full = copy(self)
-        full.image_size = None
-        return full
+    def at_size(self, image_size: int | None) -> Self:
+        """Return a loader of the same batches of images that are averaged to another size, or not at all."""
+        other = copy(self)
+        other.image_size = image_size
+        return other
 
     def _resizings(self) -> list[tuple[str, tuple[int, int]]]:
         """Operations that give the augmented images their size, in order, and the height and width after each."""

@@ -1,7 +1,7 @@
 """All that a run will ask of the kernels, from its next step to its test, so that it can be compiled before it begins.
 
-Each piece of work is done once with each size of batch, on copies of the network and the optimizer that have the shapes
-of the real ones and no content. So nothing of the run changes, random numbers included.
+Each piece of work is done once with each size of batch, and of images, on copies of the network and the optimizer that
+have the shapes of the real ones and no content. So nothing of the run changes, random numbers included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from incnet.config import Config
 from incnet.data.loader import Loader
 from incnet.graph import Graph
 from incnet.growth.identity import walk
-from incnet.layer import Layer
+from incnet.layer import Layer, Shape
 from incnet.optim import Optimizer
 from incnet.run.epoch import make_step
 from incnet.run.images import RunImages
@@ -43,7 +43,7 @@ def work_ahead(
 
     Loading a batch, steps, and evaluation; in look-ahead steps on top of what is frozen, from images and features.
     """
-    for loader in (images.train, images.validation):
+    for loader in (*images.growing, images.validation):
         yield partial(_load, loader)
     graph, nobody = networks.graph(), Communicator() if images.ranks > 1 else None  # nobody to send sums to
     for number, (name, subnetwork) in enumerate(state.subnetworks.items(), start=1):
@@ -57,9 +57,10 @@ def work_ahead(
             graph.freeze_prefix(boundary)
             step = make_step(config, graph, _fresh(state.optimizer, graph), nobody)
             for size in _sizes(images.train, plan[name].batch_size):
-                yield partial(_learn, step, size, from_features=False)
+                for loader in images.growing:
+                    yield partial(_learn, step, size, loader.image_shape, from_features=False)
                 if boundary and config.cache() is not None:
-                    yield partial(_learn, step, size, from_features=True)
+                    yield partial(_learn, step, size, images.shape, from_features=True)
             if state.average:
                 yield partial(_average, graph)
             if config.recalibrate:
@@ -97,9 +98,9 @@ def _load(loader: Loader) -> None:
         next(served, None)
 
 
-def _learn(step: Step | Replay, size: int, *, from_features: bool) -> None:
+def _learn(step: Step | Replay, size: int, shape: Shape, *, from_features: bool) -> None:
     graph = step.graph
-    batch = _batch(graph, size)
+    batch = _batch(graph, size, shape)
     step.from_features = from_features
     step.gradients(graph.features(batch) if from_features else batch, _labels(size))
     step.update()
@@ -120,8 +121,8 @@ def _judge(graph: Graph, size: int) -> None:
     ops.softmax_cross_entropy(graph.forward(_batch(graph, size)), _labels(size))
 
 
-def _batch(graph: Graph, size: int) -> Array:
-    return empty((size, *graph.input_shape), graph.parameters()[0].data.dtype)
+def _batch(graph: Graph, size: int, shape: Shape | None = None) -> Array:
+    return empty((size, *(shape or graph.input_shape)), graph.parameters()[0].data.dtype)
 
 
 def _labels(size: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,6 @@ from incnet.backend import ops
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.cost import Ledger
-from incnet.data.loader import Batch
 from incnet.graph import Graph
 from incnet.growth.features import LookaheadFeatures
 from incnet.optim import Optimizer
@@ -71,16 +70,21 @@ class EpochTrainer:
         """
         state, epoch = self.state, self.state.schedule.epoch
         self.step.from_features = self.features is not None
-        with closing(self._training_batches(epoch, state.running.batches)) as batches:
+        serve = self.features.train if self.features else self.images.train.epoch
+        with closing(serve(epoch, state.running.batches)) as batches:
             metrics = train_epoch(self.step, batches, running=state.running, watch=watch, after_step=after_step)
         state.seconds_training += state.running.seconds
         self.communicator.check_equal(state.graph.state(), "weights")
         read = self.features is not None and not self.features.computes(epoch)
-        state.stage.ledger += Ledger.of(state.graph, metrics.images, from_features=read)
+        shape = self.images.train.image_shape
+        state.stage.ledger += Ledger.of(state.graph, metrics.images, shape=shape, from_features=read)
         return metrics
 
     def validate(self) -> Metrics:
-        """Recalibrate batch norm's statistics, and evaluate the network as it is on the validation images."""
+        """Recalibrate batch norm's statistics, and evaluate the network as it is on the validation images.
+
+        Both at full size, whatever was trained on.
+        """
         graph, communicator = self.state.graph, self.communicator
         if self.config.recalibrate:
             self.state.stage.ledger += self._recalibrate()
@@ -91,17 +95,14 @@ class EpochTrainer:
     def _recalibrate(self) -> Ledger:
         """Take the statistics over the first training batches of the epoch in progress; return what it cost."""
         graph, epoch, from_features = self.state.graph, self.state.schedule.epoch, self.features is not None
-        with closing(self._training_batches(epoch)) as batches:
+        serve = self.features.train if self.features else self.images.train.at_size(None).epoch
+        with closing(serve(epoch)) as batches:
             first = islice(batches, self.config.recalibrate)
             alone = self.communicator.size == 1
             reduction = None if alone else SyncReduction(self.communicator)
             images = recalibrate(graph, first, from_features=from_features, reduction=reduction)
         read = self.features is not None and self.features.keeps(epoch)
         return Ledger.of_recalibration(graph, images, from_features=read)
-
-    def _training_batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        serve = self.features.train if self.features else self.images.train.epoch
-        return serve(epoch, start)
 
     # Look-ahead on features that are computed once.
 

@@ -163,12 +163,14 @@ class Run:
         self.apply_stage_settings()
         if display:
             display.stage(state.schedule.inserted, state.schedule.phase, len(self.images.train))
+            if self.images.sizes:
+                display.images(self.images.train.image_shape[0])
         trainer.open_cache(output.folder.path, signals.check)
         train = trainer.train(display.batch if display else None, partial(self._after_step, output, signals))
         with state.averaged():
             validation = trainer.validate()
             state.keep_if_best(validation)
-        output.emit(epoch_event(state, train, validation))
+        output.emit(epoch_event(state, train, validation, self.images.train.image_shape[0]))
         state.end_epoch()
         return validation.accuracy
 
@@ -182,10 +184,14 @@ class Run:
         signals.check()
 
     def apply_stage_settings(self) -> None:
-        """Set batch size, memory and learning rate to those of the stage and epoch, less what rollbacks took."""
+        """Set sizes of batch and images, memory and learning rate to those of the stage and epoch.
+
+        Less what rollbacks took of the rate.
+        """
         state, size = self.state, self.state.stage.batch_size
         limit_memory(self.plan[state.stage.name].pool)
         self.images.train.batch_size = size
+        self.images.begin_epoch(state.schedule.epoch)
         factor = self.config.rate_schedule().factor(state.schedule.epoch, state.schedule.phase_epochs)
         state.optimizer.lr = self.config.lr_for(size) * factor / 2**state.rollbacks
 

@@ -275,7 +275,7 @@ def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None) -> Sche
         lookahead=config.lookahead_epochs if config.looks_ahead else 0,
         least=config.min_stage_epochs,
         most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
-        end="budget" if baseline or periodic or config.lr_schedule != "constant" else config.end,
+        end="budget" if baseline or periodic or config.ends_by_budget else "rule",
         inserted=subnetworks if baseline else 1,
     )
 

@@ -25,7 +25,7 @@ class Epoch:
     steps; 0 for a process by itself. ``seconds_training`` is the time that they took, data loading included, validation
     and recalibration not; ``seconds_compiling`` is what it took, before the first step of each session, to compile
     kernels or to find those compiled before. ``params`` counts the whole network in use. ``lr`` is the learning rate of
-    the epoch's steps.
+    the epoch's steps, ``image_size`` the height of their images in pixels.
     """
 
     event: ClassVar[str] = "epoch"
@@ -50,6 +50,7 @@ class Epoch:
     bytes_communicated: int
     params: int
     lr: float
+    image_size: int
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Display:
         self.batches = self.bars.add_task("batches", total=None, facts=self._batch_facts)
         self.done = 0  # epochs
         self.total = 0  # batches of an epoch
+        self.pixels = 0  # of an image's side, if that changes
         self.metrics: Metrics | None = None
         self.images_per_second: float | None = None
         self.compiles = False
@@ -75,6 +76,12 @@ class Display:
         self.metrics, self.total = None, batches
         name = f"{extent(subnetworks)} {PHASES.get(phase, phase)}"
         self.bars.reset(self.batches, total=batches, description=name)
+
+    def images(self, pixels: int) -> None:
+        """Say how large the images of the coming epochs are, if others were larger or smaller."""
+        if pixels != self.pixels:
+            self.say(f"{INDENT}images of {pixels} x {pixels} pixels")
+            self.pixels = pixels
 
     def resume(self, epochs: int) -> None:
         """Begin after so many epochs."""

@@ -74,7 +74,7 @@ def test_the_image_size_may_change_between_epochs(split, prefetch, resize):
     for size in (3, 4, None):
         loader.image_size = size
         found, expected = collect(loader.epoch(1)), collect(full.epoch(1))
-        assert_same(collect(loader.at_full_size().epoch(1)), expected)
+        assert_same(collect(loader.at_size(None).epoch(1)), expected)
         assert loader.image_shape == found[0][0].shape[1:]
         for (x, labels), (whole, expected_labels) in zip(found, expected, strict=True):
             averaged = whole if size is None else resize_area(whole, (size, size))

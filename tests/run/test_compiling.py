@@ -21,6 +21,7 @@ COURSES = {
     "look-ahead, identity": {"init": "lookahead+identity"},
     "statistics of the batch": {"frozen_bn": "batch"},
     "resized": {"resize": 12},
+    "growing images": {"image_sizes": "4,6,8"},
     "baseline": {"method": "baseline"},
     "memory": {"batch_size": "auto", "memory_limit": "40MB"},
     "VGG": {"arch": "vgg16", "partition": "2", "init": "random", "resize": 32, "limit": 80},
