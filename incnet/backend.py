@@ -26,7 +26,7 @@ import numpy as np
 
 from incnet.extras import why_not
 from incnet.kernels.im2col import Im2col
-from incnet.kernels.shapes import checked
+from incnet.kernels.shapes import Checked, checked
 
 __all__ = [
     "BACKENDS",
@@ -119,12 +119,12 @@ class Ops:
 ops = Ops()
 
 
-def host_kernels() -> ModuleType:
+def host_kernels() -> Checked:
     """Return the kernels for arrays in host memory: the CPU's, or their definitions where those are in use.
 
     Unlike calls of :data:`ops`, those of a loader's thread are neither counted nor substituted.
     """
-    return importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"])
+    return Checked(importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"]))
 
 
 def use(name: str, *, convolution: str = "auto", tf32: bool = False) -> None:

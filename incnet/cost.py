@@ -193,7 +193,9 @@ def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bo
         _, dlogits = ops.softmax_cross_entropy(logits, None)
         del logits
         graph.backward(dlogits)
-        ops.sgd_step_all([(parameter.data, parameter.gradient) for _, parameter in graph.trainable_parameters()])
+        trainable = [parameter for _, parameter in graph.trainable_parameters()]
+        # For a velocity stands what has its shape, the parameter.
+        ops.sgd_step_all([(each.data, each.gradient, each.data, 0.0) for each in trainable], 0.0, 0.0)
     return kept
 
 

@@ -6,7 +6,7 @@ The kernel releases the GIL and runs on the thread that calls it, so that a load
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference.augment import check_augment
+from ..reference.augment import check_rows
 from .emit import clear, floats, integers, kernel, numbers, octets
 from .memory import address, address_of_any
 from .tape import whole
@@ -31,7 +31,7 @@ def augment(
     Equal to `incnet.kernels.reference.augment`, bit for bit; the parameters and errors are described there. Images
     that are not C-contiguous are copied first, all of them.
     """
-    check_augment(images, rows, shifts, flips, mean, std, out)
+    check_rows(rows, len(images))
     shape = (len(rows), *images.shape[1:])
     target = out if out is not None and out.flags.c_contiguous else np.empty(shape, np.float32)
     images, flips = np.ascontiguousarray(images), np.ascontiguousarray(flips)

@@ -18,10 +18,10 @@ import math
 import numpy as np
 
 from ..operands import Below, Normalised, NormGradient
+from ..shapes import output_size
 from . import direct, winograd
 from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
-from .general import output_size
 from .memory import aligned_empty, contiguous
 from .norm import batch_norm_stats, fast, run, spread, table
 from .recipes import (
