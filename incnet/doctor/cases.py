@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
+from incnet.kernels.shapes import output_size
 
 __all__ = ["CONVOLUTIONS", "FUSED", "Case", "cases", "error", "mapped", "more_cases", "results", "truth"]
 
@@ -61,7 +62,7 @@ def cases(
     for n, h, w, c, k, size, stride, padding in convolutions:
         name = f"{n}x{h}x{w}x{c}-{k}-{size}-{stride}-{padding}"
         x, weight, bias = normal(n, h, w, c), normal(size, size, c, k), normal(k)
-        rows, cols = ((s + 2 * padding - size) // stride + 1 for s in (h, w))
+        rows, cols = (output_size(s, size, stride, padding) for s in (h, w))
         dy = normal(n, rows, cols, k)
         geometry = (stride, padding)
         yield Case(name, "conv2d", (x, weight, bias, *geometry))
@@ -74,7 +75,7 @@ def cases(
     for n, h, w, c, k, size, stride, padding in fused:
         name = f"{n}x{h}x{w}x{c}-{k}-{size}-{stride}-{padding}"
         weight, bias, geometry = normal(size, size, c, k), normal(k), (stride, padding)
-        rows, cols = ((s + 2 * padding - size) // stride + 1 for s in (h, w))
+        rows, cols = (output_size(s, size, stride, padding) for s in (h, w))
         x, a, skip = (normal(n, h, w, c) for _ in range(3))
         recipe = Normalised(x, normal(c), normal(c))
         dz, y = normal(n, rows, cols, k), normal(n, rows, cols, k)
