@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from incnet.backend import ops, substituted
+from incnet.backend import dry_run_kernels, ops, substituted
 from incnet.graph import Graph
 from incnet.layer import Cost, Shape
 from incnet.optim import Optimizer
@@ -171,8 +171,7 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True, from_features
 @contextmanager
 def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
     """Compute nothing in a ``with`` block; yields what makes batches without content, and the books."""
-    from incnet.kernels.cpu import rehearsal
-
+    rehearsal = dry_run_kernels()
     if graph.holds_activations:
         raise RuntimeError("the graph holds activations: rehearse before a step or after it")
     with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):

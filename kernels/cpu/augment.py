@@ -38,9 +38,8 @@ def augment(
     rows, shifts = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(shifts, np.int64)
     # A row of pixels is W * C values in memory: with as many means the inner loop is one plain vector loop.
     mean, inv_std = (np.tile(array.astype(np.float32), shape[2]) for array in (mean, np.float32(1) / std))
-    gather(
-        *shape, *map(address_of_any, (images, rows, shifts, flips)), *map(address, (mean, inv_std, target)), threads=1
-    )
+    given: list[np.ndarray] = [images, rows, shifts, flips]
+    gather(*shape, *map(address_of_any, given), *map(address, (mean, inv_std, target)), threads=1)
     if out is None:
         return target
     if target is not out:

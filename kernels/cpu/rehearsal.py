@@ -302,7 +302,8 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
     if fused.in_turns(x, weight.shape, stride, padding, below):
         dw, dx = Ghost(weight.shape, source.dtype), like(source)
         input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
-        carve(*winograd.gradient_plan(*source.shape, weight.shape[3]).buffers, workspace=1)
+        N, H, W, C = source.shape
+        carve(*winograd.gradient_plan(N, H, W, C, weight.shape[3]).buffers, workspace=1)
         return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
     if isinstance(dy, NormGradient) and not fused.fuses(source, weight.shape, stride, padding):
         dy = norm_gradient(dy)

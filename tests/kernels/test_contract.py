@@ -25,6 +25,7 @@ from incnet.kernels import reference
 from incnet.kernels.cpu import rehearsal
 from incnet.kernels.im2col import Im2col
 from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
+from incnet.kernels.operations import Operations
 from incnet.kernels.shapes import OPERATIONS, checked
 
 
@@ -948,6 +949,16 @@ def test_every_kernel_has_its_shapes():
             for each in (getattr(reference, name), function)
         )
         assert said == defined, name
+
+
+def test_every_kernel_has_its_types():
+    """What mypy knows of ``ops`` is what the backends have."""
+    methods = {name: method for name, method in vars(Operations).items() if not name.startswith("_")}
+    assert set(methods) == set(reference.__all__)
+    for name, method in methods.items():
+        _, *typed = inspect.signature(method).parameters.values()
+        defined = inspect.signature(getattr(reference, name)).parameters.values()
+        assert [(p.name, p.default) for p in typed] == [(p.name, p.default) for p in defined], name
 
 
 def test_the_dry_run_has_every_kernel_of_a_step():
