@@ -14,7 +14,7 @@ from bench.gpu_checks import SHAPES
 from bench.gpu_steps import median_ms
 from incnet import backend
 from incnet.backend import Array, asarray, ops, recorded
-from incnet.kernels.operands import Below, Normalised, NormGradient
+from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient
 
 __all__ = ["kernels"]
 
@@ -63,7 +63,7 @@ def _fused(
     scale, shift, mean = x[0, 0, 0], x[0, 0, 0], x[0, 0, 0]
     a = Normalised(x, scale, shift)
     gradient = NormGradient(dy, dy, *[dy[0, 0, 0]] * 3)
-    below = Below(x, mean, scale, shift)
+    below = BackwardEpilogue(x, mean, scale, shift)
     return {
         "forward": lambda: ops.conv2d_moments(a, weight, stride, padding),
         "input": lambda: ops.masked_input_grad(gradient, weight, x.shape, stride, padding, below),
@@ -88,7 +88,7 @@ def _passes(channels: int, size: int) -> dict[str, Callable[[], Any]]:
         "add": lambda: ops.add(x, dy),
         "norm_relu": lambda: ops.norm_relu(Normalised(x, gamma, beta, dy)),
         "norm_gradient": lambda: ops.norm_gradient(NormGradient(dy, x, mean, gamma, beta)),
-        "relu_mask": lambda: ops.relu_mask(dy, Below(x, mean, gamma, beta)),
+        "relu_mask": lambda: ops.relu_mask(dy, BackwardEpilogue(x, mean, gamma, beta)),
         "norm_coefficients": lambda: ops.norm_coefficients(mean, var, gamma, beta, 1e-5),
     }
 

@@ -139,7 +139,7 @@ def host_kernels() -> Checked:
 
 def dry_run_kernels() -> ModuleType:
     """Return the CPU's kernels without their arithmetic, which only count the memory that those would take."""
-    return importlib.import_module("incnet.kernels.cpu.rehearsal")
+    return importlib.import_module("incnet.kernels.cpu.dry_run")
 
 
 def use(name: str, *, convolution: str = "auto", tf32: bool = False) -> None:

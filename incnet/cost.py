@@ -4,8 +4,8 @@ Multiply-adds (MACs) follow from shapes; :class:`incnet.layer.Cost` holds those 
 :meth:`incnet.graph.Graph.cost` counts them, as far as they are computed, for any frozen prefix. A :class:`Ledger` adds
 them up. FLOPs are MACs times :data:`incnet.sizes.FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
 
-Memory is found by *rehearsing* a step: the network's own passes run on kernels that borrow memory and compute nothing
-(:mod:`incnet.kernels.cpu.rehearsal`), in milliseconds and for any batch size. Whatever layers and fusion keep, they
+Memory is found by a *dry run* of a step: the network's own passes run on kernels that borrow memory and compute nothing
+(:mod:`incnet.kernels.cpu.dry_run`), in milliseconds and for any batch size. Whatever layers and fusion keep, they
 keep there too.
 """
 
@@ -30,8 +30,8 @@ __all__ = [
     "evaluation_bytes",
     "network_bytes",
     "pool_bytes",
-    "rehearse",
     "step_bytes",
+    "step_memory",
 ]
 
 # Multiply-adds.
@@ -115,7 +115,7 @@ def unfrozen_cost(graph: Graph, shape: Shape) -> Cost:
 
 
 class StepMemory(NamedTuple):
-    """Bytes that a training step of a network takes beside the network itself; see :func:`rehearse`.
+    """Bytes that a training step of a network takes beside the network itself; see :func:`step_memory`.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class StepMemory(NamedTuple):
     held: int
 
 
-def rehearse(graph: Graph, batch_size: int, *, train: bool = True, from_features: bool = False) -> StepMemory:
+def step_memory(graph: Graph, batch_size: int, *, train: bool = True, from_features: bool = False) -> StepMemory:
     """Go through a step, or with ``train=False`` an evaluation, of the graph as it is, without computing anything.
 
     The graph is left as it was. Everything follows the CPU's kernels; on a GPU as much is kept, while scratch memory
@@ -158,36 +158,36 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True, from_features
     """
     if batch_size < 1:
         raise ValueError(f"a batch of {batch_size}: choose at least 1 image")
-    with _rehearsal(graph) as (make_batch, books):
+    with _dry_run(graph) as (make_batch, account):
         forward: Callable[..., Any] = graph.logits if from_features else graph.forward
         batch = make_batch(batch_size, graph.prefix_shape if from_features else graph.input_shape)
         kept = 0
         # The second step finds the gradients of the first, as all later ones do.
         for _ in range(2 if train else 1):
-            kept = _go_through(graph, forward, batch, train, books)
-        return StepMemory(kept, books.of_arrays - batch.bytes.size, books.peak, books.most_held)
+            kept = _go_through(graph, forward, batch, train, account)
+        return StepMemory(kept, account.of_arrays - batch.bytes.size, account.peak, account.most_held)
 
 
 @contextmanager
-def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
-    """Compute nothing in a ``with`` block; yields what makes batches without content, and the books."""
-    rehearsal = dry_run_kernels()
+def _dry_run(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
+    """Compute nothing in a ``with`` block; yields what makes batches without content, and the account."""
+    kernels = dry_run_kernels()
     if graph.holds_activations:
-        raise RuntimeError("the graph holds activations: rehearse before a step or after it")
-    with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
-        yield partial(_make_batch, rehearsal, _dtype(graph)), books
+        raise RuntimeError("the graph holds activations: do the dry run before a step or after it")
+    with kernels.memory_account() as account, substituted(kernels), _as_it_was(graph):
+        yield partial(_make_batch, kernels, _dtype(graph)), account
 
 
-def _make_batch(rehearsal: Any, dtype: Any, images: int, shape: Shape, *, lent: bool = True) -> Any:
+def _make_batch(kernels: Any, dtype: Any, images: int, shape: Shape, *, lent: bool = True) -> Any:
     shape = (images, *shape)
-    return rehearsal.Ghost(shape, dtype) if lent else rehearsal.Ghost(shape, dtype, rehearsal.ELSEWHERE)
+    return kernels.MetaArray(shape, dtype) if lent else kernels.MetaArray(shape, dtype, kernels.ELSEWHERE)
 
 
-def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bool, books: Any) -> int:
+def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bool, account: Any) -> int:
     """Go forward and, in training, backward; return the bytes that were kept in between."""
-    before = books.of_arrays
+    before = account.of_arrays
     logits = forward(batch, train)
-    kept = books.of_arrays - before - logits.bytes.size
+    kept = account.of_arrays - before - logits.bytes.size
     if train:
         _, dlogits = ops.softmax_cross_entropy(logits, None)
         del logits
@@ -221,7 +221,7 @@ def _as_it_was(graph: Graph) -> Iterator[None]:
 
 def activation_bytes(graph: Graph, batch_size: int) -> int:
     """Bytes that the graph as it is keeps for backward, from a forward pass over ``batch_size`` images. Exact."""
-    return rehearse(graph, batch_size).kept
+    return step_memory(graph, batch_size).kept
 
 
 def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int, *, from_features: bool = False) -> int:
@@ -231,12 +231,12 @@ def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int, *, from_feat
     memory pool takes it from the system. Not the interpreter with its libraries and compiled kernels, the data set, and
     what a run keeps besides: batches that are loaded ahead, the best weights, evaluation (:func:`evaluation_bytes`).
     """
-    return network_bytes(graph, optimizer) + rehearse(graph, batch_size, from_features=from_features).held
+    return network_bytes(graph, optimizer) + step_memory(graph, batch_size, from_features=from_features).held
 
 
 def evaluation_bytes(graph: Graph, batch_size: int) -> int:
     """Bytes that evaluation takes at its peak beside the network: the batch, and what layers hand on."""
-    return rehearse(graph, batch_size, train=False).held
+    return step_memory(graph, batch_size, train=False).held
 
 
 def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -> int:
@@ -248,16 +248,16 @@ def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -
     batches themselves, which a loader owns, are not counted. With this limit (:func:`incnet.backend.limit_memory`) the
     pool holds no more, whatever it was used for before, and steps of one size after the other find all their blocks.
     """
-    with _rehearsal(graph) as (make_batch, books):
-        books.plan_limit()
+    with _dry_run(graph) as (make_batch, account):
+        account.plan_limit()
         make = partial(make_batch, shape=graph.input_shape, lent=False)
         for _ in range(2):
             for images in batches:
-                _go_through(graph, graph.forward, make(images), True, books)
+                _go_through(graph, graph.forward, make(images), True, account)
             graph.recalibrate(make(max(batches)))
             for images in evaluated:
-                _go_through(graph, graph.forward, make(images), False, books)
-        return books.most_held
+                _go_through(graph, graph.forward, make(images), False, account)
+        return account.most_held
 
 
 def network_bytes(graph: Graph, optimizer: Optimizer) -> int:

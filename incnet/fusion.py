@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from incnet.backend import Array, ops
-from incnet.kernels.operands import Below, Normalised, NormGradient
+from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient
 from incnet.layer import Layer
 from incnet.layers import BatchNorm2d, Conv2d, Linear, ReLU, Residual, Sequential
 from incnet.layers.norm import check_count
@@ -72,13 +72,13 @@ class Activation:
         """Shape of the array."""
         return self.y.shape if self.array is None else self.array.shape  # type: ignore[union-attr]
 
-    def below(self, skip: Array | None = None) -> Below | None:
+    def below(self, skip: Array | None = None) -> BackwardEpilogue | None:
         """Describe this activation to the convolution that computes its gradient; None if no ReLU masks it."""
         if self.y is None:
-            return Below(a=self.array, skip=skip) if self.rectified else None
+            return BackwardEpilogue(a=self.array, skip=skip) if self.rectified else None
         if self.residual is None and skip is None:
-            return Below(self.y, self.mean, self.scale, self.shift)
-        return Below(self.y, self.mean, a=self.store(), skip=skip)
+            return BackwardEpilogue(self.y, self.mean, self.scale, self.shift)
+        return BackwardEpilogue(self.y, self.mean, a=self.store(), skip=skip)
 
 
 class Masked(NamedTuple):

@@ -2,7 +2,7 @@
 
 Batch norm and ReLU between two convolutions cost passes over memory, each about as long as the convolution itself. A
 convolution that reads ``Normalised`` or ``NormGradient`` computes the pixels on the way in; one that is told what lies
-``Below`` its input masks and sums its result on the way out.
+``BackwardEpilogue`` its input masks and sums its result on the way out.
 
 The weight gradient of a dense layer is as large as the weights, and is written in order to be read once, by the
 optimizer. An optimizer that is given the ``OuterProduct`` computes a few rows of it at a time.
@@ -35,7 +35,7 @@ class NormGradient(NamedTuple):
     r: Array
 
 
-class Below(NamedTuple):
+class BackwardEpilogue(NamedTuple):
     """The layer whose activation a convolution reads: how the input gradient da becomes that layer's dz.
 
     ``dz = da [+ skip]`` where ``a > 0``, if a is given, else where ``scale * y + shift > 0``; 0 elsewhere. The sums are

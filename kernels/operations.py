@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import DTypeLike
 
-from .operands import Array, Below, Normalised, NormGradient, OuterProduct
+from .operands import Array, BackwardEpilogue, Normalised, NormGradient, OuterProduct
 from .shapes import Shape
 
 __all__ = ["Operations"]
@@ -64,18 +64,30 @@ class Operations(Protocol):
     ) -> Array: ...
 
     def masked_input_grad(
-        self, dy: Array | NormGradient, weight: Array, x_shape: Shape, stride: int, padding: int, below: Below
+        self,
+        dy: Array | NormGradient,
+        weight: Array,
+        x_shape: Shape,
+        stride: int,
+        padding: int,
+        below: BackwardEpilogue,
     ) -> tuple[Array, Array]: ...
 
     def masked_grads(
-        self, x: Array | Normalised, dy: Array | NormGradient, weight: Array, stride: int, padding: int, below: Below
+        self,
+        x: Array | Normalised,
+        dy: Array | NormGradient,
+        weight: Array,
+        stride: int,
+        padding: int,
+        below: BackwardEpilogue,
     ) -> tuple[Array, Array, Array]: ...
 
     def norm_relu(self, x: Normalised) -> Array: ...
 
     def norm_gradient(self, dy: NormGradient) -> Array: ...
 
-    def relu_mask(self, da: Array, below: Below) -> tuple[Array, Array]: ...
+    def relu_mask(self, da: Array, below: BackwardEpilogue) -> tuple[Array, Array]: ...
 
     def bias_grad(self, dy: Array) -> Array: ...
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from .operands import Below, Normalised, NormGradient, OuterProduct
+from .operands import BackwardEpilogue, Normalised, NormGradient, OuterProduct
 
 __all__ = ["OPERATIONS", "Checked", "Placeholder", "Shape", "checked", "output_size"]
 
@@ -224,7 +224,7 @@ def fused_weight_grad(x: Any, dy: Any, kernel_size: tuple[int, int], stride: int
 
 @operation
 def masked_input_grad(
-    dy: Any, weight: Shaped, x_shape: Shape, stride: int, padding: int, below: Below
+    dy: Any, weight: Shaped, x_shape: Shape, stride: int, padding: int, below: BackwardEpilogue
 ) -> tuple[Shape, ...]:
     dx = conv2d_input_grad(dy, weight, x_shape, stride, padding)
     fit("NHWC", below, **dict(zip("NHWC", dx, strict=True)))
@@ -232,7 +232,9 @@ def masked_input_grad(
 
 
 @operation
-def masked_grads(x: Any, dy: Any, weight: Shaped, stride: int, padding: int, below: Below) -> tuple[Shape, ...]:
+def masked_grads(
+    x: Any, dy: Any, weight: Shaped, stride: int, padding: int, below: BackwardEpilogue
+) -> tuple[Shape, ...]:
     sizes = fit("NHWC abCK NHWC", x, weight, below)
     dw = conv2d_weight_grad(x, dy, (sizes["a"], sizes["b"]), stride, padding)
     fit("abCK NYXK", weight, dy)
@@ -252,7 +254,7 @@ def norm_gradient(dy: NormGradient) -> Shape:
 
 
 @operation
-def relu_mask(da: Shaped, below: Below) -> tuple[Shape, ...]:
+def relu_mask(da: Shaped, below: BackwardEpilogue) -> tuple[Shape, ...]:
     fit("*C *C", da, below)
     return da.shape, (2, da.shape[-1])
 

@@ -11,9 +11,9 @@ import pytest
 
 from incnet import train as command
 from incnet.backend import free_memory, limit_memory, ops, use
-from incnet.cost import Ledger, activation_bytes, evaluation_bytes, pool_bytes, rehearse, step_bytes
+from incnet.cost import Ledger, activation_bytes, evaluation_bytes, pool_bytes, step_bytes, step_memory
 from incnet.kernels import reference
-from incnet.kernels.cpu import blocks, memory, rehearsal
+from incnet.kernels.cpu import blocks, dry_run, memory
 from incnet.kernels.operands import OuterProduct
 from incnet.layer import Cost
 from incnet.models import ARCHITECTURES
@@ -223,7 +223,7 @@ def gradient_bytes(gradient):
 def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, how, fresh_pool):
     use("cpu", convolution="im2col" if how == "im2col" else "auto")
     graph = grow(arch, IMAGE, fused=how != "unfused")
-    expected = rehearse(graph, n)
+    expected = step_memory(graph, n)
     x = memory.aligned_empty((n, *IMAGE))
     x[...], labels = batch(n)
     for _ in range(3):
@@ -238,7 +238,7 @@ def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, how, fresh_pool):
 def test_the_peak_of_a_step_from_features(arch, frozen, fresh_pool):
     graph = grow(arch, IMAGE, fused=True)
     graph.freeze_prefix(frozen)
-    expected = rehearse(graph, 32, from_features=True)
+    expected = step_memory(graph, 32, from_features=True)
     images, labels = batch(32)
     there = graph.features(images)
     features = memory.aligned_empty(there.shape)
@@ -301,17 +301,17 @@ def test_the_pool_lends_what_a_kernel_copies(fresh_pool):
     before = x.nbytes + y.nbytes + where.nbytes
     dx = ops.max_pool_grad(dy, where, x.shape, 2, 2)
     assert fresh_pool.most_lent >= before + dx.nbytes + dy.nbytes
-    with rehearsal.books() as books:
-        pixels = rehearsal.Ghost((len(x), x.shape[3]))
-        rehearsal.max_pool_grad(rehearsal.global_avg_pool_grad(pixels, y.shape), None, x.shape, 2, 2)
+    with dry_run.memory_account() as books:
+        pixels = dry_run.MetaArray((len(x), x.shape[3]))
+        dry_run.max_pool_grad(dry_run.global_avg_pool_grad(pixels, y.shape), None, x.shape, 2, 2)
     assert books.peak == dx.nbytes + dy.nbytes + 2 * 4 * pixels.size
 
 
 def test_lookahead_takes_less():
     graph = grow("resnet20", IMAGE, fused=True)
-    whole = rehearse(graph, 128)
+    whole = step_memory(graph, 128)
     graph.freeze_prefix(2)
-    ahead = rehearse(graph, 128)
+    ahead = step_memory(graph, 128)
     assert ahead.kept < whole.kept / 4
     assert ahead.peak < whole.peak / 2
     assert ahead.gradients == sum(p.data.nbytes for _, p in graph.trainable_parameters())
@@ -337,40 +337,40 @@ def test_a_step_counts_network_and_optimizer():
 
 def test_evaluation_keeps_nothing():
     graph = grow("resnet56", IMAGE, fused=True)
-    assert rehearse(graph, 100, train=False)[:2] == (0, 0)
-    assert evaluation_bytes(graph, 100) < 0.3 * rehearse(graph, 100).held
+    assert step_memory(graph, 100, train=False)[:2] == (0, 0)
+    assert evaluation_bytes(graph, 100) < 0.3 * step_memory(graph, 100).held
 
 
-def test_a_rehearsal_leaves_the_graph_as_it_was():
+def test_a_dry_run_leaves_the_graph_as_it_was():
     graph = grow("vgg16-bn", IMAGE, fused=True)
     x, labels = batch(2)
     step(graph, x, labels)
     before, gradients = snapshot(graph), [p.grad for p in graph.parameters()]
-    rehearse(graph, 64)
-    rehearse(graph, 64, train=False)
+    step_memory(graph, 64)
+    step_memory(graph, 64, train=False)
     assert_same_state(graph, before)
     assert all(p.grad is gradient for p, gradient in zip(graph.parameters(), gradients, strict=True))
     assert not graph.holds_activations
     step(graph, x, labels)
 
 
-def test_a_rehearsal_between_the_passes_is_refused():
+def test_a_dry_run_between_the_passes_is_refused():
     graph = grow("resnet8", IMAGE, fused=True)
     graph.forward(batch(1)[0], train=True)
     with pytest.raises(RuntimeError, match="holds activations"):
-        rehearse(graph, 4)
+        step_memory(graph, 4)
     with pytest.raises(ValueError, match="a batch of 0"):
-        rehearse(grow("resnet8", IMAGE), 0)
+        step_memory(grow("resnet8", IMAGE), 0)
 
 
-def test_a_rehearsal_on_another_backend():
+def test_a_dry_run_on_another_backend():
     use("reference")
     graph = grow("resnet8", IMAGE)
     use("cpu")
     assert activation_bytes(graph, 5) == activation_bytes(grow("resnet8", IMAGE), 5)
 
 
-def test_every_kernel_of_a_step_can_be_rehearsed():
+def test_every_kernel_of_a_step_can_be_run_dry():
     no_part_of_it = {
         "augment",
         "resize_area",
@@ -379,7 +379,7 @@ def test_every_kernel_of_a_step_can_be_rehearsed():
         "rmsprop_step",
         "sgd_step",
     }
-    assert {name for name in reference.__all__ if not hasattr(rehearsal, name)} == no_part_of_it
+    assert {name for name in reference.__all__ if not hasattr(dry_run, name)} == no_part_of_it
 
 
 PEAK = """

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
+from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient, OuterProduct
 from incnet.kernels.shapes import output_size
 
 __all__ = ["CONVOLUTIONS", "FUSED", "Case", "cases", "error", "mapped", "more_cases", "results", "truth"]
@@ -81,10 +81,10 @@ def cases(
         dz, y = normal(n, rows, cols, k), normal(n, rows, cols, k)
         norm_dy = NormGradient(dz, y, normal(k), normal(k), normal(k))
         belows = {
-            "norm": Below(x, normal(c), normal(c), normal(c)),
-            "output": Below(x, normal(c), a=a),
-            "output-skip": Below(x, normal(c), a=a, skip=skip),
-            "bias": Below(a=a),
+            "norm": BackwardEpilogue(x, normal(c), normal(c), normal(c)),
+            "output": BackwardEpilogue(x, normal(c), a=a),
+            "output-skip": BackwardEpilogue(x, normal(c), a=a, skip=skip),
+            "bias": BackwardEpilogue(a=a),
         }
         yield Case(name, "norm_relu", (recipe,))
         yield Case(f"{name}-residual", "norm_relu", (recipe._replace(residual=a),))

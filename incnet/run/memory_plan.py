@@ -1,8 +1,8 @@
 """How many images a step learns from, where memory decides: the largest batch that fits, for each sub-network.
 
 The paper trained every sub-network with the largest batch that its GPU could hold (Figure 5): while the network is
-small its batches are large, which allows for a larger learning rate. What a batch takes is rehearsed, not tried out;
-see :mod:`incnet.cost`.
+small its batches are large, which allows for a larger learning rate. What a batch takes is found by a dry run; see
+:mod:`incnet.cost`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from incnet.backend import Array
 from incnet.config import Config, ConfigError
-from incnet.cost import network_bytes, pool_bytes, rehearse
+from incnet.cost import network_bytes, pool_bytes, step_memory
 from incnet.data.loader import Loader
 from incnet.graph import Graph
 from incnet.layer import Layer
@@ -260,7 +260,7 @@ def smallest_batch(graph: Graph) -> int:
     try:
         for norm in norms:
             norm.reduction = seen
-        rehearse(graph, 2)
+        step_memory(graph, 2)
     finally:
         for norm, reduction in zip(norms, before, strict=True):
             norm.reduction = reduction

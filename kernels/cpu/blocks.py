@@ -14,7 +14,9 @@ from ..pages import pages
 
 PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
-ROOMY = 2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
+MAX_OVERSIZE = (
+    2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
+)
 SLACK = 2.0  # lent and waiting blocks may take this many times the most that was ever lent
 TIGHT = 1.5  # the same, where a limit is planned: whatever waits leaves room for fewer images in a step
 
@@ -31,7 +33,7 @@ class Block(NamedTuple):
     start: int
 
 
-class Loan:
+class Allocation:
     """One lent block. Every array on it keeps its loan alive, through `ndarray.base`; dying, it returns the block."""
 
     __slots__ = ("__array_interface__", "block", "returned")
@@ -54,8 +56,8 @@ class Pool:
         Bytes that lent and waiting blocks may take together, unless the lent ones alone take more. None for `slack`
         times the most that was ever lent.
     slack, roomy : float
-        See `SLACK` and `ROOMY`. With a limit a block serves its own size alone, so that what is lent is what the arrays
-        take, whatever came before.
+        See `SLACK` and `MAX_OVERSIZE`. With a limit a block serves its own size alone, so that what is lent is what the
+        arrays take, whatever came before.
     lent, waiting_bytes : int
         Bytes of the blocks that are in use, and of those that wait.
     most_lent, most_held : int
@@ -67,10 +69,10 @@ class Pool:
         self.returned: deque[Block] = deque()
         self.waiting: dict[int, list[tuple[int, Block]]] = {}  # with the number of its return, in that order
         self.limit: int | None = None
-        self.slack, self.roomy = SLACK, ROOMY
+        self.slack, self.roomy = SLACK, MAX_OVERSIZE
         self.lent = self.most_lent = self.most_held = self.waiting_bytes = self.made = self.returns = 0
 
-    def lend(self, size: int) -> Loan:
+    def lend(self, size: int) -> Allocation:
         """Return a loan of so many bytes."""
         capacity = whole(size_class(size) + PAGE, PAGE)
         with self.lock:
@@ -82,7 +84,7 @@ class Pool:
                 self._trim()
                 block = self._make(capacity)
             self.most_held = max(self.most_held, self.lent + self.waiting_bytes)
-        return Loan(block, size, self.returned)
+        return Allocation(block, size, self.returned)
 
     def _waiting_block(self, capacity: int) -> Block | None:
         """Return the smallest block that waits and is large enough, but not far too large.
@@ -121,7 +123,7 @@ class Pool:
     def limit_to(self, limit: int | None) -> None:
         """Set the limit, and keep to it from now on."""
         with self.lock:
-            self.limit, self.roomy = limit, ROOMY if limit is None else 1
+            self.limit, self.roomy = limit, MAX_OVERSIZE if limit is None else 1
             self._take_back()
             self._trim()
 

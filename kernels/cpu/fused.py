@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from ..operands import Below, Normalised, NormGradient
+from ..operands import BackwardEpilogue, Normalised, NormGradient
 from ..shapes import output_size
 from . import direct, winograd
 from .coefficients import moments
@@ -85,7 +85,7 @@ def norm_gradient(dy: NormGradient, out=None):
 
 
 @call_by_call
-def relu_mask(da, below: Below, out=None):
+def relu_mask(da, below: BackwardEpilogue, out=None):
     """Gradient dz behind the ReLU of the layer below, and its sums (2, C), float64. Returns dz, sums."""
     recipe, others, coefficients = mask(below)
     if recipe and fast(*others, out) and (fast(da) or spread(da)):
@@ -181,7 +181,7 @@ def fused_input_grad(dy, weight, x_shape, stride, padding, out=None):
     return dx
 
 
-def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below, out=None):
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: BackwardEpilogue, out=None):
     """`fused_input_grad`, then `relu_mask`; returns dz of the layer below, and its sums (2, C)."""
     dz = dy.dz if isinstance(dy, NormGradient) else dy
     recipe, _, coefficients = mask(below)
@@ -194,7 +194,7 @@ def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below, out=No
     return dx, sums
 
 
-def masked_grads(x, dy, weight, stride, padding, below: Below):
+def masked_grads(x, dy, weight, stride, padding, below: BackwardEpilogue):
     """`fused_weight_grad` and `masked_input_grad`, in one pass where that saves memory traffic; dw, dz, sums."""
     source = x.y if isinstance(x, Normalised) else x
     if not in_turns(x, weight.shape, stride, padding, below):
@@ -212,7 +212,7 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
     return dw, dx, sums
 
 
-def in_turns(x, weight_shape, stride, padding, below: Below):
+def in_turns(x, weight_shape, stride, padding, below: BackwardEpilogue):
     """Whether both gradients of a convolution are computed in turns: where images are large beside their weights."""
     source, residual = (x.y, x.residual) if isinstance(x, Normalised) else (x, None)
     return (
@@ -223,22 +223,22 @@ def in_turns(x, weight_shape, stride, padding, below: Below):
     )
 
 
-def mask_epilogue(recipe, coefficients, below: Below):
+def mask_epilogue(recipe, coefficients, below: BackwardEpilogue):
     """Return the epilogue that masks what lies below, and sums it."""
     arrays = (None if array is None else contiguous(array) for array in (below.y, below.a, below.skip))
     return Epilogue(recipe, table(*coefficients), *arrays)
 
 
-def mask(below: Below):
+def mask(below: BackwardEpilogue):
     """Return the recipe for what lies below (None if there is none), its inputs beside da, its coefficients."""
     match below:
-        case Below(a=None, skip=None):
+        case BackwardEpilogue(a=None, skip=None):
             return MASK_BY_NORM, (below.y,), (below.scale, below.shift, below.mean)
-        case Below(y=None, skip=None):
+        case BackwardEpilogue(y=None, skip=None):
             return MASK_BIAS, (below.a,), ()
-        case Below(a=None) | Below(y=None):
+        case BackwardEpilogue(a=None) | BackwardEpilogue(y=None):
             return None, (), ()
-        case Below(skip=None):
+        case BackwardEpilogue(skip=None):
             return MASK_BY_OUTPUT, (below.y, below.a), (below.mean,)
     return MASK_BY_OUTPUT_ADD, (below.y, below.a, below.skip), (below.mean,)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import Loan, Pool
+from .blocks import Allocation, Pool
 
 __all__ = ["Tape", "call_by_call", "issue", "keep", "noted", "noting_kernels", "own_pool", "unrepeatable", "whole"]
 
@@ -78,7 +78,7 @@ class Tape:
         owner = thing
         while isinstance(owner, np.ndarray):
             owner = owner.base
-        return isinstance(owner, Loan) and owner.returned is self.pool.returned
+        return isinstance(owner, Allocation) and owner.returned is self.pool.returned
 
 
 class _Now(threading.local):

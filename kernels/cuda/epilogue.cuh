@@ -9,7 +9,7 @@
 
 // The layer below an input gradient: y, a, skip (M, N), mean, scale, shift (N,), each of them null where it takes no part.
 // It is positive where a is, or where scale * y + shift is if there is no a.
-struct Below {
+struct BackwardEpilogue {
     const REAL *y, *mean, *scale, *shift, *a, *skip;
 };
 
@@ -17,14 +17,14 @@ struct Below {
 struct Mask {
     REAL scale[TN], shift[TN], mean[TN];
 
-    __device__ void fetch(const Below &below, int j, int n) {
+    __device__ void fetch(const BackwardEpilogue &below, int j, int n) {
         scale[j] = below.a ? REAL(0) : below.scale[n];
         shift[j] = below.a ? REAL(0) : below.shift[n];
         mean[j] = below.y ? below.mean[n] : REAL(0);
     }
 
     // Masks VEC_OUT gradients that lie at `at`, the j-th columns of this thread, and adds to its sums.
-    __device__ void apply(Pack<VEC_OUT> &values, const Below &below, int at, int j, REAL (&sums)[2][TN]) const {
+    __device__ void apply(Pack<VEC_OUT> &values, const BackwardEpilogue &below, int at, int j, REAL (&sums)[2][TN]) const {
         Pack<VEC_OUT> y = {}, a = {}, skip = {};
         if (below.y) y = load<VEC_OUT>(below.y + at);
         if (below.a) a = load<VEC_OUT>(below.a + at);

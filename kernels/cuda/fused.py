@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import cupy as cp
 
-from ..operands import Below, Normalised, NormGradient
+from ..operands import BackwardEpilogue, Normalised, NormGradient
 from .conv import convolve, input_grad, weight_grad
 from .launch import contiguous, rows_grid, vector_width
 from .loader import load
@@ -58,7 +58,7 @@ def _materialise(source, residual=None):
     return out
 
 
-def relu_mask(da, below: Below):
+def relu_mask(da, below: BackwardEpilogue):
     """Gradient behind the ReLU of the layer below, and its sums. Returns dz, sums."""
     da, *arrays = contiguous(da, *below)
     dz = cp.empty_like(da)
@@ -75,7 +75,9 @@ def relu_mask(da, below: Below):
 def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
     """``relu(conv2d(x) [* scale] + bias [+ residual])``; ``overwrite`` lets it take the residual's place."""
     weight = weight if scale is None else weight * scale
-    y, cut, _ = convolve(x, weight, stride, padding, bias=bias, epilogue=BIAS_RELU, below=Below(skip=residual))
+    y, cut, _ = convolve(
+        x, weight, stride, padding, bias=bias, epilogue=BIAS_RELU, below=BackwardEpilogue(skip=residual)
+    )
     if cut.parts == 1:
         return y
     return relu(y if residual is None else add(y, residual))
@@ -105,13 +107,13 @@ def fused_input_grad(dy, weight, x_shape, stride, padding):
     return input_grad(dy, weight, x_shape, stride, padding)[0]
 
 
-def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: BackwardEpilogue):
     """``fused_input_grad``, then ``relu_mask``. Returns dz, sums."""
     dz, _, partial = input_grad(dy, weight, x_shape, stride, padding, epilogue=MASK, below=below)
     return relu_mask(dz, below) if partial is None else (dz, sum_partial_double(partial))
 
 
-def masked_grads(x, dy, weight, stride, padding, below: Below):
+def masked_grads(x, dy, weight, stride, padding, below: BackwardEpilogue):
     """``fused_weight_grad`` and ``masked_input_grad``. Returns dw, dz, sums."""
     dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
     x_shape = x.y.shape if isinstance(x, Normalised) else x.shape

@@ -15,7 +15,7 @@
 #include "epilogue.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) implicit_gemm(
-    Source left_source, Source right_source, const REAL *bias, Below below, REAL *out, REAL *partial, Geometry g,
+    Source left_source, Source right_source, const REAL *bias, BackwardEpilogue below, REAL *out, REAL *partial, Geometry g,
     int reduction_part) {
     alignas(4 * sizeof(REAL)) __shared__ REAL left_tile[2][BK][BM + PADDING];
     alignas(4 * sizeof(REAL)) __shared__ REAL right_tile[2][BK][BN + PADDING];

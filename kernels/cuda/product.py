@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cupy as cp
 import numpy as np
 
-from ..operands import Below, Normalised, NormGradient
+from ..operands import BackwardEpilogue, Normalised, NormGradient
 from .launch import contiguous, vector_width
 from .loader import load
 from .reduce import add_partial, sum_partial
@@ -38,7 +38,7 @@ TERMS = {MOMENTS: 3, MASK: 2}  # rows of sums that a block writes
 FIRST_WITH_TF32 = 80  # compute capability, times ten
 
 SOURCE = np.dtype([(field, np.uintp) for field in ("values", "others", "scale", "slope", "shift")])
-BELOW = np.dtype([(field, np.uintp) for field in Below._fields])
+BELOW = np.dtype([(field, np.uintp) for field in BackwardEpilogue._fields])
 
 
 SIZES = ("N", "H", "W", "C", "Ho", "Wo", "K", "Kh", "Kw", "stride", "padding", "rows", "cols", "channels")

@@ -5,7 +5,7 @@ Sums come as float64 (2, C): of dz, and of dz * (y - mean), which is zero where 
 
 import numpy as np
 
-from ..operands import Below, Normalised, NormGradient
+from ..operands import BackwardEpilogue, Normalised, NormGradient
 from . import conv
 from .norm import batch_norm_stats
 
@@ -34,7 +34,7 @@ def norm_gradient(dy: NormGradient):
     return dy.p * dy.dz + dy.q * dy.y + dy.r
 
 
-def relu_mask(da, below: Below):
+def relu_mask(da, below: BackwardEpilogue):
     """Gradient behind the ReLU of the layer below, and its sums. Returns dz, sums."""
     a = below.a
     if a is None:
@@ -73,12 +73,12 @@ def fused_input_grad(dy, weight, x_shape, stride, padding):
     return conv.conv2d_input_grad(_array(dy), weight, x_shape, stride, padding)
 
 
-def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: BackwardEpilogue):
     """``fused_input_grad``, then ``relu_mask``. Returns dz, sums."""
     return relu_mask(fused_input_grad(dy, weight, x_shape, stride, padding), below)
 
 
-def masked_grads(x, dy, weight, stride, padding, below: Below):
+def masked_grads(x, dy, weight, stride, padding, below: BackwardEpilogue):
     """``fused_weight_grad`` and ``masked_input_grad``. Returns dw, dz, sums."""
     dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
     x_shape = x.y.shape if isinstance(x, Normalised) else x.shape

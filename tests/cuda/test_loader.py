@@ -8,7 +8,7 @@ import pytest
 
 from incnet.kernels import reference
 
-STRUCTURES = {"Below", "Geometry", "Source", "Tensors"}  # handed over by value
+STRUCTURES = {"BackwardEpilogue", "Geometry", "Source", "Tensors"}  # handed over by value
 
 
 @pytest.fixture

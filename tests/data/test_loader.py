@@ -210,7 +210,7 @@ def test_batches_are_those_of_the_definitions(split, resize):
         use("cpu")
 
 
-def test_batches_are_real_while_steps_are_rehearsed(split):
+def test_batches_are_real_while_steps_are_run_dry(split):
     """Kernels that compute nothing may stand in for those of the training step; a loader runs beside it."""
     before = collect(make(split).epoch(0))
     with substituted(object()):

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from incnet.backend import device_count
 from incnet.kernels import reference
-from incnet.kernels.cpu import rehearsal
+from incnet.kernels.cpu import dry_run
 from incnet.kernels.im2col import Im2col
-from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
+from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient, OuterProduct
 from incnet.kernels.operations import Operations
 from incnet.kernels.shapes import OPERATIONS, checked
 
@@ -550,12 +550,12 @@ def _below(draw, *shape, kind):
     """Return what lies below: batch norm and ReLU; these with a residual, so that the output is stored; ReLU alone."""
     channels = shape[-1]
     if kind == "norm":
-        return Below(y=draw(*shape), mean=draw(channels), scale=draw(channels), shift=draw(channels))
+        return BackwardEpilogue(y=draw(*shape), mean=draw(channels), scale=draw(channels), shift=draw(channels))
     output = np.maximum(draw(*shape), 0)
     if kind == "bias":
-        return Below(a=output)
+        return BackwardEpilogue(a=output)
     skip = draw(*shape) if kind == "residual, skip" else None
-    return Below(y=draw(*shape), mean=draw(channels), a=output, skip=skip)
+    return BackwardEpilogue(y=draw(*shape), mean=draw(channels), a=output, skip=skip)
 
 
 # Some of the convolutions, since there are many operands: each algorithm and each stride once.
@@ -863,14 +863,14 @@ NOT_IN_THE_DRY_RUN = {"augment", "lerp_all", "resize_area", "resize_bilinear", "
 def test_the_dry_run_has_the_shapes_and_types_of_the_real_one(case):
     dtype = case.dtypes[0]
     arguments = case.build(Draw(dtype), *case.sizes)
-    with rehearsal.books():
-        ghosts = _map(lambda array: rehearsal.Ghost(array.shape, array.dtype), arguments)
-        returned = getattr(rehearsal, case.kernel)(*ghosts)
+    with dry_run.memory_account():
+        meta = _map(lambda array: dry_run.MetaArray(array.shape, array.dtype), arguments)
+        returned = getattr(dry_run, case.kernel)(*meta)
         if isinstance(returned, OuterProduct):
-            returned = rehearsal.linear_weight_grad(*returned)
-        rehearsed = [(array.shape, array.dtype) for array in _arrays(returned)]
+            returned = dry_run.linear_weight_grad(*returned)
+        found = [(array.shape, array.dtype) for array in _arrays(returned)]
     real = _outcome(BACKENDS["cpu"].kernels, case, arguments)
-    assert rehearsed == [(array.shape, array.dtype) for array in real[: len(real) - len(case.changed(arguments))]]
+    assert found == [(array.shape, array.dtype) for array in real[: len(real) - len(case.changed(arguments))]]
 
 
 def _like(given, others):
@@ -962,7 +962,7 @@ def test_every_kernel_has_its_types():
 
 
 def test_the_dry_run_has_every_kernel_of_a_step():
-    assert set(reference.__all__) - set(vars(rehearsal)) == NOT_IN_THE_DRY_RUN
+    assert set(reference.__all__) - set(vars(dry_run)) == NOT_IN_THE_DRY_RUN
 
 
 def test_every_backend_has_every_kernel(backend):

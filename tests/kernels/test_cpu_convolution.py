@@ -7,7 +7,7 @@ import pytest
 
 from incnet.kernels import reference
 from incnet.kernels.cpu import blocks, columns, convolution, fused, memory, winograd
-from incnet.kernels.operands import Below, Normalised, NormGradient
+from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 from incnet.kernels.shapes import output_size
 
@@ -243,7 +243,7 @@ def test_fused(shape, K, stride, dtype, rng, threads):
 
     def check(name, *arguments):
         actual = getattr(fused, name)(*arguments)
-        wide = (np.ndarray, Normalised, NormGradient, Below)
+        wide = (np.ndarray, Normalised, NormGradient, BackwardEpilogue)
         exact = getattr(definition, name)(*(in_float64(a) if isinstance(a, wide) else a for a in arguments))
         both = (actual, exact) if isinstance(actual, tuple) else ((actual,), (exact,))
         for a, e in zip(*both, strict=True):
@@ -267,8 +267,14 @@ def test_fused(shape, K, stride, dtype, rng, threads):
         check("norm_relu", operand)
         check("norm_conv2d_moments", operand, weight, stride, 1)
     check("norm_gradient", lazy_gradient)
-    for below in (Below(x, mean, scale, shift), Below(x, mean, a=a), Below(x, mean, a=a, skip=skip), Below(a=a),
-                  Below(x, mean, scale, shift, skip=skip), Below(a=a, skip=skip)):  # fmt: skip
+    for below in (
+        BackwardEpilogue(x, mean, scale, shift),
+        BackwardEpilogue(x, mean, a=a),
+        BackwardEpilogue(x, mean, a=a, skip=skip),
+        BackwardEpilogue(a=a),
+        BackwardEpilogue(x, mean, scale, shift, skip=skip),
+        BackwardEpilogue(a=a, skip=skip),
+    ):
         check("relu_mask", skip, below)
         check("relu_mask", np.broadcast_to(np.ascontiguousarray(skip[:, :1, :1]), shape), below)
         for dy in (dz, lazy_gradient):
@@ -303,9 +309,9 @@ def test_gradients_in_turns_have_the_bits_of_each_alone(shape, piece, rng, threa
     dy = NormGradient(dz, y_above, *coefficients)
     a = np.maximum(skip, 0)
     for x, below in (
-        (Normalised(y, scale, shift), Below(y, mean, scale, shift)),
-        (a, Below(y, mean, a=a, skip=skip)),
-        (a, Below(a=a)),
+        (Normalised(y, scale, shift), BackwardEpilogue(y, mean, scale, shift)),
+        (a, BackwardEpilogue(y, mean, a=a, skip=skip)),
+        (a, BackwardEpilogue(a=a)),
     ):
         assert fused.in_turns(x, weight.shape, 1, 1, below)
         dw, *rest = fused.masked_grads(x, dy, weight, 1, 1, below)

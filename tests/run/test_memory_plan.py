@@ -10,7 +10,7 @@ import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.cost import network_bytes, pool_bytes, rehearse
+from incnet.cost import network_bytes, pool_bytes, step_memory
 from incnet.data import Loader, Normalisation, Split
 from incnet.kernels.cpu import blocks, memory
 from incnet.optim import RMSProp
@@ -110,7 +110,7 @@ def test_what_is_counted(loaders):
     assert with_another.pool == alone.pool == pool_bytes(graph, [64, 52], [30])
     assert with_another.beside - alone.beside == sum(a.nbytes for a in graph.subnetworks["S3"].state().values())
     images = 64 * 32 * 32 * 3 * 4
-    assert alone.pool >= rehearse(graph, 64).held - 1.2 * images
+    assert alone.pool >= step_memory(graph, 64).held - 1.2 * images
     assert alone.beside == network_bytes(graph, optimizer) + weights + 3 * images + 64 * 64 * 9
     assert alone.total == alone.pool + alone.beside
 

@@ -1,12 +1,13 @@
 """The kernels of this backend without their arithmetic: they borrow and return memory as those do, and touch none.
 
-A training step that runs on them, in place of the real ones, is *rehearsed*: whoever keeps an array keeps its bytes on
-the books, layers, fusion and kernels alike, so that what a step needs is known for any network and any batch size
-before the memory is there. Arrays are `Ghost` objects, of a shape and a type; their bytes are counted on a `Books`.
+A training step that runs on them, in place of the real ones, is a *dry run*: whoever keeps an array keeps its bytes on
+the account, layers, fusion and kernels alike, so that what a step needs is known for any network and any batch size
+before the memory is there. Arrays are `MetaArray` objects, of a shape and a type; their bytes are counted on a
+`MemoryAccount`.
 
 The functions are those of `reference`, where their docstrings are. Of the scratch memory of convolutions, what grows
-with the network or the batch is counted; buffers of a few hundred KiB a thread are not. A test compares the books with
-what the pool really lends.
+with the network or the batch is counted; buffers of a few hundred KiB per thread are not. A test compares the account
+with what the pool really lends.
 """
 
 import math
@@ -17,7 +18,7 @@ import numpy as np
 from numba import get_num_threads
 
 from .. import shapes
-from ..operands import Below, Normalised, NormGradient, OuterProduct
+from ..operands import BackwardEpilogue, Normalised, NormGradient, OuterProduct
 from . import convolution, fused, panels, winograd
 from .blocks import ALIGNMENT, TIGHT, Block, Pool, whole
 from .emit import LANES, ROWS, VECTORS
@@ -27,7 +28,7 @@ from .memory import SMALL
 FLOAT = 4  # bytes
 
 
-class Books(Pool):
+class MemoryAccount(Pool):
     """A pool that lends no memory but keeps its accounts, and counts the bytes that were asked for.
 
     Attributes
@@ -58,14 +59,14 @@ class Books(Pool):
         return Block(SimpleNamespace(size=capacity), 0)  # type: ignore[arg-type]
 
 
-BOOKS = Books()
+BOOKS = MemoryAccount()
 
 
 @contextmanager
-def books():
+def memory_account():
     """Count on new books in a ``with`` block."""
     global BOOKS
-    before, BOOKS = BOOKS, Books()
+    before, BOOKS = BOOKS, MemoryAccount()
     try:
         yield BOOKS
     finally:
@@ -90,7 +91,7 @@ class Bytes:
 ELSEWHERE = SimpleNamespace(size=0)  # bytes that are not on the books
 
 
-class Ghost:
+class MetaArray:
     """An array without memory: a shape, a type, and a share in some bytes. Contiguous."""
 
     flags = SimpleNamespace(c_contiguous=True)
@@ -108,28 +109,28 @@ class Ghost:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, row: int) -> "Ghost":
-        return Ghost(self.shape[1:], self.dtype, self.bytes)
+    def __getitem__(self, row: int) -> "MetaArray":
+        return MetaArray(self.shape[1:], self.dtype, self.bytes)
 
-    def reshape(self, *shape) -> "Ghost":
+    def reshape(self, *shape) -> "MetaArray":
         """View of the same bytes; one size may be -1."""
         shape = shape[0] if isinstance(shape[0], tuple) else shape
         rest = self.size // -math.prod(shape) if -1 in shape else None
-        return Ghost([rest if size == -1 else size for size in shape], self.dtype, self.bytes)
+        return MetaArray([rest if size == -1 else size for size in shape], self.dtype, self.bytes)
 
-    def astype(self, dtype) -> "Ghost":
+    def astype(self, dtype) -> "MetaArray":
         """Copy of another type."""
-        return Ghost(self.shape, dtype)
+        return MetaArray(self.shape, dtype)
 
 
 def like(x):
     """Array of the shape and type of x."""
-    return Ghost(x.shape, x.dtype)
+    return MetaArray(x.shape, x.dtype)
 
 
 def channels(x, count):
     """So many arrays (C,), C the last axis of x."""
-    return tuple(Ghost(x.shape[-1], x.dtype) for _ in range(count))
+    return tuple(MetaArray(x.shape[-1], x.dtype) for _ in range(count))
 
 
 def contiguous(x):
@@ -154,34 +155,34 @@ def carve(*floats, workspace=0):
 
 
 def conv2d(x, weight, bias, stride, padding):
-    y = Ghost(shapes.conv2d(x, weight, bias, stride, padding), x.dtype)
+    y = MetaArray(shapes.conv2d(x, weight, bias, stride, padding), x.dtype)
     forward_scratch(x.shape, weight.shape, stride, padding, x.dtype)
     return y
 
 
 def conv2d_input_grad(dy, weight, x_shape, stride, padding):
-    dx = Ghost(shapes.conv2d_input_grad(dy, weight, x_shape, stride, padding), dy.dtype)
+    dx = MetaArray(shapes.conv2d_input_grad(dy, weight, x_shape, stride, padding), dy.dtype)
     input_scratch(x_shape, weight.shape, stride, padding, dy.dtype)
     return dx
 
 
 def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
-    dw = Ghost(shapes.conv2d_weight_grad(x, dy, kernel_size, stride, padding), x.dtype)
+    dw = MetaArray(shapes.conv2d_weight_grad(x, dy, kernel_size, stride, padding), x.dtype)
     weight_scratch(x.shape, dw.shape, stride, padding, x.dtype)
     return dw
 
 
 def as_matrix(x):
-    array = contiguous(x) if isinstance(x, Ghost) else x  # weights are there
+    array = contiguous(x) if isinstance(x, MetaArray) else x  # weights are there
     return array.reshape(-1, x.shape[-1])
 
 
 def im2col(x, kernel_size, stride, padding):
-    return Ghost(shapes.im2col(x, kernel_size, stride, padding), x.dtype)
+    return MetaArray(shapes.im2col(x, kernel_size, stride, padding), x.dtype)
 
 
 def col2im(columns, x_shape, kernel_size, stride, padding):
-    return Ghost(shapes.col2im(columns, x_shape, kernel_size, stride, padding), columns.dtype)
+    return MetaArray(shapes.col2im(columns, x_shape, kernel_size, stride, padding), columns.dtype)
 
 
 def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
@@ -239,8 +240,8 @@ def norm_gradient(dy: NormGradient):
     return like(dy.y)
 
 
-def relu_mask(da, below: Below):
-    return like(da), Ghost((2, da.shape[-1]), np.float64)
+def relu_mask(da, below: BackwardEpilogue):
+    return like(da), MetaArray((2, da.shape[-1]), np.float64)
 
 
 def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
@@ -287,24 +288,24 @@ def fused_input_grad(dy, weight, x_shape, stride, padding):
     return conv2d_input_grad(dz, weight, x_shape, stride, padding)
 
 
-def masked_input_grad(dy, weight, x_shape, stride, padding, below: Below):
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: BackwardEpilogue):
     dz = dy.dz if isinstance(dy, NormGradient) else dy
     recipe, _, _ = fused.mask(below)
     if recipe is None or not fused.fuses(dz, weight.shape, stride, padding, whole_tiles=True):
         dx = fused_input_grad(dy, weight, x_shape, stride, padding)
     else:
         dx = conv2d_input_grad(dz, weight, x_shape, stride, padding)
-    return dx, Ghost((2, dx.shape[-1]), np.float64)
+    return dx, MetaArray((2, dx.shape[-1]), np.float64)
 
 
-def masked_grads(x, dy, weight, stride, padding, below: Below):
+def masked_grads(x, dy, weight, stride, padding, below: BackwardEpilogue):
     source = x.y if isinstance(x, Normalised) else x
     if fused.in_turns(x, weight.shape, stride, padding, below):
-        dw, dx = Ghost(weight.shape, source.dtype), like(source)
+        dw, dx = MetaArray(weight.shape, source.dtype), like(source)
         input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
         N, H, W, C = source.shape
         carve(*winograd.gradient_plan(N, H, W, C, weight.shape[3]).buffers, workspace=1)
-        return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
+        return dw, dx, MetaArray((2, dx.shape[-1]), np.float64)
     if isinstance(dy, NormGradient) and not fused.fuses(source, weight.shape, stride, padding):
         dy = norm_gradient(dy)
     dw = fused_weight_grad(x, dy, weight.shape[:2], stride, padding)
@@ -333,7 +334,7 @@ def pixels(rows):
 
 def dense(x, shape):
     T = whole(len(x), ROWS)
-    _packed, y = Bytes(FLOAT * T * x.shape[1]), Ghost(shape, x.dtype)
+    _packed, y = Bytes(FLOAT * T * x.shape[1]), MetaArray(shape, x.dtype)
     carve(get_num_threads() * share(T, shape[1]))
     return y
 
@@ -342,7 +343,7 @@ def linear_weight_grad(x, dy):
     if len(x) > MANY:
         return conv2d_weight_grad(pixels(x), pixels(dy), (1, 1), 1, 0).reshape(x.shape[1], -1)
     _packed = Bytes(FLOAT * x.size), Bytes(FLOAT * dy.size)
-    return Ghost(shapes.linear_weight_grad(x, dy), x.dtype)
+    return MetaArray(shapes.linear_weight_grad(x, dy), x.dtype)
 
 
 def factored_weight_grad(x, dy):
@@ -412,11 +413,11 @@ def relu_grad(dy, y):
 
 
 def cast(x, dtype):
-    return Ghost(x.shape, dtype)
+    return MetaArray(x.shape, dtype)
 
 
 def draw_seed(count, skipped):
-    return Ghost((), np.uint64)
+    return MetaArray((), np.uint64)
 
 
 def dropout(x, rate, seed):
@@ -424,32 +425,32 @@ def dropout(x, rate, seed):
 
 
 def subsample(x, stride, channels):
-    return Ghost(shapes.subsample(x, stride, channels), x.dtype)
+    return MetaArray(shapes.subsample(x, stride, channels), x.dtype)
 
 
 def subsample_grad(dy, x_shape, stride):
-    return Ghost(shapes.subsample_grad(dy, x_shape, stride), dy.dtype)
+    return MetaArray(shapes.subsample_grad(dy, x_shape, stride), dy.dtype)
 
 
 def max_pool(x, size, stride):
     y, where = shapes.max_pool(x, size, stride)
-    return Ghost(y, x.dtype), Ghost(where, np.uint8)
+    return MetaArray(y, x.dtype), MetaArray(where, np.uint8)
 
 
 def max_pool_grad(dy, where, x_shape, size, stride):
     _contiguous = contiguous(dy)
-    dx = Ghost(shapes.max_pool_grad(dy, where, x_shape, size, stride), dy.dtype)
+    dx = MetaArray(shapes.max_pool_grad(dy, where, x_shape, size, stride), dy.dtype)
     return dx
 
 
 def global_avg_pool(x):
-    return Ghost(shapes.global_avg_pool(x), x.dtype)
+    return MetaArray(shapes.global_avg_pool(x), x.dtype)
 
 
 def global_avg_pool_grad(dy, x_shape):
-    return Ghost(shapes.global_avg_pool_grad(dy, x_shape), dy.dtype, like(dy).bytes)
+    return MetaArray(shapes.global_avg_pool_grad(dy, x_shape), dy.dtype, like(dy).bytes)
 
 
 def softmax_cross_entropy(logits, labels):
     totals, dlogits = shapes.softmax_cross_entropy(logits, labels)
-    return Ghost(totals, np.float64), Ghost(dlogits, logits.dtype)
+    return MetaArray(totals, np.float64), MetaArray(dlogits, logits.dtype)
