@@ -94,7 +94,7 @@ def name(function: Any, arguments: tuple, kernels: dict[int | None, str]) -> str
         return kernels[arguments[0]]
     if hasattr(function, "argtypes"):
         return kernels[ctypes.cast(function, ctypes.c_void_p).value]
-    inner = arguments[0] if arguments and callable(arguments[0]) else function  # handed to parallel.run, or as a whole
+    inner = arguments[0] if arguments and callable(arguments[0]) else function  # of one noted as a whole
     return qualified(getattr(inner, "func", inner))
 
 

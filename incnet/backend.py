@@ -15,8 +15,9 @@ Kernels are imported when the backend is first used, so that importing incnet st
 from __future__ import annotations
 
 import importlib
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,7 @@ __all__ = [
     "issue",
     "limit_memory",
     "ops",
+    "prepare",
     "recorded",
     "recorder",
     "recording",
@@ -56,6 +58,10 @@ Array = Any
 
 CONVOLUTIONS = ("auto", "im2col")
 BACKENDS = {"reference": "incnet.kernels.reference", "cpu": "incnet.kernels.cpu", "cuda": "incnet.kernels.cuda"}
+
+
+# Seconds that a device's kernels take to be found where they were compiled before, at most.
+FOUND = 2.0
 
 
 class DeviceError(Exception):
@@ -252,6 +258,39 @@ def limit_memory(size: int | None) -> None:
     """
     if ops.backend == "cpu":
         importlib.import_module("incnet.kernels.cpu.memory").POOL.limit_to(size)
+
+
+def prepare(
+    work: Callable[[], Iterable[Callable[[], object]]], watch: Callable[[int, int], None] = lambda done, total: None
+) -> int:
+    """Compile the kernels that pieces of work need, so that none of them is compiled while they are done.
+
+    What they compute is of no use, and on the CPU nothing is computed, so they work on arrays of their own: their
+    sizes and types matter, not what is in them.
+
+    Parameters
+    ----------
+    work : callable
+        Returns the pieces, each to be done before the next one is asked for.
+    watch : callable, optional
+        Called now and then, if something has to be compiled, with what is done, and how much it is in all: kernels on
+        the CPU, pieces of work on a device. What it raises ends the preparation.
+
+    Returns
+    -------
+    int
+        How many kernels were compiled, rather than found on disk; 0 on a device, where nobody counts.
+    """
+    if ops.backend == "cpu":
+        return importlib.import_module("incnet.kernels.cpu.ahead").prepare(work(), watch)
+    if ops.on_device:
+        start, total = time.monotonic(), sum(1 for _ in work())
+        for done, piece in enumerate(work(), start=1):
+            piece()
+            if time.monotonic() - start > FOUND:
+                watch(done, total)
+        synchronize()
+    return 0
 
 
 def issue(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from incnet.colours import parse_colour
+from incnet.image_sizes import ImageSizes
+from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, did_you_mean
 from incnet.options import as_of_now, described, flag, option
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
-from incnet.training.rate import RateSchedule, scaled_lr
 
 __all__ = ["GO_WITH", "Config", "ConfigError"]
 
@@ -363,6 +365,16 @@ class Config:
         group=IMAGES,
         otherwise="their own",
     )
+    image_sizes: str | None = option(
+        "Sizes through which the training images grow, in pixels: '16,24,32' averages them down to the smaller sizes "
+        "for an equal share of the epochs each, '16:4,24:4,32' for four epochs each. Evaluation is always at full "
+        "size, and the budget alone ends the last stage.",
+        None,
+        group=IMAGES,
+        metavar="SIZES",
+        otherwise="that of the images",
+        before=None,
+    )
     limit: int | None = option(
         "Use only the first N training images, for a smoke run.", None, group=IMAGES, otherwise="all"
     )
@@ -594,6 +606,13 @@ class Config:
         must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")
         self._check_form("lookahead_cache", Cache.parse)
         self._check_form("cache_memory", parse_size)
+        if self.image_sizes is not None:
+            self._check_form("image_sizes", partial(ImageSizes.parse, budget=self.epochs))
+        must(
+            self.image_sizes is None or self.lookahead_cache == "off",
+            "lookahead_cache",
+            "off, or leave out --image-sizes: features that are kept are of images of one size",
+        )
         if self.stop is not None:
             self._check_form("stop", parse_condition)
         must(
@@ -627,6 +646,16 @@ class Config:
         assert self.epochs is not None
         part = self.lr_decay or (0.5 if self.lr_schedule == "step" else 1.0)
         return RateSchedule(self.lr_schedule, self.epochs, part, self.warmup)
+
+    def images_grow(self) -> ImageSizes | None:
+        """How the size of the training images changes from epoch to epoch; None for not at all."""
+        assert self.epochs is not None
+        return None if self.image_sizes is None else ImageSizes.parse(self.image_sizes, self.epochs)
+
+    @property
+    def ends_by_budget(self) -> bool:
+        """Whether the budget alone ends the last stage: what is planned over all epochs must come to its end."""
+        return self.end == "budget" or self.lr_schedule != "constant" or self.image_sizes is not None
 
     def lr_for(self, batch_size: int) -> float:
         """Learning rate for batches of this size, as ``scale_lr`` says."""
@@ -705,6 +734,10 @@ class Config:
             if self.lr_schedule != "constant":
                 raise ConfigError(
                     f"{flag(name)} {theirs}: the rate of this run falls over its {ours} epochs, which may not grow"
+                )
+            if self.images_grow() != replace(self, epochs=theirs).images_grow():
+                raise ConfigError(
+                    f"{flag(name)} {theirs}: the images of this run grow over its {ours} epochs, which may not grow"
                 )
         elif may == "fixed" and not self.left_to_machine(name, ours):
             raise ConfigError(

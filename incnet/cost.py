@@ -61,12 +61,14 @@ class Ledger:
     recalibration: int = later(0)
 
     @classmethod
-    def of(cls, graph: Graph, images: int, *, from_features: bool = False) -> Ledger:
+    def of(cls, graph: Graph, images: int, *, shape: Shape | None = None, from_features: bool = False) -> Ledger:
         """Return what it takes to learn from so many images with the graph as it is, in steps of any size.
 
-        With ``from_features`` the output of the frozen prefix is there already.
+        The images have a ``shape`` (H, W, C), that of the graph's input unless given. With ``from_features`` the output
+        of the frozen prefix is there already, of images of the graph's own shape.
         """
-        cost, whole = graph.cost(graph.input_shape), unfrozen_cost(graph)
+        shape = shape or graph.input_shape
+        cost, whole = graph.cost(shape), unfrozen_cost(graph, shape)
         skipped = whole.weight_grad + whole.input_grad - cost.weight_grad - cost.input_grad
         cached = graph.prefix_macs if from_features else 0
         an_image = (cost.forward - cached, cost.weight_grad, cost.input_grad, skipped, cached)
@@ -97,12 +99,12 @@ class Ledger:
         return self.skipped / (self.backward + self.skipped) if self.skipped else 0.0
 
 
-def unfrozen_cost(graph: Graph) -> Cost:
-    """Return the multiply-adds of a training step, per image, if nothing were frozen."""
+def unfrozen_cost(graph: Graph, shape: Shape) -> Cost:
+    """Return the multiply-adds of a training step, per image of that shape, if nothing were frozen."""
     boundary, frozen = graph.boundary, [(layer, layer.frozen) for layer in graph.layers()]
     graph.unfreeze()
     try:
-        return graph.cost(graph.input_shape)
+        return graph.cost(shape)
     finally:
         graph.boundary = boundary
         for layer, was_frozen in frozen:

@@ -25,6 +25,7 @@ from incnet.backend import Array, ops
 from incnet.kernels.operands import Below, Normalised, NormGradient
 from incnet.layer import Layer
 from incnet.layers import BatchNorm2d, Conv2d, Linear, ReLU, Residual, Sequential
+from incnet.layers.norm import check_count
 
 __all__ = ["FusedSequential", "fuse"]
 
@@ -108,6 +109,7 @@ class ConvNorm:
 
     def _normalised(self, y: Array, mean: Array, var: Array) -> tuple[Array, Array, Array]:
         mean, var, m = self.norm.reduction.moments(mean, var, y.size // y.shape[-1])
+        check_count(m)
         self.norm.move_statistics(mean, var, m)
         return y, mean, var
 

@@ -171,8 +171,7 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.state.subnetworks)} sub-networks, {config.method}, on {device} "
         f"({ranks}{threads_in_use()} threads{' each' if ranks else ''})\n"
-        f"run folder {folder.path}\n"
-        "kernels are compiled on first use (seconds, once)"
+        f"run folder {folder.path}"
     )
     for remark in (*run.images.dataset.remarks, *_remarks(run)):
         terminal.say(remark)

@@ -121,8 +121,9 @@ def test_ledgers_add_up():
         ("--init", "random"),
         ("--method", "baseline"),
         ("--lookahead-cache", "fixed", "--lookahead-epochs", "2", "--max-stage-epochs", "3"),
+        ("--image-sizes", "4,6,8"),
     ],
-    ids=["look-ahead", "random", "baseline", "cached"],
+    ids=["look-ahead", "random", "baseline", "cached", "growing images"],
 )
 def test_the_ledger_of_a_run_is_what_its_steps_did(arguments, tmp_path, monkeypatch):
     meters, recalibrations = [], []

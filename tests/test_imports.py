@@ -1,8 +1,9 @@
-"""What importing a module brings along."""
+"""What importing a module brings along, and who may import whom."""
 
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +48,13 @@ def test_type_checkers_see_the_public_names(tmp_path):
     said = subprocess.run([*command, f"--cache-dir={tmp_path}"], capture_output=True, text=True).stdout
     assert set(re.findall(r":(\d): (\w+):", said)) == {("2", "note"), ("3", "error"), ("4", "error")}, said
     assert "float" in said.splitlines()[0]
+
+
+def test_imports_run_one_way(tmp_path):
+    """The contracts of pyproject.toml, kept by the package as it is installed: kernels are a part of it only there."""
+    script = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    contracts = Path(__file__).parents[1] / "pyproject.toml"
+    command = [sys.executable, "-W", "ignore", "-c", script, "--no-cache", str(contracts)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 broken" in done.stdout

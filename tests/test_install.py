@@ -1,5 +1,6 @@
 """The README's installation, ``pip install -e``, as Python finds it from any folder."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from incnet import __version__
 
 pytest.importorskip("setuptools", minversion="77", reason="setuptools is not installed, or too old")
 ROOT = Path(__file__).parents[1]
@@ -48,3 +51,12 @@ def test_a_folder_called_incnet_does_not_hide_the_package(where, site, tmp_path)
     assert version
     assert Path(package).resolve() == clone / "incnet" / "__init__.py"
     assert Path(kernels).resolve() == clone / "kernels" / "__init__.py"
+
+
+def test_the_version_stands_in_one_place(site):
+    (metadata,) = site.glob("incnet-*.dist-info/METADATA")
+    assert f"\nVersion: {__version__}\n" in metadata.read_text()
+    assert re.findall(r"^version = .*", (ROOT / "pyproject.toml").read_text(), re.MULTILINE) == [
+        'version = { attr = "incnet.__version__" }'
+    ]
+    assert __version__ not in (ROOT / "CITATION.cff").read_text().replace("cff-version: 1.2.0", "")

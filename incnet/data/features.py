@@ -31,6 +31,7 @@ class FeatureLoader(Loader):
             images.batch_size,
             seed=images.seed,
             shuffle=images.shuffle,
+            least=images.least,
             shard=images.shard,
             prefetch=images.prefetch,
         )

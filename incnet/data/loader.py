@@ -55,6 +55,8 @@ class Loader:
         Height and width to which the images, augmented, are interpolated.
     image_size : int, optional
         Height and width to which they are then averaged, area by area. It may be changed between two epochs.
+    least : int
+        Images that a batch has at least: a shorter one at the end is left out. It may be changed between two epochs.
     shard : Shard
         Which part of every batch to serve, where several processes share it. A batch too small for all of them to have
         one is served to some of them only.
@@ -83,18 +85,20 @@ class Loader:
         shuffle: bool = False,
         resize: int | None = None,
         image_size: int | None = None,
+        least: int = 1,
         shard: Shard = Shard(),  # noqa: B008 - a tuple
         prefetch: int = 2,
     ) -> None:
-        for name, value, least in (
+        for name, value, lowest in (
             ("batch size", batch_size, 1),
             ("seed", seed, 0),
+            ("least", least, 1),
             ("prefetch", prefetch, 0),
             ("resize", resize, 1),
             ("image size", image_size, 1),
         ):
-            if value is not None and value < least:
-                raise DataError(f"{name} {value} is below {least}")
+            if value is not None and value < lowest:
+                raise DataError(f"{name} {value} is below {lowest}")
         channels = split.images.shape[-1]
         if normalisation.mean.shape != (channels,):
             raise DataError(f"{len(normalisation.mean)} channels in the normalisation, {channels} in the images")
@@ -106,13 +110,14 @@ class Loader:
         self.shuffle = shuffle
         self.resize = resize
         self.image_size = image_size
+        self.least = least
         self.shard = shard
         self.prefetch = prefetch
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
         whole, rest = divmod(len(self.split), self.batch_size)
-        return whole + (rest > 0)
+        return whole + (rest >= self.least)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -164,11 +169,11 @@ class Loader:
         whole.shard = Shard()
         return whole
 
-    def at_full_size(self) -> Self:
-        """Return a loader of the same batches of images that are not averaged down."""
-        full = copy(self)
-        full.image_size = None
-        return full
+    def at_size(self, image_size: int | None) -> Self:
+        """Return a loader of the same batches of images that are averaged to another size, or not at all."""
+        other = copy(self)
+        other.image_size = image_size
+        return other
 
     def _resizings(self) -> list[tuple[str, tuple[int, int]]]:
         """Operations that give the augmented images their size, in order, and the height and width after each."""

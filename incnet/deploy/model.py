@@ -200,6 +200,10 @@ class Model:
         weights = {name: asnumpy(array) for name, array in self.graph.state().items()}
         return unpack_model, (b"".join(pack_model(self.description, weights)),)
 
+    def __repr__(self) -> str:
+        what = self.description
+        return f"<Model {what.arch} {what.stage}, {what.dataset}, validation accuracy {what.val_accuracy:.3f}>"
+
     @property
     def classes(self) -> list[str]:
         """Name of each class."""

@@ -68,6 +68,7 @@ def cases(
         yield Case(f"{name}-without-bias", "conv2d", (x, weight, None, *geometry))
         yield Case(name, "conv2d_input_grad", (dy, weight, x.shape, *geometry))
         yield Case(name, "conv2d_weight_grad", (x, dy, (size, size), *geometry))
+        yield Case(name, "as_matrix", (dy,), exact=True)
         yield Case(name, "im2col", (x, (size, size), *geometry), exact=True)
         yield Case(name, "col2im", (normal(n * rows * cols, size * size * c), x.shape, (size, size), *geometry))
     for n, h, w, c, k, size, stride, padding in fused:

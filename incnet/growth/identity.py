@@ -36,7 +36,7 @@ from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.layer import Layer
 from incnet.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Residual, Sequential
 
-__all__ = ["carry", "carry_classifier", "read_by_classifier"]
+__all__ = ["carry", "carry_classifier", "read_by_classifier", "walk"]
 
 # Of the mean square length of a centred row of features: small beside what they tell, large beside rounding.
 RIDGE = 1e-2
@@ -116,6 +116,17 @@ def read_by_classifier(classifier: Layer, x: Array) -> Array:
     for layer in _chain(classifier):
         if not isinstance(layer, Linear):
             x = layer.forward(x)
+    return x
+
+
+def walk(subnetwork: Layer, x: Array) -> Array:
+    """Compute what :func:`carry` computes with the kernels, whatever x holds, and change nothing; return the output."""
+    for layer in _chain(subnetwork):
+        if isinstance(layer, BatchNorm2d):
+            ops.batch_norm_stats(x)
+        if isinstance(layer, Residual):
+            walk(layer.body, x)
+        x = layer.forward(x)
     return x
 
 

@@ -9,7 +9,7 @@ from incnet.layer import Layer, Shape
 from incnet.layers.reduction import Reduction
 from incnet.parameter import Parameter
 
-__all__ = ["BatchNorm2d"]
+__all__ = ["BatchNorm2d", "check_count"]
 
 
 class BatchNorm2d(Layer):
@@ -67,10 +67,12 @@ class BatchNorm2d(Layer):
         return f"BatchNorm2d({len(self.running_mean)})"
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        """See :class:`Layer`. In training a single value a channel, one pixel of one image, raises ValueError."""
         of_batch = train and (not self.frozen or self.frozen_statistics == "batch")
         if of_batch:
             mean, var = ops.batch_norm_stats(x)
             mean, var, m = self.reduction.moments(mean, var, x.size // x.shape[-1])
+            check_count(m)
         else:
             mean, var, m = self.running_mean, self.running_var, 0
         if of_batch and not self.frozen:
@@ -95,3 +97,12 @@ class BatchNorm2d(Layer):
         if shape[-1:] != self.gamma.data.shape:
             raise ValueError(f"BatchNorm2d expects {self.gamma.data.size} channels, the input has shape {shape}")
         return shape
+
+
+def check_count(m: int) -> None:
+    """Raise ValueError unless there are values enough to have a variance: normalised, a single one is zero, always."""
+    if m == 1:
+        raise ValueError(
+            "batch normalisation has a single value a channel to train with, one pixel of one image, and no variance: "
+            "use batches of at least 2 images"
+        )

@@ -50,6 +50,7 @@ class Epoch:
     seconds_training: float | None = None
     train_loss: float | None = None
     val_loss: float | None = None
+    image_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Setup:
     patience: int = 5
     partition: str = "filters"
     resize: int | None = None
+    image_sizes: str | None = None
     limit: int | None = None
 
 
@@ -142,6 +144,11 @@ class Stage:
     def lookahead(self) -> int:
         """Number of epochs that were look-ahead."""
         return sum(epoch.phase == "lookahead" for epoch in self.epochs)
+
+    @property
+    def image_sizes(self) -> tuple[int, ...]:
+        """Heights of the images that were learnt from, one after the other, as far as they were recorded."""
+        return tuple(dict.fromkeys(epoch.image_size for epoch in self.epochs if epoch.image_size is not None))
 
     @property
     def val_accuracy(self) -> float | None:

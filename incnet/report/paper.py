@@ -36,5 +36,6 @@ def paper_accuracy(runs: Sequence[History], arm: str) -> float | None:
 def _comparable(run: History) -> bool:
     setup = run.setup
     whole = next((count for family, count in SUBNETWORKS.items() if setup.arch.startswith(family)), None)
-    as_it_is = setup.dataset == "cifar10" and setup.limit is None and setup.resize is None
+    at_its_size = setup.resize is None and setup.image_sizes is None
+    as_it_is = setup.dataset == "cifar10" and setup.limit is None and at_its_size
     return as_it_is and setup.partition == "filters" and run.epochs[-1].subnetworks == whole

@@ -20,6 +20,8 @@ class MeanStage:
     ----------
     name, params, macs_inference
         Of the uppermost sub-network; of the whole network up to it.
+    image_sizes : tuple of int
+        Heights of the images that it learnt from, one after the other; empty where they did not grow.
     epochs, lookahead, accuracy, test, seconds, skipped : Spread or None
         Epochs, and those of them that were look-ahead; best validation accuracy; test accuracy; time; share of backward
         skipped.
@@ -30,6 +32,7 @@ class MeanStage:
     name: str
     params: int
     macs_inference: int
+    image_sizes: tuple[int, ...]
     epochs: Spread | None
     lookahead: Spread | None
     accuracy: Spread | None
@@ -52,6 +55,7 @@ def mean_stages(arm: Arm) -> list[MeanStage]:
             stage.insert.subnetwork,
             stage.insert.params,
             stage.insert.macs_inference,
+            stage.image_sizes if runs[0].setup.image_sizes else (),
             epochs=mean(k, lambda run, stage: len(stage.epochs)),
             lookahead=mean(k, lambda run, stage: stage.lookahead),
             accuracy=mean(k, lambda run, stage: stage.val_accuracy),

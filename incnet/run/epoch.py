@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,9 @@ from incnet.backend import ops
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.cost import Ledger
-from incnet.data.loader import Batch
+from incnet.graph import Graph
 from incnet.growth.features import LookaheadFeatures
+from incnet.optim import Optimizer
 from incnet.parallel.step import ParallelStep
 from incnet.parallel.sync_bn import SyncReduction
 from incnet.run.images import RunImages
@@ -24,7 +25,7 @@ from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 
-__all__ = ["EpochTrainer"]
+__all__ = ["EpochTrainer", "make_step"]
 
 
 class EpochTrainer:
@@ -51,7 +52,7 @@ class EpochTrainer:
 
     def __init__(self, config: Config, state: RunState, images: RunImages, communicator: Communicator) -> None:
         self.config, self.state, self.images, self.communicator = config, state, images, communicator
-        self.step = _step(config, state, communicator)
+        self.step = make_step(config, state.graph, state.optimizer, communicator if communicator.size > 1 else None)
         self.features: LookaheadFeatures | None = None
 
     def train(self, watch: Watcher | None, after_step: Callable[[], None]) -> Metrics:
@@ -69,16 +70,21 @@ class EpochTrainer:
         """
         state, epoch = self.state, self.state.schedule.epoch
         self.step.from_features = self.features is not None
-        with closing(self._training_batches(epoch, state.running.batches)) as batches:
+        serve = self.features.train if self.features else self.images.train.epoch
+        with closing(serve(epoch, state.running.batches)) as batches:
             metrics = train_epoch(self.step, batches, running=state.running, watch=watch, after_step=after_step)
         state.seconds_training += state.running.seconds
         self.communicator.check_equal(state.graph.state(), "weights")
         read = self.features is not None and not self.features.computes(epoch)
-        state.stage.ledger += Ledger.of(state.graph, metrics.images, from_features=read)
+        shape = self.images.train.image_shape
+        state.stage.ledger += Ledger.of(state.graph, metrics.images, shape=shape, from_features=read)
         return metrics
 
     def validate(self) -> Metrics:
-        """Recalibrate batch norm's statistics, and evaluate the network as it is on the validation images."""
+        """Recalibrate batch norm's statistics, and evaluate the network as it is on the validation images.
+
+        Both at full size, whatever was trained on.
+        """
         graph, communicator = self.state.graph, self.communicator
         if self.config.recalibrate:
             self.state.stage.ledger += self._recalibrate()
@@ -89,17 +95,14 @@ class EpochTrainer:
     def _recalibrate(self) -> Ledger:
         """Take the statistics over the first training batches of the epoch in progress; return what it cost."""
         graph, epoch, from_features = self.state.graph, self.state.schedule.epoch, self.features is not None
-        with closing(self._training_batches(epoch)) as batches:
+        serve = self.features.train if self.features else self.images.train.at_size(None).epoch
+        with closing(serve(epoch)) as batches:
             first = islice(batches, self.config.recalibrate)
             alone = self.communicator.size == 1
             reduction = None if alone else SyncReduction(self.communicator)
             images = recalibrate(graph, first, from_features=from_features, reduction=reduction)
         read = self.features is not None and self.features.keeps(epoch)
         return Ledger.of_recalibration(graph, images, from_features=read)
-
-    def _training_batches(self, epoch: int, start: int = 0) -> Generator[Batch, None, None]:
-        serve = self.features.train if self.features else self.images.train.epoch
-        return serve(epoch, start)
 
     # Look-ahead on features that are computed once.
 
@@ -136,9 +139,10 @@ class EpochTrainer:
             self.features = None
 
 
-def _step(config: Config, state: RunState, communicator: Communicator) -> Step | Replay:
-    if communicator.size > 1:
-        return Replay(ParallelStep(state.graph, state.optimizer, communicator, sync_bn=config.sync_bn))
-    step = Step(state.graph, state.optimizer)
+def make_step(config: Config, graph: Graph, optimizer: Optimizer, communicator: Communicator | None) -> Step | Replay:
+    """Return what takes a run's training steps; ``communicator`` is that of several ranks, None for one."""
+    if communicator is not None:
+        return Replay(ParallelStep(graph, optimizer, communicator, sync_bn=config.sync_bn))
+    step = Step(graph, optimizer)
     # On the CPU a recorded step has memory of its own, which a limit on all memory would have to allow for.
     return Replay(step) if config.memory_limit is None or ops.on_device else step

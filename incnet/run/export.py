@@ -86,6 +86,7 @@ def summary(state: RunState, seconds: float, test: Evaluation | None) -> dict[st
         "epochs": state.epochs,
         "seconds": round(seconds, 3),
         "seconds_training": round(state.seconds_training, 3),
+        "seconds_compiling": round(state.seconds_compiling, 3),
         "macs_training": state.ledger.total,
         "params": state.graph.num_parameters(),
         "stages": [asdict(stage) | {"test_accuracy": tested.get(stage.name)} for stage in state.stages],

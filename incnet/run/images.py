@@ -45,7 +45,9 @@ class RunImages:
     train, validation, test : Loader
         Of batches. Those to train on are shuffled, augmented, and of a size that is still to be set.
     shape : (H, W, C)
-        Of an image as the network sees it.
+        Of an image as the network sees it, at full size.
+    sizes : ImageSizes or None
+        Through which the images to train on grow.
     ranks : int
         That share every batch.
 
@@ -76,6 +78,7 @@ class RunImages:
         self.augmentation = self._augmentation(config)
         self.train: Loader = make(train, batch_size=1, augmentation=self.augmentation, shuffle=True)
         self.shape = height, width, _ = self.train.image_shape
+        self.sizes = config.images_grow()
         at_once = self.ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation: Loader = make(validation, batch_size=at_once)
         self.test: Loader = make(self.dataset.test, batch_size=at_once)
@@ -119,10 +122,23 @@ class RunImages:
                 f"for {ranks} ranks; choose another size, or fewer ranks"
             )
 
+    @property
+    def growing(self) -> list[Loader]:
+        """Loaders of the images to train on at each of their sizes, one after the other."""
+        return [self.train.at_size(size) for size in (self.sizes.sizes if self.sizes else (None,))]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let training images be as large as they are to be in an epoch of the run, which count from 0."""
+        size = self.sizes.at(epoch) if self.sizes else None
+        self.train.image_size = None if size == self.shape[0] else size
+
     def sample(self, epoch: int) -> Array:
-        """Training images (N, H, W, C) as epoch ``epoch`` begins with, not more than a rank evaluates at once."""
+        """Training images (N, H, W, C) as epoch ``epoch`` begins with, not more than a rank evaluates at once.
+
+        They are of full size.
+        """
         taken, enough = list[np.ndarray](), self.validation.batch_size // self.ranks
-        with closing(self.train.unsharded().epoch(epoch)) as batches:
+        with closing(self.train.unsharded().at_size(None).epoch(epoch)) as batches:
             for images, _ in batches:
                 taken.extend(asnumpy(images).copy())
                 if len(taken) >= enough:

@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from incnet.backend import Array
 from incnet.config import Config, ConfigError
-from incnet.cost import network_bytes, pool_bytes
+from incnet.cost import network_bytes, pool_bytes, rehearse
 from incnet.data.loader import Loader
 from incnet.graph import Graph
 from incnet.layer import Layer
+from incnet.layers.norm import BatchNorm2d
+from incnet.layers.reduction import Reduction
 from incnet.optim import Optimizer
 from incnet.run.images import RunImages
 from incnet.run.network import NetworkFactory
@@ -29,11 +32,13 @@ from incnet.sizes import parse_size
 __all__ = [
     "Memory",
     "StagePlan",
+    "fewest_images",
     "largest_batch",
     "plan_batches",
     "plan_stages",
     "return_freed_memory",
     "round_batch",
+    "smallest_batch",
     "training_memory",
 ]
 
@@ -87,12 +92,12 @@ def round_batch(images: int) -> int:
     return images >> spare << spare
 
 
-def largest_batch(bytes_for: Callable[[int], int], limit: int, most: int) -> int | None:
+def largest_batch(bytes_for: Callable[[int], int], limit: int, most: int, fewest: int = 1) -> int | None:
     """Return the largest batch of at most ``most`` images, as :func:`round_batch` has them, that takes up to ``limit``.
 
-    None if there is no room for a single image.
+    None if there is no room for the ``fewest`` images that a batch may have.
     """
-    sizes = sorted({round_batch(images) for images in range(1, most + 1)})
+    sizes = sorted({round_batch(images) for images in range(fewest, most + 1)})
     fitting = bisect_right(sizes, 0, key=lambda images: int(bytes_for(images) > limit))
     return sizes[fitting - 1] if fitting else None
 
@@ -129,6 +134,37 @@ def plan_stages(config: Config, state: RunState, networks: NetworkFactory, image
         raise ConfigError(f"--memory-limit {config.memory_limit}: {error}; allow more") from error
 
 
+def fewest_images(config: Config, state: RunState, networks: NetworkFactory, images: RunImages) -> int:
+    """Return how many images a batch has to have, so that batch norm sees more than one value a channel.
+
+    Parameters
+    ----------
+    state : RunState
+        Before the first epoch.
+
+    Raises
+    ------
+    ConfigError
+        If no batch has as many.
+    """
+    ranks = 1 if config.sync_bn else images.ranks
+    given, there = config.batch_size, len(images.train.split)
+    size = min(given if isinstance(given, int) else config.max_batch_size, there)
+    if isinstance(given, int) and min(size, there % size or size) >= 2 * ranks:
+        return 1
+    graph = networks.graph()
+    for name, subnetwork in state.subnetworks.items():
+        graph.insert(name, subnetwork)
+    least = smallest_batch(graph)
+    if size < least * ranks:
+        where = f"--batch-size {given}" if size < there else f"{there} training images"
+        raise ConfigError(
+            f"{where}: batch normalisation would see one pixel of one image, and a single value has no variance; "
+            f"choose at least {least * ranks}"
+        )
+    return 1 if least == 1 else least * ranks
+
+
 def plan_batches(
     graph: Graph,
     subnetworks: Mapping[str, Layer],
@@ -161,7 +197,7 @@ def plan_batches(
     Raises
     ------
     ValueError
-        If there is no room for a step of one image.
+        If there is no room for a step of one image, or of as many as a step needs.
     """
     names, planned, least = list(subnetworks), dict[str, StagePlan](), 0
     most = min(most, len(train.split))
@@ -171,11 +207,12 @@ def plan_batches(
             continue
         waiting = [subnetworks[later] for later in names[number:]]
         takes = partial(training_memory, graph, optimizer, train, validation, waiting, average=average)
-        least = max(least, takes(1).total)
-        most = largest_batch(partial(_total, takes), limit, most) or 1
+        least = max(least, takes(train.least).total)
+        most = largest_batch(partial(_total, takes), limit, most, train.least) or train.least
         planned[name] = StagePlan(most, takes(most).pool)
     if least > limit:
-        raise ValueError(f"steps of one image take up to {least / 1e6:,.1f} MB")
+        images = "one image" if train.least == 1 else f"{train.least} images"
+        raise ValueError(f"steps of {images} take up to {least / 1e6:,.1f} MB")
     return {name: planned.get(name, planned[names[together - 1]]) for name in names}
 
 
@@ -213,7 +250,31 @@ def _total(takes: Callable[[int], Memory], images: int) -> int:
 def batches(loader: Loader, batch_size: int) -> list[int]:
     """Sizes of an epoch's batches, each once."""
     whole, rest = divmod(len(loader.split), batch_size)
-    return [size for size in (batch_size if whole else 0, rest) if size]
+    return [size for size in (batch_size if whole else 0, rest) if size >= loader.least]
+
+
+def smallest_batch(graph: Graph) -> int:
+    """Return how many images a training step needs at least: 2 where a batch norm sees one pixel of each, else 1."""
+    norms = [layer for layer in graph.layers() if isinstance(layer, BatchNorm2d)]
+    before, seen = [norm.reduction for norm in norms], _FewestValues()
+    try:
+        for norm in norms:
+            norm.reduction = seen
+        rehearse(graph, 2)
+    finally:
+        for norm, reduction in zip(norms, before, strict=True):
+            norm.reduction = reduction
+    return 2 if seen.fewest == 2 else 1
+
+
+class _FewestValues(Reduction):
+    """The fewest values a channel that statistics were taken over."""
+
+    fewest = sys.maxsize
+
+    def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
+        self.fewest = min(self.fewest, m)
+        return mean, var, m
 
 
 def return_freed_memory() -> None:

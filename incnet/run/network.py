@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from incnet.config import Config, ConfigError
@@ -38,7 +40,7 @@ class NetworkFactory:
         Raises
         ------
         ConfigError
-            If the architecture does not allow for the partition, or for the images.
+            If the architecture does not allow for the partition, or for the images at one of their sizes.
         """
         config = self.config
         try:
@@ -52,7 +54,26 @@ class NetworkFactory:
             )
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        self._check_sizes(subnetworks.values())
         return {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
+
+    def _check_sizes(self, subnetworks: Collection[Layer]) -> None:
+        grow, asked = self.config.images_grow(), f"--image-sizes {self.config.image_sizes}"
+        if grow is None:
+            return
+        height, width, channels = self.image_shape
+        if {height, width} != {grow.sizes[-1]}:
+            end = "end with that" if height == width else "only squares can grow"
+            raise ConfigError(f"{asked}: the images have {height} x {width} pixels; {end}")
+        for size in grow.sizes:
+            shape: Shape = (size, size, channels)
+            try:
+                for subnetwork in subnetworks:
+                    shape = subnetwork.output_shape(shape)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{asked}: {self.config.arch} for images of {height} pixels takes none of {size}: {error}"
+                ) from error
 
     def classifier(self, shape: Shape) -> Layer:
         """Return a classifier for features of ``shape``: the same one, however often it has been rebuilt before."""

@@ -70,8 +70,8 @@ class RunOutput:
         self._saved = time.monotonic()
 
 
-def epoch_event(state: RunState, train: Metrics, validation: Metrics) -> Epoch:
-    """Describe the epoch that has just been trained and validated."""
+def epoch_event(state: RunState, train: Metrics, validation: Metrics, image_size: int) -> Epoch:
+    """Describe the epoch that has just been trained, on images of that height, and validated."""
     ledger = state.ledger
     return Epoch(
         epoch=state.schedule.epoch + 1,
@@ -83,6 +83,7 @@ def epoch_event(state: RunState, train: Metrics, validation: Metrics) -> Epoch:
         val_accuracy=validation.accuracy,
         images_per_second=train.images / state.running.seconds,
         seconds_training=round(state.seconds_training, 3),
+        seconds_compiling=round(state.seconds_compiling, 3),
         macs_inference=state.stage.macs_inference,
         macs_training=ledger.total,
         macs_forward=ledger.forward,
@@ -94,6 +95,7 @@ def epoch_event(state: RunState, train: Metrics, validation: Metrics) -> Epoch:
         bytes_communicated=state.bytes_communicated,
         params=state.stage.params,
         lr=state.optimizer.lr,
+        image_size=image_size,
     )
 
 

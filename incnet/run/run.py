@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from incnet.backend import free_memory, limit_memory
+from incnet.backend import free_memory, limit_memory, prepare
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule, Verdict
 from incnet.growth.insertion import insert
 from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
+from incnet.run.compiling import work_ahead
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
 from incnet.run.images import RunImages
-from incnet.run.memory_plan import plan_stages, return_freed_memory
+from incnet.run.memory_plan import fewest_images, plan_stages, return_freed_memory
 from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
 from incnet.run.state import MAX_ROLLBACKS, RunState
@@ -92,6 +94,7 @@ class Run:
         self.images = RunImages(config, dataset, self.communicator)
         self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes)
         self.begin()
+        self.images.train.least = fewest_images(config, self.state, self.networks, self.images)
         self.plan = plan_stages(config, self.state, self.networks, self.images)
         self.images.train.batch_size = next(iter(self.plan.values())).batch_size
 
@@ -124,7 +127,10 @@ class Run:
         signals = signals or StopSignals(self.communicator)
         if not self.state.stages:
             self._insert_first(output)
+            self._compile(output, signals)
             output.save(self.state)
+        elif not self.state.schedule.finished:
+            self._compile(output, signals)
         try:
             while not self.state.schedule.finished:
                 try:
@@ -140,18 +146,33 @@ class Run:
             free_memory()
             limit_memory(None)
 
+    def _compile(self, output: RunOutput, signals: StopSignals) -> None:
+        """Compile all that the run will need, so that no step has to wait for it."""
+
+        def watch(done: int, total: int) -> None:
+            signals.check()
+            if output.display:
+                output.display.compiling(done, total)
+
+        start = time.perf_counter()
+        prepare(partial(work_ahead, self.config, self.state, self.networks, self.images, self.plan), watch)
+        free_memory()
+        self.state.seconds_compiling += time.perf_counter() - start
+
     def _epoch(self, output: RunOutput, signals: StopSignals) -> float:
         """Train for an epoch, or what is left of it, and validate. Returns the validation accuracy."""
         state, trainer, display = self.state, self.trainer, output.display
         self.apply_stage_settings()
         if display:
             display.stage(state.schedule.inserted, state.schedule.phase, len(self.images.train))
+            if self.images.sizes:
+                display.images(self.images.train.image_shape[0])
         trainer.open_cache(output.folder.path, signals.check)
         train = trainer.train(display.batch if display else None, partial(self._after_step, output, signals))
         with state.averaged():
             validation = trainer.validate()
             state.keep_if_best(validation)
-        output.emit(epoch_event(state, train, validation))
+        output.emit(epoch_event(state, train, validation, self.images.train.image_shape[0]))
         state.end_epoch()
         return validation.accuracy
 
@@ -165,10 +186,14 @@ class Run:
         signals.check()
 
     def apply_stage_settings(self) -> None:
-        """Set batch size, memory and learning rate to those of the stage and epoch, less what rollbacks took."""
+        """Set sizes of batch and images, memory and learning rate to those of the stage and epoch.
+
+        Less what rollbacks took of the rate.
+        """
         state, size = self.state, self.state.stage.batch_size
         limit_memory(self.plan[state.stage.name].pool)
         self.images.train.batch_size = size
+        self.images.begin_epoch(state.schedule.epoch)
         factor = self.config.rate_schedule().factor(state.schedule.epoch, state.schedule.phase_epochs)
         state.optimizer.lr = self.config.lr_for(size) * factor / 2**state.rollbacks
 
@@ -307,9 +332,9 @@ class Run:
         failed, rollbacks = self.state.schedule.epoch + 1, self.state.rollbacks + 1
         if self.config.on_nonfinite != "rollback" or rollbacks > MAX_ROLLBACKS:
             raise error
-        seconds = output.folder.seconds
+        seconds, compiling = output.folder.seconds, self.state.seconds_compiling
         self.resume(output.folder, between_epochs=True)
-        output.folder.seconds = seconds  # what was lost has taken its time
+        output.folder.seconds, self.state.seconds_compiling = seconds, compiling  # what was lost has taken its time
         self.state.rollbacks = rollbacks
         self.apply_stage_settings()
         lr = self.state.optimizer.lr

@@ -70,6 +70,7 @@ class Position:
     seconds_epoch: float
     metrics_bytes: int
     average_steps: int = later(0)
+    seconds_compiling: float = later(0.0)
 
 
 @dataclass
@@ -99,6 +100,8 @@ class RunState:
         What each rank has given to sums over the ranks, in all training steps.
     seconds_training : float
         That training steps of complete epochs took.
+    seconds_compiling : float
+        That it took, before the first step of each session, to compile kernels or to find those compiled before.
     """
 
     subnetworks: dict[str, Layer]
@@ -114,6 +117,7 @@ class RunState:
     rollbacks: int = 0
     bytes_communicated: int = 0
     seconds_training: float = 0.0
+    seconds_compiling: float = 0.0
 
     @classmethod
     def initial(cls, config: Config, networks: NetworkFactory, rule: GrowthRule | None = None) -> Self:
@@ -165,8 +169,11 @@ class RunState:
         self.best, self.best_weights = None, {}
 
     def keep_if_best(self, validation: Metrics) -> None:
-        """Copy the network as it was validated, if the stage has none better."""
-        if self.best is None or validation.accuracy > self.best.accuracy:
+        """Copy the network as it was validated, if the stage has none better.
+
+        Of epochs of one accuracy, which are many where the validation images are few, the one of the lowest loss.
+        """
+        if self.best is None or (validation.accuracy, -validation.loss) > (self.best.accuracy, -self.best.loss):
             self.best, self.stage.val_accuracy = validation, validation.accuracy
             self.best_weights = {}  # first, since otherwise there would be three sets of weights for a moment
             self.best_weights = {name: asnumpy(array).copy() for name, array in self.graph.state().items()}
@@ -195,6 +202,7 @@ class RunState:
             seconds_epoch=self.running.seconds,
             metrics_bytes=metrics_bytes,
             average_steps=self.average.steps if self.average else 0,
+            seconds_compiling=self.seconds_compiling,
         )
         arrays = {
             **_named(NETWORK, self.graph.state()),
@@ -234,7 +242,7 @@ class RunState:
         self._load_arrays(position, arrays)
         self.stages, self.best, self.accuracy = position.stages, position.best, position.accuracy
         self.rollbacks, self.bytes_communicated = position.rollbacks, position.bytes_communicated
-        self.seconds_training = position.seconds_training
+        self.seconds_training, self.seconds_compiling = position.seconds_training, position.seconds_compiling
         self.running = _running(position, arrays.get(TOTALS), -(-images // self.stage.batch_size))
         return position
 
@@ -267,7 +275,7 @@ def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None) -> Sche
         lookahead=config.lookahead_epochs if config.looks_ahead else 0,
         least=config.min_stage_epochs,
         most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
-        end="budget" if baseline or periodic or config.lr_schedule != "constant" else config.end,
+        end="budget" if baseline or periodic or config.ends_by_budget else "rule",
         inserted=subnetworks if baseline else 1,
     )
 

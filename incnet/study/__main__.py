@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from incnet import backend
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import DataError, Dataset
 from incnet.extras import why_not
-from incnet.models import build
 from incnet.options import as_arguments
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
+from incnet.run.network import NetworkFactory
 from incnet.storage.files import WriteError
 from incnet.study.display import Display, plan_table, results_table
 from incnet.study.estimate import Estimator
@@ -157,15 +155,17 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
 
 
 def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
-    """Raise ConfigError if there is no such network, or it cannot be cut so."""
+    """Raise ConfigError if there is no such network, it cannot be cut so, or does not take such images."""
     *size, channels = dataset.image_shape
-    networks = [(run.planned.arch, run.planned.config.partition, run.planned.config.resize) for run in folder.runs]
-    for arch, split, resize in dict.fromkeys(networks):
-        shape = (*([resize, resize] if resize else size), channels)
+    configs = [replace(run.planned.config, seed=0).resolve() for run in folder.runs]
+    for config in {
+        (config.arch, config.partition, config.resize, config.image_sizes): config for config in configs
+    }.values():
+        shape = (*([config.resize, config.resize] if config.resize else size), channels)
         try:
-            build(arch, shape, rng=np.random.default_rng(0), split=split)
-        except ValueError as error:
-            raise ConfigError(f"{arch}: {error}") from error
+            NetworkFactory(config, shape, len(dataset.classes)).subnetworks()
+        except ConfigError as error:
+            raise ConfigError(f"{config.arch}: {error}") from error
 
 
 def arguments(run: Run) -> list[str]:

@@ -50,7 +50,9 @@ class Estimator:
         cache = run.config.cache()
         while not schedule.finished:
             read = cache and schedule.phase == "lookahead" and not cache.computes(schedule.stage_epochs)
-            ledger += Ledger.of(run.state.graph, images, from_features=bool(read))
+            run.images.begin_epoch(schedule.epoch)
+            shape = run.images.train.image_shape
+            ledger += Ledger.of(run.state.graph, images, shape=shape, from_features=bool(read))
             if recalibrated_layers(run.state.graph):
                 seen = min(images, run.config.recalibrate * run.plan[names[schedule.inserted - 1]].batch_size)
                 kept = (

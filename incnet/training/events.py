@@ -23,7 +23,9 @@ class Epoch:
     ``macs_cached`` what was read and not computed of their forward passes, ``macs_recalibration`` what it took to
     recalibrate batch norm's statistics. ``bytes_communicated`` is what each rank gave to sums over the ranks in those
     steps; 0 for a process by itself. ``seconds_training`` is the time that they took, data loading included, validation
-    and recalibration not. ``params`` counts the whole network in use. ``lr`` is the learning rate of the epoch's steps.
+    and recalibration not; ``seconds_compiling`` is what it took, before the first step of each session, to compile
+    kernels or to find those compiled before. ``params`` counts the whole network in use. ``lr`` is the learning rate of
+    the epoch's steps, ``image_size`` the height of their images in pixels.
     """
 
     event: ClassVar[str] = "epoch"
@@ -36,6 +38,7 @@ class Epoch:
     val_accuracy: float
     images_per_second: float
     seconds_training: float
+    seconds_compiling: float
     macs_inference: int
     macs_training: int
     macs_forward: int
@@ -47,6 +50,7 @@ class Epoch:
     bytes_communicated: int
     params: int
     lr: float
+    image_size: int
 
 
 @dataclass(frozen=True)

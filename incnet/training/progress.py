@@ -37,8 +37,10 @@ class Display:
         self.batches = self.bars.add_task("batches", total=None, facts=self._batch_facts)
         self.done = 0  # epochs
         self.total = 0  # batches of an epoch
+        self.pixels = 0  # of an image's side, if that changes
         self.metrics: Metrics | None = None
         self.images_per_second: float | None = None
+        self.compiles = False
         self.said = ""  # why the rule has ended a stage
 
     def __enter__(self) -> Self:
@@ -61,11 +63,25 @@ class Display:
         part = done / (self.total + 1)  # an epoch ends with validation
         self.bars.update(self.epochs, completed=self.done + part)
 
+    def compiling(self, done: int, total: int) -> None:
+        """Say how much of what has to be compiled is."""
+        if not self.compiles:
+            self.compiles = True
+            self.say("compiling kernels, once for this machine")
+            self.bars.reset(self.batches, total=total, description="compiling")
+        self.bars.update(self.batches, completed=done)
+
     def stage(self, subnetworks: int, phase: str, batches: int) -> None:
         """Say what the coming epoch is, and how many batches it has."""
         self.metrics, self.total = None, batches
         name = f"{extent(subnetworks)} {PHASES.get(phase, phase)}"
         self.bars.reset(self.batches, total=batches, description=name)
+
+    def images(self, pixels: int) -> None:
+        """Say how large the images of the coming epochs are, if others were larger or smaller."""
+        if pixels != self.pixels:
+            self.say(f"{INDENT}images of {pixels} x {pixels} pixels")
+            self.pixels = pixels
 
     def resume(self, epochs: int) -> None:
         """Begin after so many epochs."""

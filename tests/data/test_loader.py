@@ -74,7 +74,7 @@ def test_the_image_size_may_change_between_epochs(split, prefetch, resize):
     for size in (3, 4, None):
         loader.image_size = size
         found, expected = collect(loader.epoch(1)), collect(full.epoch(1))
-        assert_same(collect(loader.at_full_size().epoch(1)), expected)
+        assert_same(collect(loader.at_size(None).epoch(1)), expected)
         assert loader.image_shape == found[0][0].shape[1:]
         for (x, labels), (whole, expected_labels) in zip(found, expected, strict=True):
             averaged = whole if size is None else resize_area(whole, (size, size))
@@ -142,13 +142,16 @@ def test_a_batch_is_valid_until_the_next_and_buffers_are_reused(split, prefetch)
     assert len(addresses) <= prefetch + 1
 
 
-def test_length(split):
+@pytest.mark.parametrize(("spare", "expected"), [(0, 5), (1, 4)])
+def test_a_last_batch_of_too_few_images_is_left_out(split, spare, expected):
     loader = make(split)
-    assert len(loader) == 5 == len(list(loader.epoch(0)))
+    loader.least = N % loader.batch_size + spare
+    assert len(loader) == expected == len(list(loader.epoch(0)))
 
 
 def test_split_smaller_than_a_batch(split):
     assert [len(labels) for _, labels in make(split, batch_size=100).epoch(0)] == [N]
+    assert list(make(split, batch_size=100, least=N + 1).epoch(0)) == []
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 2])

@@ -56,6 +56,7 @@ def test_every_stage_answers_as_before(arch, shape, split, up_to, tmp_path):
         assert model.description == description
         stage = "S1" if description.subnetworks == 1 else f"S1-S{description.subnetworks}"
         assert description.file == f"stages/{stage}.safetensors"
+        assert repr(model) == f"<Model {arch} {stage}, digits, validation accuracy 0.750>"
         expected = by_the_book(description, weights, images)
         np.testing.assert_allclose(model.logits(images), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 

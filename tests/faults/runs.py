@@ -35,7 +35,7 @@ VARIANTS = {
 # Within an epoch a checkpoint after every step.
 EVERY_STEP = ("--checkpoint-minutes", "1e-9")
 
-TIMINGS = {"seconds", "seconds_training", "images_per_second"}
+TIMINGS = {"seconds", "seconds_training", "seconds_compiling", "images_per_second"}
 WEIGHTS = ("best.safetensors", "last.safetensors")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from incnet import train
 from incnet.data.loader import Batch, Loader
-from incnet.run import run
+from incnet.run import network
 
 
 def main() -> int:
@@ -18,8 +18,8 @@ def main() -> int:
         return Batch(batch.x.astype(np.float64), batch.labels)
 
     Loader._prepare = in_float64
-    run.build = partial(run.build, dtype=np.float64)
-    run.make_classifier = partial(run.make_classifier, dtype=np.float64)
+    network.build = partial(network.build, dtype=np.float64)
+    network.make_classifier = partial(network.make_classifier, dtype=np.float64)
     return train.main()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.training.rate import RateSchedule, scaled_lr
+from incnet.learning_rate import RateSchedule, scaled_lr
 from tests.faults.runs import ARGUMENTS
 
 
