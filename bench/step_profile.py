@@ -77,7 +77,7 @@ class Stopwatch:
                 self.seconds[id(tape), number].append(time.perf_counter() - start)
                 self.names[id(tape), number] = name(function, arguments, kernels)
 
-        emit.Kernel.__call__, Tape.repeat = known, timed
+        emit.Kernel.__call__, Tape.repeat = known, timed  # type: ignore[method-assign, assignment]
 
     def totals(self) -> dict[str, dict[str, float]]:
         """Milliseconds and number of calls of each kernel, the slowest first."""

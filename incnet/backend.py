@@ -20,13 +20,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from incnet.extras import why_not
 from incnet.kernels.im2col import Im2col
-from incnet.kernels.shapes import checked
+from incnet.kernels.shapes import Checked, checked
 
 __all__ = [
     "BACKENDS",
@@ -37,6 +37,7 @@ __all__ = [
     "asnumpy",
     "current",
     "device_count",
+    "dry_run_kernels",
     "empty",
     "free_memory",
     "host_kernels",
@@ -103,28 +104,42 @@ class Ops:
         """Whether arrays lie in the memory of a CUDA device."""
         return self.backend == "cuda"
 
-    def __getattr__(self, kernel: str) -> Callable[..., Any]:
-        function = checked(kernel, getattr(self.operations, kernel))
-        if self._calls is None:
-            return function
-        calls = self._calls
+    if not TYPE_CHECKING:  # for mypy they are the methods of Operations: a name that no backend has is an error
 
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            calls[kernel] += 1
-            return function(*args, **kwargs)
+        def __getattr__(self, kernel: str) -> Callable[..., Any]:
+            function = checked(kernel, getattr(self.operations, kernel))
+            if self._calls is None:
+                return function
+            calls = self._calls
 
-        return counted
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                calls[kernel] += 1
+                return function(*args, **kwargs)
+
+            return counted
 
 
-ops = Ops()
+if TYPE_CHECKING:
+    from incnet.kernels.operations import Operations
+
+    class TypedOps(Operations, Ops):
+        """The same, with the type of each operation."""
 
 
-def host_kernels() -> ModuleType:
+ops = cast("TypedOps", Ops())
+
+
+def host_kernels() -> Checked:
     """Return the kernels for arrays in host memory: the CPU's, or their definitions where those are in use.
 
     Unlike calls of :data:`ops`, those of a loader's thread are neither counted nor substituted.
     """
-    return importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"])
+    return Checked(importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"]))
+
+
+def dry_run_kernels() -> ModuleType:
+    """Return the CPU's kernels without their arithmetic, which only count the memory that those would take."""
+    return importlib.import_module("incnet.kernels.cpu.rehearsal")
 
 
 def use(name: str, *, convolution: str = "auto", tf32: bool = False) -> None:

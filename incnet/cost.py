@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from incnet.backend import ops, substituted
+from incnet.backend import dry_run_kernels, ops, substituted
 from incnet.graph import Graph
 from incnet.layer import Cost, Shape
 from incnet.optim import Optimizer
@@ -171,8 +171,7 @@ def rehearse(graph: Graph, batch_size: int, *, train: bool = True, from_features
 @contextmanager
 def _rehearsal(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
     """Compute nothing in a ``with`` block; yields what makes batches without content, and the books."""
-    from incnet.kernels.cpu import rehearsal
-
+    rehearsal = dry_run_kernels()
     if graph.holds_activations:
         raise RuntimeError("the graph holds activations: rehearse before a step or after it")
     with rehearsal.books() as books, substituted(rehearsal), _as_it_was(graph):
@@ -193,7 +192,9 @@ def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bo
         _, dlogits = ops.softmax_cross_entropy(logits, None)
         del logits
         graph.backward(dlogits)
-        ops.sgd_step_all([(parameter.data, parameter.gradient) for _, parameter in graph.trainable_parameters()])
+        trainable = [parameter for _, parameter in graph.trainable_parameters()]
+        # For a velocity stands what has its shape, the parameter.
+        ops.sgd_step_all([(each.data, each.gradient, each.data, 0.0) for each in trainable], 0.0, 0.0)
     return kept
 
 

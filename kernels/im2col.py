@@ -19,7 +19,7 @@ Source: Chellapilla, Puri and Simard (2006), "High performance convolutional neu
 from typing import Any
 
 from .reference import fused
-from .reference.conv import output_size
+from .shapes import output_size
 
 __all__ = ["Im2col"]
 

@@ -10,28 +10,29 @@ optimizer. An optimizer that is given the ``OuterProduct`` computes a few rows o
 Shapes: y, dz, a, skip, residual (N, H, W, C); scale, shift, mean, p, q, r (C,). Of dense layers: x (N, C), dy (N, K).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+# An array of the backend in use: np.ndarray or cupy.ndarray.
+Array = Any
 
 
 class Normalised(NamedTuple):
     """The activation ``a = relu(scale * y + shift [+ residual])`` of a batch-normalised convolution y."""
 
-    y: np.ndarray
-    scale: np.ndarray
-    shift: np.ndarray
-    residual: np.ndarray | None = None
+    y: Array
+    scale: Array
+    shift: Array
+    residual: Array | None = None
 
 
 class NormGradient(NamedTuple):
     """The gradient ``dy = p * dz + q * y + r`` that batch norm hands down to its convolution's output y."""
 
-    dz: np.ndarray
-    y: np.ndarray
-    p: np.ndarray
-    q: np.ndarray
-    r: np.ndarray
+    dz: Array
+    y: Array
+    p: Array
+    q: Array
+    r: Array
 
 
 class Below(NamedTuple):
@@ -41,16 +42,16 @@ class Below(NamedTuple):
     those of dz and of dz * (y - mean), or of dz alone (a bias's gradient) where the layer has no y: no batch norm.
     """
 
-    y: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    scale: np.ndarray | None = None
-    shift: np.ndarray | None = None
-    a: np.ndarray | None = None
-    skip: np.ndarray | None = None
+    y: Array | None = None
+    mean: Array | None = None
+    scale: Array | None = None
+    shift: Array | None = None
+    a: Array | None = None
+    skip: Array | None = None
 
 
 class OuterProduct(NamedTuple):
     """The gradient ``dw = x^T @ dy`` (C, K) of a dense layer's weights: two thin factors of a large matrix."""
 
-    x: np.ndarray
-    dy: np.ndarray
+    x: Array
+    dy: Array

@@ -256,7 +256,8 @@ class Model:
         still, upright = np.zeros((n, 2), np.int64), np.zeros(n, np.bool_)
         operands = (images, np.arange(n), still, upright, normalisation.mean, normalisation.std)
         x = ops.augment(*map(asarray, operands))
-        return x if self.description.resize is None else ops.resize_bilinear(x, self.graph.input_shape[:2])
+        rows, cols, _ = self.graph.input_shape
+        return x if self.description.resize is None else ops.resize_bilinear(x, (rows, cols))
 
 
 def _check(weights: Mapping[str, np.ndarray], expected: Mapping[str, Array]) -> None:

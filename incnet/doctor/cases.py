@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
+from incnet.kernels.shapes import output_size
 
 __all__ = ["CONVOLUTIONS", "FUSED", "Case", "cases", "error", "mapped", "more_cases", "results", "truth"]
 
@@ -61,7 +62,7 @@ def cases(
     for n, h, w, c, k, size, stride, padding in convolutions:
         name = f"{n}x{h}x{w}x{c}-{k}-{size}-{stride}-{padding}"
         x, weight, bias = normal(n, h, w, c), normal(size, size, c, k), normal(k)
-        rows, cols = ((s + 2 * padding - size) // stride + 1 for s in (h, w))
+        rows, cols = (output_size(s, size, stride, padding) for s in (h, w))
         dy = normal(n, rows, cols, k)
         geometry = (stride, padding)
         yield Case(name, "conv2d", (x, weight, bias, *geometry))
@@ -74,11 +75,11 @@ def cases(
     for n, h, w, c, k, size, stride, padding in fused:
         name = f"{n}x{h}x{w}x{c}-{k}-{size}-{stride}-{padding}"
         weight, bias, geometry = normal(size, size, c, k), normal(k), (stride, padding)
-        rows, cols = ((s + 2 * padding - size) // stride + 1 for s in (h, w))
+        rows, cols = (output_size(s, size, stride, padding) for s in (h, w))
         x, a, skip = (normal(n, h, w, c) for _ in range(3))
         recipe = Normalised(x, normal(c), normal(c))
         dz, y = normal(n, rows, cols, k), normal(n, rows, cols, k)
-        dy = NormGradient(dz, y, normal(k), normal(k), normal(k))
+        norm_dy = NormGradient(dz, y, normal(k), normal(k), normal(k))
         belows = {
             "norm": Below(x, normal(c), normal(c), normal(c)),
             "output": Below(x, normal(c), a=a),
@@ -87,20 +88,20 @@ def cases(
         }
         yield Case(name, "norm_relu", (recipe,))
         yield Case(f"{name}-residual", "norm_relu", (recipe._replace(residual=a),))
-        yield Case(name, "norm_gradient", (dy,))
+        yield Case(name, "norm_gradient", (norm_dy,))
         yield Case(name, "conv2d_bias_relu", (x, weight, bias, *geometry))
         yield Case(f"{name}-residual", "conv2d_bias_relu", (x, weight, bias, *geometry, dz))
         yield Case(f"{name}-scale", "conv2d_bias_relu", (x, weight, bias, *geometry, dz, normal(k)))
         yield Case(name, "conv2d_moments", (x, weight, *geometry))
         yield Case(f"{name}-normalised", "conv2d_moments", (recipe, weight, *geometry))
         yield Case(name, "norm_conv2d_moments", (recipe._replace(residual=a), weight, *geometry))
-        yield Case(name, "fused_weight_grad", (recipe, dy, (size, size), *geometry))
-        yield Case(f"{name}-array", "fused_weight_grad", (x, dy, (size, size), *geometry))
-        yield Case(name, "fused_input_grad", (dy, weight, x.shape, *geometry))
+        yield Case(name, "fused_weight_grad", (recipe, norm_dy, (size, size), *geometry))
+        yield Case(f"{name}-array", "fused_weight_grad", (x, norm_dy, (size, size), *geometry))
+        yield Case(name, "fused_input_grad", (norm_dy, weight, x.shape, *geometry))
         for kind, below in belows.items():
             yield Case(f"{name}-{kind}", "relu_mask", (skip, below))
-            yield Case(f"{name}-{kind}", "masked_input_grad", (dy, weight, x.shape, *geometry, below))
-        yield Case(name, "masked_grads", (recipe, dy, weight, *geometry, belows["norm"]))
+            yield Case(f"{name}-{kind}", "masked_input_grad", (norm_dy, weight, x.shape, *geometry, below))
+        yield Case(name, "masked_grads", (recipe, norm_dy, weight, *geometry, belows["norm"]))
     for n, c, k in DENSE:
         name, x, dy, weight = f"{n}-{c}-{k}", normal(n, c), normal(n, k), normal(c, k)
         yield Case(name, "linear", (x, weight, normal(k)))

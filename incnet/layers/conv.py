@@ -6,6 +6,8 @@ import numpy as np
 
 from incnet.backend import Array, asarray, ops
 from incnet.init import he_normal
+from incnet.kernels import shapes
+from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
 from incnet.parameter import Parameter
 
@@ -79,15 +81,10 @@ class Conv2d(Layer):
         return ops.conv2d_input_grad(dy, self.weight.data, x.shape, self.stride, self.padding)
 
     def output_shape(self, shape: Shape) -> Shape:
-        kernel_height, kernel_width, in_channels, out_channels = self.weight.data.shape
+        in_channels = self.weight.data.shape[2]
         if len(shape) != 3 or shape[2] != in_channels:
             raise ValueError(f"Conv2d expects images of {in_channels} channels, the input has shape {shape}")
-        height, width = (s + 2 * self.padding for s in shape[:2])
-        if height < kernel_height or width < kernel_width:
-            raise ValueError(
-                f"Conv2d of {kernel_height} x {kernel_width} pixels does not fit into an input of {shape[:2]}"
-            )
-        return (height - kernel_height) // self.stride + 1, (width - kernel_width) // self.stride + 1, out_channels
+        return shapes.conv2d(Placeholder((1, *shape)), self.weight.data, None, self.stride, self.padding)[1:]
 
     def macs(self, shape: Shape) -> int:
         rows, cols, _ = self.output_shape(shape)

@@ -8,6 +8,8 @@ import numpy as np
 
 from incnet.backend import Array, asarray, ops
 from incnet.init import he_normal
+from incnet.kernels import shapes
+from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
 from incnet.parameter import Parameter
 
@@ -60,7 +62,7 @@ class Linear(Layer):
             raise ValueError(
                 f"Linear expects rows of {self.weight.data.shape[0]} features, the input has shape {shape}"
             )
-        return self.weight.data.shape[1:]
+        return shapes.linear(Placeholder((1, *shape)), self.weight.data, None)[1:]
 
     def macs(self, shape: Shape) -> int:
         return self.weight.data.size

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from incnet.backend import Array, ops
+from incnet.kernels import shapes
+from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
 
 __all__ = ["GlobalAvgPool2d", "MaxPool2d"]
@@ -47,12 +49,8 @@ class MaxPool2d(Layer):
         return ops.max_pool_grad(dy, where, x_shape, self.size, self.stride) if need_dx else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        rows, cols = ((s - self.size) // self.stride + 1 for s in shape[:2])
-        if rows < 1 or cols < 1:
-            raise ValueError(
-                f"MaxPool2d({self.size}) needs at least {self.size} x {self.size} pixels, the input has {shape[:2]}"
-            )
-        return rows, cols, shape[2]
+        y, _ = shapes.max_pool(Placeholder((1, *shape)), self.size, self.stride)
+        return y[1:]
 
 
 class GlobalAvgPool2d(Layer):
@@ -70,4 +68,4 @@ class GlobalAvgPool2d(Layer):
         return ops.global_avg_pool_grad(dy, x_shape) if need_dx else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        return shape[2:]
+        return shapes.global_avg_pool(Placeholder((1, *shape)))[1:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from incnet.backend import Array, ops
+from incnet.kernels import shapes
+from incnet.kernels.shapes import Placeholder
 from incnet.layer import Cost, Layer, Shape
 from incnet.layers.activation import ReLU
 from incnet.layers.conv import Conv2d
@@ -52,9 +54,7 @@ class Subsample(Layer):
         return ops.subsample_grad(dy, x_shape, self.stride) if need_dx else None
 
     def output_shape(self, shape: Shape) -> Shape:
-        if self.channels < shape[2]:
-            raise ValueError(f"shortcut A pads channels, and cannot lead from {shape[2]} to {self.channels}; choose B")
-        return -(-shape[0] // self.stride), -(-shape[1] // self.stride), self.channels
+        return shapes.subsample(Placeholder((1, *shape)), self.stride, self.channels)[1:]
 
 
 class Residual(Layer):

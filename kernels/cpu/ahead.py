@@ -106,7 +106,7 @@ class _Compilation:
                 self.processes.append(process)
                 while kernel := self._take():
                     print(kernel.__module__, kernel.__name__, file=process.stdin, flush=True)
-                    if not process.stdout.readline():
+                    if not process.stdout.readline():  # type: ignore[union-attr]
                         break
                     self.done += 1
                 process.kill()  # rather than wait until it has cleared up

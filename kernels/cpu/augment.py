@@ -6,7 +6,7 @@ The kernel releases the GIL and runs on the thread that calls it, so that a load
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reference.augment import check_augment
+from ..reference.augment import check_rows
 from .emit import clear, floats, integers, kernel, numbers, octets
 from .memory import address, address_of_any
 from .tape import whole
@@ -31,16 +31,15 @@ def augment(
     Equal to `incnet.kernels.reference.augment`, bit for bit; the parameters and errors are described there. Images
     that are not C-contiguous are copied first, all of them.
     """
-    check_augment(images, rows, shifts, flips, mean, std, out)
+    check_rows(rows, len(images))
     shape = (len(rows), *images.shape[1:])
     target = out if out is not None and out.flags.c_contiguous else np.empty(shape, np.float32)
     images, flips = np.ascontiguousarray(images), np.ascontiguousarray(flips)
     rows, shifts = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(shifts, np.int64)
     # A row of pixels is W * C values in memory: with as many means the inner loop is one plain vector loop.
     mean, inv_std = (np.tile(array.astype(np.float32), shape[2]) for array in (mean, np.float32(1) / std))
-    gather(
-        *shape, *map(address_of_any, (images, rows, shifts, flips)), *map(address, (mean, inv_std, target)), threads=1
-    )
+    given: list[np.ndarray] = [images, rows, shifts, flips]
+    gather(*shape, *map(address_of_any, given), *map(address, (mean, inv_std, target)), threads=1)
     if out is None:
         return target
     if target is not out:

@@ -32,7 +32,7 @@ def find_cache() -> None:
         numba.config.reload_config()
     except OSError as error:
         print(f"compiled kernels are not kept, since no folder can be written: {error}", file=sys.stderr)
-        Dispatcher.enable_caching = CFunc.enable_caching = lambda self: None
+        Dispatcher.enable_caching = CFunc.enable_caching = lambda self: None  # type: ignore
 
 
 def numbas_own() -> Iterator[Path]:

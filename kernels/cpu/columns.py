@@ -6,8 +6,8 @@ Symbols as in `reference.conv`: x (N, H, W, C), columns (N*Ho*Wo, Kh*Kw*C).
 import numpy as np
 
 from .. import reference
+from ..shapes import output_size
 from .emit import clear, copy, floats, kernel, numbers
-from .general import output_size
 from .memory import address, aligned_empty, contiguous, single
 from .parallel import threads_for
 from .tape import call_by_call, unrepeatable

@@ -10,9 +10,9 @@ import os
 
 import numpy as np
 
+from ..shapes import output_size
 from . import direct, general, panels, winograd
 from .emit import LANES
-from .general import output_size
 from .memory import aligned_empty, contiguous
 from .recipes import BIAS
 from .tape import call_by_call, issue

@@ -30,9 +30,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..shapes import output_size
 from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, copy, emit, kernel, multiply_add, numbers
-from .general import output_size
 from .memory import WORKSPACE, address, aligned_empty, whole, zero_row
 from .norm import BLOCK, pixels
 from .parallel import threads_for

@@ -285,6 +285,8 @@ class Kernel:
     that are divided here by hand; called through its address, a function is compiled once, for one kind of argument.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable) -> None:
         self.function = function
         self.compiled: Any = None
@@ -323,7 +325,8 @@ class Kernel:
     def compile(self) -> None:
         """Compile the function, and leave it on disk for other processes."""
         function = numba.cfunc(SHARE, cache=True, error_model="numpy")(self.function)
-        self.compiled = Compiled(function.address, function, from_disk=function.cache_hits > 0)
+        address: Any = function.address
+        self.compiled = Compiled(address, function, from_disk=function.cache_hits > 0)
 
 
 def on_disk(function: Callable) -> FunctionCache | None:

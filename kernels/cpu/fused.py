@@ -18,10 +18,10 @@ import math
 import numpy as np
 
 from ..operands import Below, Normalised, NormGradient
+from ..shapes import output_size
 from . import direct, winograd
 from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
-from .general import output_size
 from .memory import aligned_empty, contiguous
 from .norm import batch_norm_stats, fast, run, spread, table
 from .recipes import (
@@ -91,7 +91,9 @@ def relu_mask(da, below: Below, out=None):
     if recipe and fast(*others, out) and (fast(da) or spread(da)):
         return run(recipe, (da, *others), coefficients, out)
     unrepeatable()
-    a = below.scale * below.y + below.shift if below.a is None else below.a
+    a = below.a
+    if a is None:
+        a = below.scale * below.y + below.shift  # type: ignore[operator]  # without a they are there
     dz = np.where(a > 0, da if below.skip is None else da + below.skip, da.dtype.type(0))
     rows, sums = dz.reshape(-1, dz.shape[-1]), np.zeros((2, dz.shape[-1]))
     sums[0] = rows.sum(0, dtype=np.float64)

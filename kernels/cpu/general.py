@@ -22,14 +22,6 @@ from .tape import unrepeatable
 BLOCK = 1 << 20  # bytes of a block's patch matrix: it is multiplied while it lies in the L2 cache
 
 
-def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
-    """Rows (or columns) of the output for so many of the input."""
-    result = (size + 2 * padding - kernel) // stride + 1
-    if result < 1:
-        raise ValueError(f"kernel {kernel} is larger than the padded input {size + 2 * padding}")
-    return result
-
-
 def conv2d(x, weight, stride, padding, out):
     """``x (N, H, W, C), weight (Kh, Kw, C, K) -> out (N, Ho, Wo, K)``."""
     unrepeatable()

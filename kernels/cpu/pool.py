@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import reference
+from ..shapes import output_size
 from .emit import clear, floats, kernel, numbers, octets
 from .memory import address, address_of_any, aligned_empty, contiguous, single
 from .parallel import threads_for
@@ -20,7 +21,7 @@ def max_pool(x, size, stride):
         unrepeatable()
         return reference.max_pool(x, size, stride)
     n, height, width, channels = x.shape
-    shape = n, (height - size) // stride + 1, (width - size) // stride + 1, channels
+    shape = n, output_size(height, size, stride, 0), output_size(width, size, stride, 0), channels
     x, y, where = contiguous(x), aligned_empty(shape), aligned_empty(shape, np.uint8)
     pool_max(
         *x.shape, *shape[1:3], size, stride, address(x), address(y), address_of_any(where), threads=threads_for(x.size)

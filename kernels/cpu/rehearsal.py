@@ -16,11 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 from numba import get_num_threads
 
+from .. import shapes
 from ..operands import Below, Normalised, NormGradient, OuterProduct
 from . import convolution, fused, panels, winograd
 from .blocks import ALIGNMENT, TIGHT, Block, Pool, whole
 from .emit import LANES, ROWS, VECTORS
-from .general import output_size
 from .linear import MANY, computed_on_the_way, share
 from .memory import SMALL
 
@@ -154,20 +154,19 @@ def carve(*floats, workspace=0):
 
 
 def conv2d(x, weight, bias, stride, padding):
-    (N, H, W, _), (Kh, Kw, _, K) = x.shape, weight.shape
-    y = Ghost((N, output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding), K), x.dtype)
+    y = Ghost(shapes.conv2d(x, weight, bias, stride, padding), x.dtype)
     forward_scratch(x.shape, weight.shape, stride, padding, x.dtype)
     return y
 
 
 def conv2d_input_grad(dy, weight, x_shape, stride, padding):
-    dx = Ghost(x_shape, dy.dtype)
+    dx = Ghost(shapes.conv2d_input_grad(dy, weight, x_shape, stride, padding), dy.dtype)
     input_scratch(x_shape, weight.shape, stride, padding, dy.dtype)
     return dx
 
 
 def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
-    dw = Ghost((*kernel_size, x.shape[3], dy.shape[3]), x.dtype)
+    dw = Ghost(shapes.conv2d_weight_grad(x, dy, kernel_size, stride, padding), x.dtype)
     weight_scratch(x.shape, dw.shape, stride, padding, x.dtype)
     return dw
 
@@ -178,12 +177,11 @@ def as_matrix(x):
 
 
 def im2col(x, kernel_size, stride, padding):
-    (N, H, W, C), (Kh, Kw) = x.shape, kernel_size
-    return Ghost((N * output_size(H, Kh, stride, padding) * output_size(W, Kw, stride, padding), Kh * Kw * C), x.dtype)
+    return Ghost(shapes.im2col(x, kernel_size, stride, padding), x.dtype)
 
 
 def col2im(columns, x_shape, kernel_size, stride, padding):
-    return Ghost(x_shape, columns.dtype)
+    return Ghost(shapes.col2im(columns, x_shape, kernel_size, stride, padding), columns.dtype)
 
 
 def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
@@ -304,7 +302,8 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
     if fused.in_turns(x, weight.shape, stride, padding, below):
         dw, dx = Ghost(weight.shape, source.dtype), like(source)
         input_scratch(source.shape, weight.shape, stride, padding, source.dtype)
-        carve(*winograd.gradient_plan(*source.shape, weight.shape[3]).buffers, workspace=1)
+        N, H, W, C = source.shape
+        carve(*winograd.gradient_plan(N, H, W, C, weight.shape[3]).buffers, workspace=1)
         return dw, dx, Ghost((2, dx.shape[-1]), np.float64)
     if isinstance(dy, NormGradient) and not fused.fuses(source, weight.shape, stride, padding):
         dy = norm_gradient(dy)
@@ -318,24 +317,24 @@ def masked_grads(x, dy, weight, stride, padding, below: Below):
 def linear(x, weight, bias):
     if len(x) > MANY:
         return conv2d(pixels(x), weight.reshape(1, 1, *weight.shape), bias, 1, 0).reshape(len(x), -1)
-    return dense(x, weight.shape[1])
+    return dense(x, shapes.linear(x, weight, bias))
 
 
 def linear_input_grad(dy, weight):
     if len(dy) > MANY:
         shape = len(dy), 1, 1, len(weight)
         return conv2d_input_grad(pixels(dy), weight.reshape(1, 1, *weight.shape), shape, 1, 0).reshape(len(dy), -1)
-    return dense(dy, len(weight))
+    return dense(dy, shapes.linear_input_grad(dy, weight))
 
 
 def pixels(rows):
     return rows.reshape(len(rows), 1, 1, -1)
 
 
-def dense(x, outputs):
+def dense(x, shape):
     T = whole(len(x), ROWS)
-    _packed, y = Bytes(FLOAT * T * x.shape[1]), Ghost((len(x), outputs), x.dtype)
-    carve(get_num_threads() * share(T, outputs))
+    _packed, y = Bytes(FLOAT * T * x.shape[1]), Ghost(shape, x.dtype)
+    carve(get_num_threads() * share(T, shape[1]))
     return y
 
 
@@ -343,7 +342,7 @@ def linear_weight_grad(x, dy):
     if len(x) > MANY:
         return conv2d_weight_grad(pixels(x), pixels(dy), (1, 1), 1, 0).reshape(x.shape[1], -1)
     _packed = Bytes(FLOAT * x.size), Bytes(FLOAT * dy.size)
-    return Ghost((x.shape[1], dy.shape[1]), x.dtype)
+    return Ghost(shapes.linear_weight_grad(x, dy), x.dtype)
 
 
 def factored_weight_grad(x, dy):
@@ -425,32 +424,32 @@ def dropout(x, rate, seed):
 
 
 def subsample(x, stride, channels):
-    n, height, width, _ = x.shape
-    return Ghost((n, -(-height // stride), -(-width // stride), channels), x.dtype)
+    return Ghost(shapes.subsample(x, stride, channels), x.dtype)
 
 
 def subsample_grad(dy, x_shape, stride):
-    return Ghost(x_shape, dy.dtype)
+    return Ghost(shapes.subsample_grad(dy, x_shape, stride), dy.dtype)
 
 
 def max_pool(x, size, stride):
-    n, height, width, channels = x.shape
-    shape = n, (height - size) // stride + 1, (width - size) // stride + 1, channels
-    return Ghost(shape, x.dtype), Ghost(shape, np.uint8)
+    y, where = shapes.max_pool(x, size, stride)
+    return Ghost(y, x.dtype), Ghost(where, np.uint8)
 
 
 def max_pool_grad(dy, where, x_shape, size, stride):
-    _contiguous, dx = contiguous(dy), Ghost(x_shape, dy.dtype)
+    _contiguous = contiguous(dy)
+    dx = Ghost(shapes.max_pool_grad(dy, where, x_shape, size, stride), dy.dtype)
     return dx
 
 
 def global_avg_pool(x):
-    return Ghost((len(x), x.shape[3]), x.dtype)
+    return Ghost(shapes.global_avg_pool(x), x.dtype)
 
 
 def global_avg_pool_grad(dy, x_shape):
-    return Ghost(x_shape, dy.dtype, like(dy).bytes)
+    return Ghost(shapes.global_avg_pool_grad(dy, x_shape), dy.dtype, like(dy).bytes)
 
 
 def softmax_cross_entropy(logits, labels):
-    return Ghost(2, np.float64), like(logits)
+    totals, dlogits = shapes.softmax_cross_entropy(logits, labels)
+    return Ghost(totals, np.float64), Ghost(dlogits, logits.dtype)

@@ -92,7 +92,7 @@ _NOW = _Now()
 
 def own_pool() -> Pool | None:
     """Pool of the tape that is being written on this thread, if one is."""
-    return _NOW.tape and _NOW.tape.pool
+    return None if _NOW.tape is None else _NOW.tape.pool
 
 
 def issue(function: Callable[..., Any], *arguments: Any) -> Any:

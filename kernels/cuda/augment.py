@@ -17,23 +17,11 @@ def augment(images, rows, shifts, flips, mean, std, out=None):
     Equal to the reference, bit for bit; all arrays are on the device: images uint8 (N, H, W, C), rows int64 (n,),
     shifts integer (n, 2), flips bool (n,), mean and std float32 (C,), out float32 (n, H, W, C).
 
-    Raises
-    ------
-    ValueError
-        The shapes do not fit together.
-
     Notes
     -----
     A row outside the data set is no IndexError here, since finding out would wait for the device: the image is NaN.
     """
-    n, channels = len(rows), images.shape[-1]
-    expected = {"rows": (n,), "shifts": (n, 2), "flips": (n,), "mean": (channels,), "std": (channels,)}
-    found = {"rows": rows.shape, "shifts": shifts.shape, "flips": flips.shape, "mean": mean.shape, "std": std.shape}
-    if out is not None:
-        expected["out"], found["out"] = (n, *images.shape[1:]), out.shape
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise ValueError(f"{name} has shape {found[name]}, expected {shape}")
+    n = len(rows)
     images, rows, shifts, flips, mean, std = contiguous(
         images, rows, shifts.astype(np.int64, copy=False), flips, mean, std
     )

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import cupy as cp
 
+from ..shapes import output_size
 from .launch import contiguous, elements, vector_width
 from .loader import load
 
-__all__ = ["as_matrix", "col2im", "im2col", "output_size"]
+__all__ = ["as_matrix", "col2im", "im2col"]
 
 FILE = "columns.cu"
-
-
-def output_size(size, kernel, stride, padding):
-    """Length of a convolution's output along one axis."""
-    return (size + 2 * padding - kernel) // stride + 1
 
 
 def as_matrix(x):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cupy as cp
 
-from .columns import output_size
+from ..shapes import output_size
 from .launch import contiguous
 from .product import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Geometry, Source, product
 

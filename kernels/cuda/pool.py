@@ -5,6 +5,7 @@ from __future__ import annotations
 import cupy as cp
 import numpy as np
 
+from ..shapes import output_size
 from .launch import contiguous, elements
 from .loader import load
 
@@ -17,7 +18,7 @@ def max_pool(x, size, stride):
     """Largest value of every ``size`` x ``size`` window, per channel, and its position in the window (uint8)."""
     (x,) = contiguous(x)
     n, height, width, channels = x.shape
-    rows, cols = (height - size) // stride + 1, (width - size) // stride + 1
+    rows, cols = output_size(height, size, stride, 0), output_size(width, size, stride, 0)
     y = cp.empty((n, rows, cols, channels), x.dtype)
     where = cp.empty(y.shape, np.uint8)
     kernel = load(FILE, "max_pool", x.dtype)

@@ -6,7 +6,7 @@ Legend: N images in the data set, n images in the batch, H height, W width, C ch
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["augment", "check_augment"]
+__all__ = ["augment", "check_rows"]
 
 
 def augment(
@@ -44,14 +44,12 @@ def augment(
     ------
     IndexError
         A row lies outside the data set.
-    ValueError
-        The shapes do not fit together.
 
     Notes
     -----
     The quotient is taken as ``(pixel - mean) * (1 / std)``, each operation rounded to float32.
     """
-    check_augment(images, rows, shifts, flips, mean, std, out)
+    check_rows(rows, len(images))
     height, width = images.shape[1:3]
     inv_std = np.float32(1) / std
     if out is None:
@@ -73,23 +71,7 @@ def _overlap(size: int, shift: int) -> tuple[slice, slice]:
     return slice(start, start + visible), slice(start - shift, start - shift + visible)
 
 
-def check_augment(
-    images: NDArray[np.uint8],
-    rows: NDArray[np.int64],
-    shifts: NDArray[np.integer],
-    flips: NDArray[np.bool_],
-    mean: NDArray[np.float32],
-    std: NDArray[np.float32],
-    out: NDArray[np.float32] | None,
-) -> None:
-    """Raise IndexError or ValueError unless the arguments of `augment` fit together."""
-    n, channels = len(rows), images.shape[-1]
-    found = {"rows": rows.shape, "shifts": shifts.shape, "flips": flips.shape, "mean": mean.shape, "std": std.shape}
-    expected = {"rows": (n,), "shifts": (n, 2), "flips": (n,), "mean": (channels,), "std": (channels,)}
-    if out is not None:
-        found["out"], expected["out"] = out.shape, (n, *images.shape[1:])
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise ValueError(f"{name} has shape {found[name]}, expected {shape}")
-    if n and not 0 <= rows.min() <= rows.max() < len(images):
-        raise IndexError(f"rows {rows.min()} to {rows.max()} of a data set of {len(images)} images")
+def check_rows(rows: NDArray[np.int64], count: int) -> None:
+    """Raise IndexError unless all rows are in 0 .. count - 1."""
+    if rows.size and not 0 <= rows.min() <= rows.max() < count:
+        raise IndexError(f"rows {rows.min()} to {rows.max()} of a data set of {count} images")

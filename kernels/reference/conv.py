@@ -14,6 +14,8 @@ together in memory, so a convolution *is* ``columns @ weight`` and nothing has t
 
 import numpy as np
 
+from ..shapes import output_size
+
 __all__ = [
     "as_matrix",
     "bias_grad",
@@ -22,13 +24,7 @@ __all__ = [
     "conv2d_input_grad",
     "conv2d_weight_grad",
     "im2col",
-    "output_size",
 ]
-
-
-def output_size(size: int, kernel: int, stride: int, padding: int) -> int:
-    """Length of a convolution's or pooling's output along one axis."""
-    return (size + 2 * padding - kernel) // stride + 1
 
 
 def _windows(padded, kernel_size, stride):

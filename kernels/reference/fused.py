@@ -36,7 +36,9 @@ def norm_gradient(dy: NormGradient):
 
 def relu_mask(da, below: Below):
     """Gradient behind the ReLU of the layer below, and its sums. Returns dz, sums."""
-    a = below.scale * below.y + below.shift if below.a is None else below.a
+    a = below.a
+    if a is None:
+        a = below.scale * below.y + below.shift  # type: ignore[operator]  # without a they are there
     dz = np.where(a > 0, da if below.skip is None else da + below.skip, 0).astype(da.dtype)
     centred = np.zeros_like(dz) if below.y is None else below.y - below.mean
     axes = tuple(range(dz.ndim - 1))

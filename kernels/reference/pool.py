@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .conv import output_size
+from ..shapes import output_size
 
 __all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 

@@ -184,7 +184,7 @@ def test_an_exception_in_the_loop_ends_the_thread(split, error):
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("error", [MemoryError, SystemExit])
 def test_an_exception_in_the_thread_reaches_the_consumer(split, monkeypatch, prefetch, error):
-    kernels = host_kernels()
+    kernels = host_kernels().kernels
     augment, calls = kernels.augment, []
 
     def failing(*arguments, **options):

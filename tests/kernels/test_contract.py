@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 
 from incnet.backend import device_count
 from incnet.kernels import reference
+from incnet.kernels.cpu import rehearsal
 from incnet.kernels.im2col import Im2col
 from incnet.kernels.operands import Below, Normalised, NormGradient, OuterProduct
-from incnet.kernels.shapes import checked
+from incnet.kernels.operations import Operations
+from incnet.kernels.shapes import OPERATIONS, checked
 
 
 @dataclass(frozen=True)
@@ -711,6 +713,13 @@ def _outcome(kernels, case, arguments):
     return _arrays(returned) + case.changed(arguments)
 
 
+def _shapes(said):
+    """Shapes that an operation's shape function returns, as a list."""
+    if said is None:
+        return []
+    return list(said) if said and isinstance(said[0], tuple) else [said]
+
+
 def check(backend, case, dtype, layout, sizes=None):
     """Run one call on a backend, and hold it against the reference."""
     arguments = case.build(Draw(dtype), *(case.sizes if sizes is None else sizes))
@@ -720,6 +729,8 @@ def check(backend, case, dtype, layout, sizes=None):
     found = [backend.to_host(array) for array in _outcome(backend.kernels, case, given)]
 
     assert len(found) == len(exact)
+    shapes = _shapes(OPERATIONS[case.kernel](*given))
+    assert shapes == [array.shape for array in found[: len(found) - len(case.changed(given))]]
     for ours, same_dtype, expected in zip(found, plain, exact, strict=True):
         assert ours.dtype == same_dtype.dtype
         assert ours.shape == expected.shape
@@ -829,7 +840,7 @@ def _cut(array, axis, place):
 def test_shapes_that_do_not_fit_are_refused_or_right(name, case):
     """Behind `ops` no kernel of the CPU goes beyond an array that is smaller than others ask for."""
     dtype, kernels = case.dtypes[0], _existing(name).kernels
-    careful = SimpleNamespace(**{case.kernel: checked(case.kernel, getattr(kernels, case.kernel))})
+    wrapped = SimpleNamespace(**{case.kernel: checked(case.kernel, getattr(kernels, case.kernel))})
     shapes = [array.shape for array in _arrays(case.build(Draw(dtype), *case.sizes))]
     for place, axis in [(place, axis) for place, shape in enumerate(shapes) for axis in range(len(shape))]:
         if shapes[place][axis] < 2:
@@ -837,11 +848,29 @@ def test_shapes_that_do_not_fit_are_refused_or_right(name, case):
         cut = _map(partial(_cut, axis=axis, place=count_from(-place)), case.build(Draw(dtype), *case.sizes))
         exact = _map(np.copy, cut)
         try:
-            found = _outcome(careful, case, cut)
+            found = _outcome(wrapped, case, cut)
         except (ValueError, TypeError, IndexError):
             continue
         for ours, expected in zip(found, _outcome(reference, case, exact), strict=True):
             np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * np.nanmax(np.abs(expected), initial=0))
+
+
+# What has no place in a training step, or is done by another operation of the same kind.
+NOT_IN_THE_DRY_RUN = {"augment", "lerp_all", "resize_area", "resize_bilinear", "rmsprop_step", "sgd_step"}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.kernel not in NOT_IN_THE_DRY_RUN], ids=str)
+def test_the_dry_run_has_the_shapes_and_types_of_the_real_one(case):
+    dtype = case.dtypes[0]
+    arguments = case.build(Draw(dtype), *case.sizes)
+    with rehearsal.books():
+        ghosts = _map(lambda array: rehearsal.Ghost(array.shape, array.dtype), arguments)
+        returned = getattr(rehearsal, case.kernel)(*ghosts)
+        if isinstance(returned, OuterProduct):
+            returned = rehearsal.linear_weight_grad(*returned)
+        rehearsed = [(array.shape, array.dtype) for array in _arrays(returned)]
+    real = _outcome(BACKENDS["cpu"].kernels, case, arguments)
+    assert rehearsed == [(array.shape, array.dtype) for array in real[: len(real) - len(case.changed(arguments))]]
 
 
 def _like(given, others):
@@ -909,6 +938,31 @@ def check_any_geometry(tested, kernel, geometries):
 
 def test_every_kernel_has_a_case():
     assert {case.kernel for case in CASES} == set(reference.__all__)
+
+
+def test_every_kernel_has_its_shapes():
+    """Under the same parameters, so that a call of the one is a call of the other."""
+    assert set(OPERATIONS) == set(reference.__all__)
+    for name, function in OPERATIONS.items():
+        defined, said = (
+            [(p.name, p.default) for p in inspect.signature(each).parameters.values()]
+            for each in (getattr(reference, name), function)
+        )
+        assert said == defined, name
+
+
+def test_every_kernel_has_its_types():
+    """What mypy knows of ``ops`` is what the backends have."""
+    methods = {name: method for name, method in vars(Operations).items() if not name.startswith("_")}
+    assert set(methods) == set(reference.__all__)
+    for name, method in methods.items():
+        _, *typed = inspect.signature(method).parameters.values()
+        defined = inspect.signature(getattr(reference, name)).parameters.values()
+        assert [(p.name, p.default) for p in typed] == [(p.name, p.default) for p in defined], name
+
+
+def test_the_dry_run_has_every_kernel_of_a_step():
+    assert set(reference.__all__) - set(vars(rehearsal)) == NOT_IN_THE_DRY_RUN
 
 
 def test_every_backend_has_every_kernel(backend):
