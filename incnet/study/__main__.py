@@ -163,7 +163,7 @@ def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
     }.values():
         shape = (*([config.resize, config.resize] if config.resize else size), channels)
         try:
-            NetworkFactory(config, shape, len(dataset.classes)).subnetworks()
+            NetworkFactory(config, shape, dataset.num_classes).subnetworks()
         except ConfigError as error:
             raise ConfigError(f"{config.arch}: {error}") from error
 

@@ -100,6 +100,19 @@ def test_ranks_decide_like_a_single_process(ranks, init, tmp_path):
         np.testing.assert_allclose(ours[name], array, rtol=1e-6, atol=1e-8, err_msg=name)
 
 
+def test_ranks_learn_from_images_that_grow(tmp_path):
+    program, arguments = "tests.parallel.programs.float64_run", (*ARGUMENTS, "--image-sizes", "4,6,8", "--sync-bn")
+    alone(program, *arguments, "--out", tmp_path / "one")
+    code, _, err = run(2, program, *arguments, "--out", tmp_path / "two")
+    assert code == 0, err
+    sizes = [event["image_size"] for event in history(tmp_path / "two") if event["event"] == "epoch"]
+    assert sizes == [4, 4, 6, 6, 8, 8]
+    assert decisions(tmp_path / "two") == decisions(tmp_path / "one")
+    ours, theirs = (load_file(tmp_path / name / "last.safetensors") for name in ("two", "one"))
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-6, atol=1e-8, err_msg=name)
+
+
 # The end, from outside.
 
 
