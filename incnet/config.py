@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
+from incnet.colours import parse_colour
 from incnet.image_sizes import ImageSizes
 from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
@@ -56,7 +57,8 @@ class Config:
 
     dataset: str = option(
         "What to learn: digits (embedded, offline), cifar10, cifar100, cifar100-coarse (its 20 classes of five) or "
-        "fashion-mnist.",
+        "fashion-mnist; a folder of pictures, with a folder for each class, or train, validation and test with these "
+        "inside; or a .npz file with x_train, y_train, x_test and y_test.",
         "digits",
         group=NETWORK,
         names=DATASETS,
@@ -320,6 +322,43 @@ class Config:
         "Fraction of the training images that is held out to decide when to grow.", 0.1, group=IMAGES
     )
     augment: bool = option("Shift, and where it makes sense mirror, the training images at random.", True, group=IMAGES)
+    augmentation: str | None = option(
+        "What --augment does: 'none', 'shift', 'shift+mirror', or with the largest shift in pixels 'shift+mirror:4'.",
+        None,
+        group=IMAGES,
+        names=("none", "shift", "shift+mirror"),
+        metavar="KIND",
+        otherwise="what suits the data set; for own images a shift by an eighth, mirrored if they are in colour",
+        before=None,
+    )
+    image_size: int | None = option(
+        "Of a folder of pictures: height and width of the images. The smaller side is scaled, the middle cut out.",
+        None,
+        group=IMAGES,
+        otherwise="what all pictures have, up to 64; else 32",
+        before=None,
+    )
+    channels: int | None = option(
+        "Of a folder of pictures: 1 for grey, 3 for colour.",
+        None,
+        group=IMAGES,
+        otherwise="1 if all pictures are grey, else 3",
+        before=None,
+    )
+    background: str = option(
+        "Of a folder of pictures: colour behind what is transparent: white, black, or #rrggbb.",
+        "white",
+        group=IMAGES,
+        names=("white", "black"),
+        metavar="COLOUR",
+        before="white",
+    )
+    damaged: Literal["skip", "refuse"] = option(
+        "Of a folder of pictures: leave files out that are no whole pictures, naming them; or refuse the folder.",
+        "skip",
+        group=IMAGES,
+        before="skip",
+    )
     resize: int | None = option(
         "Height and width to which the images are interpolated as they are served, such as 224; at least their own.",
         None,
@@ -436,7 +475,32 @@ class Config:
         ConfigError
             Naming the option, its value and what would be right.
         """
+        self._check_dataset()
         return self._typed()._filled()
+
+    def for_dataset(self, name: str) -> Config:
+        """Return this configuration, resolved, for a data set that is given as an object, under any name.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`resolve` does.
+        """
+        return replace(self, dataset=name)._typed()._filled()
+
+    @property
+    def own_data(self) -> Path | None:
+        """Folder or file of images that are not known by a name; ``data_dir`` says where it is now, if it was moved."""
+        return None if self.dataset in DATASETS else self.data_dir or Path(self.dataset)
+
+    def _check_dataset(self) -> None:
+        own = self.own_data
+        if own is None or own.is_dir() or own.suffix == ".npz":
+            return
+        meant = did_you_mean(self.dataset, DATASETS)
+        raise ConfigError(
+            f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}, or a folder of pictures{meant}"
+        )
 
     def _typed(self) -> Config:
         """Every value in the type that config.json gives back: NumPy's numbers become Python's, text becomes a path.
@@ -459,6 +523,8 @@ class Config:
         filled = replace(self, **{name: self._default(name) for name in left_open})
         if filled.data_dir is not None:  # the run may be resumed from another folder
             filled = replace(filled, data_dir=filled.data_dir.absolute())
+        if filled.dataset not in DATASETS and Path(filled.dataset).exists():
+            filled = replace(filled, dataset=str(Path(filled.dataset).absolute()))
         filled._check()
         return filled
 
@@ -467,9 +533,6 @@ class Config:
         if not (self.arch in ARCHITECTURES or (self.arch.startswith("resnet") and self.arch[6:].isdecimal())):
             meant = did_you_mean(self.arch, [squeezed] if squeezed[6:].isdecimal() else ARCHITECTURES)
             raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}{meant}")
-        if self.dataset not in DATASETS:
-            meant = did_you_mean(self.dataset, DATASETS)
-            raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}{meant}")
         if self.arch.startswith("resnet") and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
             raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
 
@@ -526,6 +589,13 @@ class Config:
             "resize",
             f"at most {LARGEST} pixels, and at least what the images have",
         )
+        must(self.channels in (None, 1, 3), "channels", "1 or 3")
+        must(
+            self.image_size is None or 1 <= self.image_size <= LARGEST,
+            "image_size",
+            f"at least 1 pixel, and at most {LARGEST}",
+        )
+        self._check_form("background", parse_colour)
         must(self.limit is None or self.limit >= 2, "limit", "at least 2 images")
         must(self.threads is None or self.threads >= 1, "threads", "at least 1")
         reference = self.device == "reference"
@@ -623,7 +693,7 @@ class Config:
             config: Config = from_json(cls, as_of_now(cls, options) if type(options) is dict else options, "config")
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        return config.resolve()
+        return config._typed()._filled()
 
     @staticmethod
     def left_to_machine(name: str, value: Any) -> bool:
@@ -651,7 +721,7 @@ class Config:
                 continue
             self._check_change(name, ours, theirs)
             changes[name] = theirs
-        return replace(self, **changes).resolve()
+        return replace(self, **changes)._typed()._filled()
 
     def _check_change(self, name: str, ours: Any, theirs: Any) -> None:
         """Raise ConfigError if a run that was begun with one value of an option cannot go on with the other."""

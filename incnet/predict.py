@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet import backend
+from incnet.colours import parse_colour
 from incnet.commandline import parse
 from incnet.data.dataset import DataError
-from incnet.deploy.images import parse_colour, read_images
+from incnet.data.folder import pictures_in
+from incnet.deploy.images import read_images
 from incnet.deploy.model import Model, ModelError, load_model
 from incnet.options import option
 from incnet.parallel.launch import is_first
@@ -39,6 +41,7 @@ class Predict:
     Examples::
 
       incnet predict runs/RUN one.png two.png
+      incnet predict runs/RUN pictures/
       incnet predict runs/RUN/stages/S1.safetensors one.png --top 1 --json
     """
 
@@ -47,7 +50,8 @@ class Predict:
         positional=True,
     )
     images: tuple[Path, ...] = option(
-        "Pictures (PNG, JPEG, ...: pip install incnet[images]), or .npy files of uint8 (H, W, C) or (N, H, W, C).",
+        "Pictures (PNG, JPEG, ...: pip install incnet[images]), folders of them, or .npy files of uint8 (H, W, C) or "
+        "(N, H, W, C).",
         (),
         positional=True,
         metavar="IMAGE",
@@ -131,11 +135,18 @@ class Images:
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for path in self._paths:
-            try:
-                yield from read_images(path, self._shape, self._background)
-            except DataError as error:
-                print(f"error: {error}", file=sys.stderr)
-                self.unreadable += 1
+            inside = pictures_in(path) if path.is_dir() else [path]
+            if not inside:
+                self._leave_out(f"{path} holds no pictures")
+            for file in inside:
+                try:
+                    yield from read_images(file, self._shape, self._background)
+                except DataError as error:
+                    self._leave_out(error)
+
+    def _leave_out(self, reason: object) -> None:
+        print(f"error: {reason}", file=sys.stderr)
+        self.unreadable += 1
 
 
 def predictions(model: Model, images: Iterable[tuple[str, NDArray[np.uint8]]], top: int) -> Iterator[dict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
+from incnet.names import DATASETS
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.transport import device_of_rank
 from incnet.run.run import Run
@@ -95,7 +96,7 @@ def begin(config: Config, communicator: Communicator) -> int:
 
 def _name(config: Config) -> str:
     """Of a run folder, where the user gives none."""
-    return f"{config.dataset}-{config.arch}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return f"{Path(config.dataset).stem}-{config.arch}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def resume(path: Path, arguments: list[str] | None, communicator: Communicator) -> int:
@@ -166,12 +167,14 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     device += " by im2col" if config.convolution == "im2col" else ""
     ranks = f"{communicator.size} ranks, " if communicator.size > 1 else ""
     terminal.say(
-        f"{config.dataset} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
+        f"{run.images.dataset.name} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.state.subnetworks)} sub-networks, {config.method}, on {device} "
         f"({ranks}{threads_in_use()} threads{' each' if ranks else ''})\n"
         f"run folder {folder.path}"
     )
+    for remark in (*run.images.dataset.remarks, *_remarks(run)):
+        terminal.say(remark)
     if run.state.epochs == 0 and config.method == "incremental" and config.epochs < run.state.schedule.needed:
         terminal.say(
             f"{config.epochs} epochs are few: look-ahead and an epoch of training take "
@@ -192,10 +195,19 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
         )
         code = error.exit_code
     display.table([asdict(stage) for stage in run.state.stages])
-    if summary:
+    if summary and summary["test_accuracy"] is not None:
         accuracy = f"test accuracy {summary['test_accuracy']:.2%}"
         terminal.say(f"{accuracy} ({up_to(run.state.stage.name)}, best validation weights)")
     return code
+
+
+def _remarks(run: Run) -> Iterator[str]:
+    """Say what was chosen for images of which nothing is known by their name."""
+    images = run.images
+    if run.config.dataset not in DATASETS and images.augmentation and run.config.augmentation is None:
+        yield f"augmentation: {images.augmentation}, by their size (--augmentation)"
+    if not len(images.dataset.test):
+        yield "there are no test images: nothing is tested in the end"
 
 
 def _check_extras(config: Config) -> None:

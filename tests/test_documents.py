@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from incnet.__main__ import main as incnet
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,6 +20,8 @@ def examples():
 @pytest.mark.parametrize("code", list(examples()))
 def test_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if "PIL" in code:
+        pytest.importorskip("PIL.Image")
     names = {}
     exec(compile(code, "example", "exec"), names)
     if "graph" in names:
@@ -25,6 +29,24 @@ def test_example_runs(code, tmp_path, monkeypatch):
         assert names["totals"][0] > 0
     elif "steps" in names:
         assert (names["steps"].phase.subnetworks, names["steps"].batch_size) == (3, 32)
+    elif "dataset" in names:
+        assert names["run"].config.dataset == names["dataset"].name
+    elif "folder" in names:
+        assert len(list(Path("pictures").rglob("*.png"))) == 720
     else:
         run = names["run"]
         assert (run.config.dataset, run.state.epochs) == ("digits", 9 if "train_run" in code else 0)
+
+
+def test_the_way_from_pictures_to_a_small_network(tmp_path, monkeypatch):
+    pytest.importorskip("PIL.Image")
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    page = (ROOT / "docs" / "own-images.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    commands = re.findall(r"^    incnet (.*)$", page, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["train", "predict", "export"]
+    for command in commands:
+        assert incnet(command.split()) == 0
+    assert (tmp_path / "small.onnx").stat().st_size > 10_000

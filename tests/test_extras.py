@@ -8,9 +8,10 @@ import pytest
 from incnet import backend, train
 from incnet.backend import DeviceError
 from incnet.config import Config, ConfigError
+from incnet.data import pictures
 from incnet.data.dataset import DataError
 from incnet.data.digits import load_digits
-from incnet.deploy import images, onnx_graph
+from incnet.deploy import onnx_graph
 from incnet.deploy.onnx_graph import OnnxError
 from incnet.extras import why_not
 from incnet.report import ReportError, write_figures, write_report
@@ -19,7 +20,7 @@ from incnet.study.options import Study, StudyError
 from incnet.terminal import Terminal
 
 USES = {
-    "PIL": (DataError, images._pillow),
+    "PIL": (DataError, pictures.pillow_image),
     "onnx": (OnnxError, lambda: onnx_graph._import("onnx")),
     "onnxruntime": (OnnxError, lambda: onnx_graph._import("onnxruntime")),
     "sklearn": (DataError, load_digits),

@@ -1,12 +1,13 @@
 """Random changes that leave an image's class as it is: small shifts and mirror images."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import DataError
+from .error import DataError
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,38 @@ class Augmentation:
         if name not in _DEFAULTS:
             raise DataError(f"no augmentation for {name!r}; choose one of {', '.join(_DEFAULTS)}")
         return cls(*_DEFAULTS[name])
+
+    @classmethod
+    def fitting(cls, shape: tuple[int, int, int]) -> Self:
+        """Return what suits images (H, W, C) of which nothing else is known: shifts by an eighth, mirrored in colour.
+
+        Grey pictures often are of signs, which mirrored are other ones, or none.
+        """
+        height, width, channels = shape
+        return cls(min(height, width) // 8, channels == 3)
+
+    @classmethod
+    def parse(cls, text: str, default: Self) -> Self:
+        """Return what an option names: none, shift or shift+mirror, with :N for the pixels of the largest shift.
+
+        Raises
+        ------
+        ValueError
+            If it names none of these.
+        """
+        found = re.fullmatch(r"(none)|(shift)(\+mirror)?(?::(\d{1,3}))?", text)
+        if found is None:
+            raise ValueError(f"{text!r:.40}: choose none, shift, shift+mirror, or with pixels shift:4, shift+mirror:4")
+        none, _, mirror, pixels = found.groups()
+        if none:
+            return cls(0, False)
+        return cls(default.shift if pixels is None else int(pixels), bool(mirror))
+
+    def __str__(self) -> str:
+        """As :meth:`parse` reads it."""
+        if not self.shift and not self.flip:
+            return "none"
+        return f"shift{'+mirror' if self.flip else ''}:{self.shift}"
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Draw for `n` images: shifts int64 (n, 2), down and to the right, and flips bool (n,)."""

@@ -74,7 +74,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     for folder in _usual_folders(name):
         if (dataset := _read(source, folder)) is not None:
             return dataset
-    cache = _cache_folder(name)
+    cache = cache_folder(name)
     if download and cache is None:
         raise DataError(f"no copy of {name} was found, and there is no home folder to download it to; pass --data-dir")
     if download and cache is not None:
@@ -93,7 +93,7 @@ def _read(source: Source, folder: Path) -> Dataset | None:
         raise DataError(f"{folder} cannot be searched ({error}); pass another folder") from error
 
 
-def _cache_folder(name: str) -> Path | None:
+def cache_folder(name: str) -> Path | None:
     """Return the user's; None without a home: it would be a folder called ~ in the current one."""
     with suppress(RuntimeError):
         folder = Path(pooch.os_cache("incnet")) / name.removesuffix("-coarse")  # labels of the same files
@@ -105,7 +105,7 @@ def _usual_folders(name: str) -> Iterator[Path]:
     """Yield the folders in which a copy may lie, from the most to the least particular."""
     if named := os.environ.get("INCNET_DATA"):
         yield Path(named)
-    if (cache := _cache_folder(name)) is not None:
+    if (cache := cache_folder(name)) is not None:
         yield cache
     yield Path("data")
     with suppress(RuntimeError):  # there is no home

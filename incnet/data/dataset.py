@@ -1,4 +1,6 @@
-"""Labelled images: a split, a data set of two splits, and the statistics that normalise them."""
+"""Labelled images: a split, a data set of several splits, and the statistics that normalise them."""
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -7,11 +9,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .augment import Augmentation
+from .error import DataError
+
+__all__ = ["DataError", "Dataset", "Normalisation", "Split", "split_validation"]
+
 _CHUNK = 512  # images whose pixels are held in float64 at a time
-
-
-class DataError(Exception):
-    """Data that is missing, damaged or does not fit; the message is one line with the value and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,8 @@ class Split:
         Pixels, 0 to 255.
     labels : int64 (N,)
         Class of each image, from 0.
+    rows : int64 (N,), optional
+        Where each image lies in `images`, which then may hold others, too; None for one after the other.
 
     Raises
     ------
@@ -33,23 +38,38 @@ class Split:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    rows: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or 0 in self.images.shape[1:]:
             found = f"{self.images.dtype} {self.images.shape}"
             raise DataError(f"images are {found}, expected uint8 (N, H, W, C) with H, W and C of at least 1")
-        if self.labels.dtype != np.int64 or self.labels.shape != (len(self.images),):
+        count = len(self.images) if self.rows is None else len(self.rows)
+        if self.labels.dtype != np.int64 or self.labels.shape != (count,):
             found = f"{self.labels.dtype} {self.labels.shape}"
-            raise DataError(f"labels are {found}, expected int64 ({len(self.images)},): one for every image")
+            raise DataError(f"labels are {found}, expected int64 ({count},): one for every image")
         if len(self) and self.labels.min() < 0:
             raise DataError(f"label {self.labels.min()} is negative; classes count from 0")
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: slice | NDArray[np.integer]) -> "Split":
-        """Return the images and labels of `rows`: a view for a slice, a copy for indices."""
-        return Split(self.images[rows], self.labels[rows])
+    def take(self, rows: slice | NDArray[np.integer]) -> Split:
+        """Return the images and labels of `rows`: a view for a slice, a copy for indices.
+
+        Of images that lie in a mapped file nothing is copied: there may be more than memory holds.
+        """
+        if self.rows is None and not isinstance(self.images, np.memmap):
+            return Split(self.images[rows], self.labels[rows])
+        return Split(self.images, self.labels[rows], self.places(rows))
+
+    def places(self, rows: slice | NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return where the images of `rows` lie in `images`."""
+        return (np.arange(len(self)) if self.rows is None else self.rows)[rows]
+
+    def pixels(self, rows: slice | NDArray[np.integer] = slice(None)) -> NDArray[np.uint8]:
+        """Return the images of `rows`, uint8 (n, H, W, C)."""
+        return self.images[rows] if self.rows is None else self.images[self.rows[rows]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,31 +79,55 @@ class Dataset:
     Parameters
     ----------
     name : str
-        As in `DATASETS`.
+        Any; one of `DATASETS` for those that come by a name.
     classes : tuple of str
-        Name of each label.
+        Name of each label. Numbers are spelt out.
     train, test : Split
-        The test split is for the end of a run, and decides nothing before.
+        The test split is for the end of a run, and decides nothing before. It may be empty: then nothing is tested.
     source : str
         Where the images were read from.
+    validation : Split, optional
+        What decides when to grow; None for a part of the training images, as the options of a run say.
+    augmentation : Augmentation, optional
+        Of the training images, where the options of a run leave it open.
+    normalisation : Normalisation, optional
+        Of all images; None for that of the training images.
+    checksum : str
+        Of all that makes the data set, if it is known; "" for that of its images.
+    remarks : tuple of str
+        What was found when it was read, and was not asked for: a line each, for the user.
 
     Raises
     ------
     DataError
-        A label without a class, or splits whose images differ in shape.
+        A label without a class, a name that cannot be shown, or splits whose images differ in shape.
     """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     test: Split
-    source: str
+    source: str = "memory"
+    validation: Split | None = None
+    augmentation: Augmentation | None = None
+    normalisation: Normalisation | None = None
+    checksum: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
-            shapes = f"{self.train.images.shape[1:]} in training, {self.test.images.shape[1:]} in test"
-            raise DataError(f"{self.name} from {self.source}: images of {shapes}; they must be of one shape")
-        for part, split in (("training", self.train), ("test", self.test)):
+        object.__setattr__(self, "classes", tuple(map(_spelt, self.classes)))
+        for name in (self.name, *self.classes):
+            if not (isinstance(name, str) and name and name.isprintable()):
+                raise DataError(f"the name {name!r:.80}: choose one of letters that can be shown, and at least one")
+        if twice := next((name for name in self.classes if self.classes.count(name) > 1), None):
+            raise DataError(f"two classes are named {twice!r}; give each a name of its own")
+        parts = {"training": self.train, "validation": self.validation, "test": self.test}
+        for part, split in parts.items():
+            if split is None:
+                continue
+            if split.images.shape[1:] != self.train.images.shape[1:]:
+                shapes = f"{self.train.images.shape[1:]} in training, {split.images.shape[1:]} in {part}"
+                raise DataError(f"{self.name} from {self.source}: images of {shapes}; they must be of one shape")
             if len(split) and split.labels.max() >= self.num_classes:
                 label = f"{part} label {split.labels.max()}"
                 raise DataError(f"{self.name} from {self.source}: {label}, but there are {self.num_classes} classes")
@@ -98,6 +142,11 @@ class Dataset:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.classes)
+
+
+def _spelt(name: object) -> object:
+    """Return the text for a number: labels are often named by numbers."""
+    return str(name) if isinstance(name, int | np.integer) and not isinstance(name, bool) else name
 
 
 def split_validation(train: Split, fraction: float, seed: int) -> tuple[Split, Split]:
@@ -180,11 +229,11 @@ class Normalisation:
         """
         if not len(split):
             raise DataError("no images to take the mean and standard deviation of; pass the training part")
-        n, height, width, channels = split.images.shape
+        n, (height, width, channels) = len(split), split.images.shape[1:]
         row_sum = np.zeros(width * channels)
         row_sum_of_squares = np.zeros(width * channels)
         for start in range(0, n, _CHUNK):
-            pixels = split.images[start : start + _CHUNK].reshape(-1, width * channels).astype(np.float64)
+            pixels = split.pixels(slice(start, start + _CHUNK)).reshape(-1, width * channels).astype(np.float64)
             row_sum += pixels.sum(axis=0)
             row_sum_of_squares += np.einsum("ij,ij->j", pixels, pixels)
         count = n * height * width

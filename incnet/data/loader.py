@@ -102,7 +102,7 @@ class Loader:
         channels = split.images.shape[-1]
         if normalisation.mean.shape != (channels,):
             raise DataError(f"{len(normalisation.mean)} channels in the normalisation, {channels} in the images")
-        self.split = Split(np.ascontiguousarray(split.images), split.labels)
+        self.split = Split(np.ascontiguousarray(split.images), split.labels, split.rows)
         self.normalisation = normalisation
         self.batch_size = batch_size
         self.seed = seed
@@ -199,7 +199,7 @@ class Loader:
         buffer, resizings = buffer[: len(rows)], self._resizings()
         x = kernels.augment(
             self.split.images,
-            rows,
+            self.split.places(rows),
             plan.shifts[part],
             plan.flips[part],
             self.normalisation.mean,

@@ -20,7 +20,7 @@ class ResidentLoader(Loader):
     @cached_property
     def _resident(self) -> tuple[Array, Array, Array]:
         """Images, mean and std; copied when the first batch is asked for."""
-        return asarray(self.split.images), asarray(self.normalisation.mean), asarray(self.normalisation.std)
+        return asarray(self.split.pixels()), asarray(self.normalisation.mean), asarray(self.normalisation.std)
 
     def _serve(self, plan: _Plan, numbers: Sequence[int]) -> Generator[Batch, None, None]:
         images, mean, std = self._resident

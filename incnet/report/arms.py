@@ -6,6 +6,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -155,12 +156,12 @@ class Network:
     @property
     def dataset_name(self) -> str:
         """As people write it: CIFAR-10."""
-        return DATASETS.get(self.dataset, self.dataset)
+        return DATASETS.get(self.dataset) or PurePath(self.dataset).stem
 
     @property
     def name(self) -> str:
         """For file names: resnet20-cifar10."""
-        return "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{self.arch}-{self.dataset}")
+        return "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{self.arch}-{PurePath(self.dataset).stem}")
 
     @property
     def steps_timed(self) -> bool:

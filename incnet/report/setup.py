@@ -61,6 +61,6 @@ def _arguments(options: dict[str, Any]) -> Iterator[str]:
     decisive = {name: options[name] for name in ("dataset", "arch", "optimizer")}
     defaults = Config(**decisive)
     with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named
-        defaults = defaults.resolve()
+        defaults = defaults.for_dataset(defaults.dataset)
     known = {name: value for name, value in options.items() if name in described(Config) and value is not None}
     yield from as_arguments(Config, known, vars(defaults) | {name: getattr(Config, name) for name in decisive})

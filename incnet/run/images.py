@@ -14,9 +14,12 @@ from incnet.config import Config, ConfigError
 from incnet.data.augment import Augmentation
 from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import Dataset, Normalisation, split_validation
+from incnet.data.folder import PictureOptions, load_folder
 from incnet.data.loader import Loader
+from incnet.data.npz import load_npz
 from incnet.data.resident import ResidentLoader
 from incnet.data.shard import Shard
+from incnet.names import DATASETS
 
 __all__ = ["RunImages"]
 
@@ -57,27 +60,43 @@ class RunImages:
     """
 
     def __init__(self, config: Config, dataset: Dataset | None, communicator: Communicator) -> None:
-        self.dataset = dataset or communicator.on_root(lambda: load_dataset(config.dataset, config.data_dir))
+        self.dataset = dataset or communicator.on_root(lambda: _load(config))
         self.ranks = communicator.size
         train = self.dataset.train
         if config.limit is not None and config.limit < len(train):
             train = train.take(np.arange(config.limit))
-        train, validation = split_validation(train, config.validation, config.seed)
+        if (validation := self.dataset.validation) is None:
+            train, validation = split_validation(train, config.validation, config.seed)
         self._check(config, len(train))
         make = partial(
             ResidentLoader if ops.on_device else Loader,
-            normalisation=Normalisation.fit(train),
+            normalisation=self.dataset.normalisation or Normalisation.fit(train),
             seed=config.seed,
             resize=config.resize,
             shard=Shard(communicator.rank, communicator.size),
         )
-        augmentation = Augmentation.default_for(config.dataset) if config.augment else None
-        self.train: Loader = make(train, batch_size=1, augmentation=augmentation, shuffle=True)
+        self.augmentation = self._augmentation(config)
+        self.train: Loader = make(train, batch_size=1, augmentation=self.augmentation, shuffle=True)
         self.shape = height, width, _ = self.train.image_shape
         self.sizes = config.images_grow()
         at_once = self.ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation: Loader = make(validation, batch_size=at_once)
         self.test: Loader = make(self.dataset.test, batch_size=at_once)
+
+    def _augmentation(self, config: Config) -> Augmentation | None:
+        if not config.augment:
+            return None
+        suits = self.dataset.augmentation or (
+            Augmentation.default_for(config.dataset)
+            if config.dataset in DATASETS
+            else Augmentation.fitting(self.dataset.image_shape)
+        )
+        if config.augmentation is None:
+            return suits
+        try:
+            return Augmentation.parse(config.augmentation, suits)
+        except ValueError as error:
+            raise ConfigError(f"--augmentation {error}") from error
 
     def _check(self, config: Config, images: int) -> None:
         height, width, _ = self.dataset.image_shape
@@ -128,9 +147,29 @@ class RunImages:
 
     def digest(self) -> str:
         """SHA-256 sum of the data set's images and labels."""
+        if self.dataset.checksum:
+            return self.dataset.checksum
         digest = hashlib.sha256()
-        for split in (self.dataset.train, self.dataset.test):
-            digest.update(str(split.images.shape).encode())
-            digest.update(np.ascontiguousarray(split.images).data)
+        splits = (self.dataset.train, self.dataset.test, self.dataset.validation)
+        for split in (split for split in splits if split is not None):
+            pixels = split.pixels()
+            digest.update(str(pixels.shape).encode())
+            digest.update(np.ascontiguousarray(pixels).data)
             digest.update(np.ascontiguousarray(split.labels).data)
         return digest.hexdigest()
+
+
+def _load(config: Config) -> Dataset:
+    """Read the data set that the options name, from wherever it is."""
+    own = config.own_data
+    if own is None:
+        return load_dataset(config.dataset, config.data_dir)
+    if own.suffix == ".npz":
+        return load_npz(own)
+    if own.is_dir():
+        options = PictureOptions(config.image_size, config.channels, config.background, config.damaged)
+        return load_folder(own, options, config.seed)
+    raise ConfigError(
+        f"{own}: no folder of pictures is there; pass --data-dir with where it is now, or, for a data set that was "
+        "given in Python, go on there, by incnet.session.resume_run"
+    )

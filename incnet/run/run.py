@@ -79,6 +79,8 @@ class Run:
         stop: Condition | Callable[[Progress], bool | str | None] | None = None,
         communicator: Communicator | None = None,
     ) -> None:
+        if dataset is not None:
+            config = config.for_dataset(dataset.name)
         self.config, self._rule = config, rule
         self.objects = {} if rule is None else {"rule": type(rule).__name__}
         if stop is not None:

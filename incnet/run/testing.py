@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.backend import asarray, asnumpy
+from incnet.data.dataset import Split
 from incnet.graph import Graph
 from incnet.run.images import RunImages
 from incnet.run.network import NetworkFactory
@@ -50,7 +51,7 @@ def evaluate_stages(state: RunState, networks: NetworkFactory, images: RunImages
         if digest not in known:
             logits = _logits(graph, weights, images)
             known[digest] = _judge(name, digest, logits, test.labels, images.dataset.num_classes)
-            mistakes = list(_mistakes(logits, test.images, test.labels))  # of the last stage in the end
+            mistakes = list(_mistakes(logits, test))  # of the last stage in the end
         stages.append(known[digest])
     state.graph.load_state(state.best_weights)
     evaluation = Evaluation(len(test), list(images.dataset.classes), stages, mistakes)
@@ -113,16 +114,16 @@ def _judge(name: str, digest: str, logits: NDArray[np.float64], labels: np.ndarr
     return StageTest(name, digest, loss, confusion.tolist())
 
 
-def _mistakes(logits: NDArray[np.float64], images: np.ndarray, labels: np.ndarray) -> Iterator[Mistake]:
+def _mistakes(logits: NDArray[np.float64], test: Split) -> Iterator[Mistake]:
     """Yield the images that were most confidently taken for something else."""
     predicted = logits.argmax(axis=1)
     probability = np.exp(logits.max(axis=1) - _log_sum_exp(logits)[:, 0])
-    wrong = np.flatnonzero(predicted != labels)
+    wrong = np.flatnonzero(predicted != test.labels)
     for index in wrong[np.argsort(-probability[wrong], kind="stable")][:MISTAKES].tolist():
-        small = _small(images[index])
+        small = _small(test.pixels(np.array([index]))[0])
         yield Mistake(
             index=index,
-            label=int(labels[index]),
+            label=int(test.labels[index]),
             predicted=int(predicted[index]),
             probability=min(1.0, float(probability[index])),
             shape=list(small.shape),

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from incnet.colours import parse_colour
+from incnet.data import pictures as module
 from incnet.data.dataset import DataError
-from incnet.deploy import images as module
-from incnet.deploy.images import parse_colour, read_images
+from incnet.deploy.images import read_images
 from tests.deploy.products import pictures
 from tests.faults.readers import KINDS, TOKENS, spoil
 

@@ -1,0 +1,65 @@
+"""Arrays in a file, as Keras has them: ``x_train``, ``y_train``, ``x_test`` and ``y_test`` in one ``.npz``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Dataset, Split
+from .error import DataError
+
+__all__ = ["load_npz"]
+
+
+def load_npz(path: Path) -> Dataset:
+    """Return the data set in a file.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file with ``x_train`` and ``y_train``, and perhaps ``x_test`` and ``y_test``: images uint8 (N, H, W), grey,
+        or (N, H, W, C), and whole numbers (N,) or (N, 1), which name the classes.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
+    except Exception as error:  # zip and NumPy's headers fail in many ways
+        raise DataError(f"{path} cannot be read ({' '.join(str(error).split()):.120})") from error
+    if missing := sorted({"x_train", "y_train"} - arrays.keys()):
+        raise DataError(f"{path} holds no {missing[0]}; expected x_train, y_train, and perhaps x_test, y_test")
+    if ("x_test" in arrays) != ("y_test" in arrays):
+        raise DataError(f"{path} holds one of x_test and y_test; expected both, or none")
+    train_images = _images(path, "x_train", arrays["x_train"])
+    empty = np.zeros((0, *train_images.shape[1:]), np.uint8), np.zeros(0, np.int64)
+    test_images = _images(path, "x_test", arrays["x_test"]) if "x_test" in arrays else empty[0]
+    train_names = _labels(path, "y_train", arrays["y_train"])
+    test_names = _labels(path, "y_test", arrays["y_test"]) if "y_test" in arrays else empty[1]
+    names = np.unique(train_names)
+    if unknown := sorted(set(test_names.tolist()) - set(names.tolist())):
+        raise DataError(f"{path}: y_test holds {unknown[0]}, of which there is nothing to train on")
+    train, test = (
+        Split(images, np.searchsorted(names, labels).astype(np.int64))
+        for images, labels in ((train_images, train_names), (test_images, test_names))
+    )
+    return Dataset(path.stem, tuple(names.tolist()), train, test, str(path))
+
+
+def _images(path: Path, name: str, array: NDArray) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8 or array.ndim not in (3, 4):
+        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}, expected uint8 (N, H, W) or (N, H, W, C)")
+    return array[..., np.newaxis] if array.ndim == 3 else array
+
+
+def _labels(path: Path, name: str, array: NDArray) -> NDArray[np.integer]:
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}, expected whole numbers (N,) or (N, 1)")
+    return array
