@@ -63,9 +63,9 @@ def test_resumed_bit_by_bit(device, dataset, tmp_path):
 def test_an_epoch_copies_its_order_and_looks_once_in_ten_batches(device, dataset, tmp_path):
     copies, epoch = [], Run._epoch
 
-    def counted(run):
+    def counted(run, *arguments):
         device.reset()
-        accuracy = epoch(run)
+        accuracy = epoch(run, *arguments)
         copies.append((device.counts["to_device"], device.counts["to_host"]))
         return accuracy
 
@@ -75,7 +75,7 @@ def test_an_epoch_copies_its_order_and_looks_once_in_ten_batches(device, dataset
             dataset, tmp_path / "run", method="baseline", epochs=3, batch_size=2, validation=0.2, checkpoint_minutes=0
         )
     looks = math.ceil(12 / INTERVAL) + 1  # and once at the end
-    plan = 4 + 4  # order, shifts, flips and labels, of training and of validation
+    plan = 4 + 4 + 4  # order, shifts, flips and labels, of training, of recalibration and of validation
     *_, (to_device, to_host) = copies
     assert to_device == plan
     # Validation ends with a look; the best weights are kept on the host.
