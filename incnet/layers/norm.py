@@ -103,6 +103,6 @@ def check_count(m: int) -> None:
     """Raise ValueError unless there are values enough to have a variance: normalised, a single one is zero, always."""
     if m == 1:
         raise ValueError(
-            "batch normalisation has a single value a channel to train with, one pixel of one image, and no variance: "
-            "use batches of at least 2 images"
+            "batch normalisation has a single value per channel to train with, one pixel of one image, and no "
+            "variance: use batches of at least 2 images"
         )

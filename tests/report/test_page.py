@@ -268,7 +268,7 @@ def test_the_network_and_its_phases(run, report):
     assert "S1, epoch 5 (look-ahead): frozen. forward only; backpropagation stops above it" in page.words
     assert "S2, epoch 5 (look-ahead): trained." in page.words
     assert "S1, epochs 6 to 8: trained." in page.words
-    assert "Look-ahead : a sub-network that comes in is first trained alone" in page.words.replace("ahead:", "ahead :")
+    assert "Look-ahead : an inserted sub-network is first trained alone" in page.words.replace("ahead:", "ahead :")
     assert "a line is fitted to the last 3 validation accuracies; when its angle is at most 0.5 times" in page.words
 
 

@@ -26,7 +26,7 @@ def test_a_layer_refuses_it_in_training(fused, shape, refused, rng):
     network = fuse(network) if fused else network
     if refused:
         before = {name: array.copy() for name, array in network.state().items()}
-        with pytest.raises(ValueError, match=r"a single value a channel .* use batches of at least 2 images"):
+        with pytest.raises(ValueError, match=r"a single value per channel .* use batches of at least 2 images"):
             network.forward(x, train=True)
         for name, array in network.state().items():
             np.testing.assert_array_equal(array, before[name])
