@@ -70,9 +70,11 @@ def test_a_gradient_of_ones_vanishes(layer, x):
     assert np.abs(layer.backward(np.ones_like(x))).max() < 1e-12
 
 
-def test_one_value_a_channel_does_not_divide_by_zero(layer):
-    layer.forward(np.ones((1, 1, 1, 3)), train=True)
-    assert np.isfinite(layer.running_var).all()
+def test_one_value_per_channel_is_refused_and_leaves_the_statistics_as_they_are(layer):
+    before = layer.running_mean.copy(), layer.running_var.copy()
+    with pytest.raises(ValueError, match="use batches of at least 2 images"):
+        layer.forward(np.ones((1, 1, 1, 3)), train=True)
+    np.testing.assert_array_equal((layer.running_mean, layer.running_var), before)
 
 
 @pytest.mark.usefixtures("backend")
