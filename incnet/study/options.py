@@ -47,8 +47,8 @@ class Study(Config):
     "momentum 0.9". gamma: how much window and gamma matter. Options that incnet train has as well hold for every run.
 
     Writes a folder with runs/, study.json, table2.json, table2.md, figures/ and report.html. A study that was
-    interrupted goes on with the same command. Exits with 0; 1 if a run failed; 2 for bad input; 4 when the disk takes
-    no more; 130 or 143 when SIGINT or SIGTERM stops it.
+    interrupted goes on with the same command. Exits with 0; 1 if a run failed; 2 for bad input; 4 when the disk is
+    full; 130 or 143 when SIGINT or SIGTERM stops it.
 
     Examples::
 
