@@ -165,12 +165,13 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     assert config.epochs is not None
     device = session.device_in_use(communicator) + (" in TF32" if config.tf32 else "")
     device += " by im2col" if config.convolution == "im2col" else ""
+    threads = threads_in_use()
     ranks = f"{communicator.size} ranks, " if communicator.size > 1 else ""
     terminal.say(
         f"{run.images.dataset.name} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
         f"{config.arch} in {len(run.state.subnetworks)} sub-networks, {config.method}, on {device} "
-        f"({ranks}{threads_in_use()} threads{' each' if ranks else ''})\n"
+        f"({ranks}{threads} thread{'s' if threads > 1 else ''}{' each' if ranks else ''})\n"
         f"run folder {folder.path}"
     )
     for remark in (*run.images.dataset.remarks, *_remarks(run)):

@@ -46,7 +46,7 @@ def test_only_rank_0_speaks_and_writes(finished):
     folder, out = finished
     assert len(re.findall("^epoch", out, re.M)) == 6
     assert len(re.findall("test accuracy", out)) == 1
-    assert "2 ranks, 1 threads each" in out
+    assert "2 ranks, 1 thread each" in out
     logs = {"config.json", "metrics.jsonl", "sessions.jsonl", "summary.json", "test.json", "lock"}
     weights = {"checkpoints", "stages", "best.safetensors", "last.safetensors"}
     assert {path.name for path in folder.iterdir()} - {"report.html"} == logs | weights

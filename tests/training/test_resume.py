@@ -201,7 +201,7 @@ def test_what_the_machine_chose_is_not_the_users(on_cores, tmp_path, capsys):
     assert on_cores(1, "--resume", run, "--epochs", 2) == 0
     out = capsys.readouterr().out
     assert "'threads' was '2' and is '1' now: results may differ in rounding" in out
-    assert "on cpu (1 threads)" in out
+    assert "on cpu (1 thread)" in out
     assert on_cores(8, "--resume", run, "--epochs", 3) == 0  # as many as it was begun with, and so the same bits
     out = capsys.readouterr().out
     assert "on cpu (2 threads)" in out
