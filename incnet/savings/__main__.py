@@ -185,7 +185,7 @@ def _check_matplotlib(path: Path) -> None:
     try:
         import incnet.savings.figure  # noqa: F401
     except Exception as error:
-        missing = f"--plot {path} needs matplotlib: pip install 'incnet[docs]'"
+        missing = f"--plot {path} needs matplotlib: pip install 'incnet[report]'"
         raise ConfigError(why_not("matplotlib", error, missing)) from error
 
 

@@ -143,7 +143,7 @@ def test_without_matplotlib_only_the_plot_is_missing(broken, monkeypatch, capsys
     assert command.main([*QUICK, "--plot", "found.png"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert ("matplotlib is installed, but cannot be loaded" if broken else "pip install 'incnet[docs]'") in error
+    assert ("matplotlib is installed, but cannot be loaded" if broken else "pip install 'incnet[report]'") in error
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch, capsys):

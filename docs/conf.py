@@ -1,0 +1,31 @@
+"""How Sphinx makes the site: ``python -m sphinx -W --keep-going -n docs build/site``."""
+
+import sys
+from pathlib import Path
+
+import incnet
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+project = "incnet"
+author = "The incnet developers"
+copyright = "the incnet developers, MIT licence"
+version = release = incnet.__version__
+
+extensions = ["myst_nb", "folders"]
+exclude_patterns = ["results/runs", "results/studies"]
+
+# Markdown. Headings can be linked to, as on GitHub.
+myst_enable_extensions = ["colon_fence", "dollarmath", "deflist", "attrs_inline"]
+myst_heading_anchors = 3
+
+# The book's chapters are executed, each once: what they print and draw is kept until their text changes.
+nb_execution_mode = "cache"
+nb_execution_timeout = 40
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_merge_streams = True
+
+html_theme = "furo"
+html_title = "incnet"
+html_show_sphinx = False
