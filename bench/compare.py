@@ -13,6 +13,19 @@ from bench.turns import take_turns
 
 __all__ = ["Comparison", "compare", "report"]
 
+# numba's processor name alone leaves AVX-512 on, and PyTorch's two libraries ask for a variable each.
+ENVIRONMENTS = {
+    "native": {},
+    "avx2": {
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+64bit,+avx,+avx2,+bmi,+bmi2,+cmov,+cx16,+f16c,+fma,+fxsr,+lzcnt,+mmx,+movbe,+popcnt,"
+        "+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave,+xsaveopt",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -27,6 +40,9 @@ class Comparison:
     rounds: int = 12
     """Turns that each takes, of three steps."""
 
+    instructions: Literal["native", "avx2"] = "native"
+    """Instructions that each may use: all that the processor has, or none beyond AVX2 and FMA."""
+
     json: Path | None = None
     """Where to write the result as JSON; - for standard output alone."""
 
@@ -34,9 +50,19 @@ class Comparison:
 def compare(work: Workload, options: Comparison) -> dict[str, Any]:
     """Result of one comparison, as JSON values; ``ratio`` is incnet's median over the peer's."""
     engines = ["incnet", *(PEERS if options.peer == "torch" else ())]
-    timings = take_turns({e: work.rival(e) for e in engines}, threads=options.threads, rounds=options.rounds)
+    timings = take_turns(
+        {engine: [*work.rival(engine), "--instructions", options.instructions] for engine in engines},
+        threads=options.threads,
+        rounds=options.rounds,
+        environment=ENVIRONMENTS[options.instructions],
+    )
     ours = timings.pop("incnet")
-    result = {**asdict(work), "threads": options.threads, "incnet": ours.as_json()}
+    result = {
+        **asdict(work),
+        "threads": options.threads,
+        "instructions": options.instructions,
+        "incnet": ours.as_json(),
+    }
     if timings:
         name, best = min(timings.items(), key=lambda item: item[1].median_ms)
         result |= {"peer": {"name": name, **best.as_json()}, "ratio": round(ours.median_ms / best.median_ms, 3)}

@@ -167,9 +167,34 @@ def main() -> None:
     parser.add_argument("--kind", choices=("train", "evaluate"), default="train")
     parser.add_argument("--subnetworks", type=int, default=0)
     parser.add_argument("--frozen", type=int, default=0)
+    parser.add_argument("--instructions", choices=("native", "avx2"), default="native")
     args = parser.parse_args()
     work = Workload(args.arch, args.batch_size, args.kind, args.subnetworks, args.frozen)
-    serve(ENGINES[args.engine](work))
+    step = ENGINES[args.engine](work)
+    if args.instructions == "avx2":
+        refuse_avx512(args.engine)
+    serve(step)
+
+
+def refuse_avx512(engine: str) -> None:
+    """Make sure that the environment did limit this process to AVX2.
+
+    Raises
+    ------
+    RuntimeError
+        If the engine may use AVX-512.
+    """
+    if engine.startswith("torch"):
+        import torch
+
+        capability = torch.backends.cpu.get_cpu_capability()
+        limited = capability == "AVX2"
+    else:
+        from incnet.kernels.cpu.emit import AVX512
+
+        capability, limited = "AVX-512" if AVX512 else "AVX2", not AVX512
+    if not limited:
+        raise RuntimeError(f"{engine} computes with {capability}, and was to be limited to AVX2")
 
 
 if __name__ == "__main__":

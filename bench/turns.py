@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from incnet.timing import turns
@@ -52,7 +53,12 @@ def serve(step: Callable[[], Any]) -> None:
 
 
 def take_turns(
-    rivals: Mapping[str, Sequence[str]], *, threads: int | Mapping[str, int], rounds: int = 12, steps: int = 3
+    rivals: Mapping[str, Sequence[str]],
+    *,
+    threads: int | Mapping[str, int],
+    rounds: int = 12,
+    steps: int = 3,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Timing]:
     """Run ``steps`` steps of each rival in turn, ``rounds`` times.
 
@@ -62,6 +68,8 @@ def take_turns(
         Arguments for ``python`` that start each rival.
     threads : int, or mapping of str to int
         Threads that every library may use: in every process, or in that of each rival.
+    environment : mapping of str to str
+        Variables that every process gets, beside those of this one.
 
     Raises
     ------
@@ -76,7 +84,7 @@ def take_turns(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {limit: str(counts[name]) for limit in limits},
+            env={**os.environ, **environment, **{limit: str(counts[name]) for limit in limits}},
         )
         for name, arguments in rivals.items()
     }
