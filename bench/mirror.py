@@ -16,12 +16,14 @@ from bench.peer import named_arrays
 from incnet.backend import asnumpy
 from incnet.layer import Layer
 from incnet.layers import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
     Identity,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
@@ -98,6 +100,10 @@ def mirror(layer: Layer) -> nn.Module:
             module = nn.Linear(*layer.weight.data.shape)
         case MaxPool2d():
             return nn.MaxPool2d(layer.size, layer.stride)
+        case AvgPool2d():
+            return nn.AvgPool2d(layer.size, layer.stride)
+        case LeakyReLU():
+            return nn.LeakyReLU(layer.slope)
         case ReLU():
             return nn.ReLU(inplace=True)
         case Dropout():

@@ -25,12 +25,14 @@ from incnet.growth.criterion import (
 from incnet.growth.insertion import insert as insert
 from incnet.layer import Layer as Layer
 from incnet.layers import (
+    AvgPool2d as AvgPool2d,
     BatchNorm2d as BatchNorm2d,
     Conv2d as Conv2d,
     Dropout as Dropout,
     Flatten as Flatten,
     GlobalAvgPool2d as GlobalAvgPool2d,
     Identity as Identity,
+    LeakyReLU as LeakyReLU,
     Linear as Linear,
     MaxPool2d as MaxPool2d,
     ReLU as ReLU,

@@ -424,6 +424,16 @@ def relu_grad(dy: Shaped, y: Shaped) -> Shape:
 
 
 @operation
+def leaky_relu(x: Shaped, slope: float) -> Shape:
+    return x.shape
+
+
+@operation
+def leaky_relu_grad(dy: Shaped, y: Shaped, slope: float) -> Shape:
+    return relu_grad(dy, y)
+
+
+@operation
 def cast(x: Shaped, dtype: Any) -> Shape:
     return x.shape
 
@@ -465,6 +475,19 @@ def max_pool(x: Shaped, size: int, stride: int) -> tuple[Shape, ...]:
 def max_pool_grad(dy: Shaped, where: Shaped, x_shape: Shape, size: int, stride: int) -> Shape:
     y, _ = max_pool(Placeholder(x_shape), size, stride)
     fit("NYXC NYXC", dy, where, **dict(zip("NYXC", y, strict=True)))
+    return tuple(x_shape)
+
+
+@operation
+def avg_pool(x: Shaped, size: int, stride: int) -> Shape:
+    y, _ = max_pool(x, size, stride)
+    return y
+
+
+@operation
+def avg_pool_grad(dy: Shaped, x_shape: Shape, size: int, stride: int) -> Shape:
+    y = avg_pool(Placeholder(x_shape), size, stride)
+    fit("NYXC", dy, **dict(zip("NYXC", y, strict=True)))
     return tuple(x_shape)
 
 

@@ -27,12 +27,14 @@ from incnet.extras import why_not
 from incnet.graph import Graph
 from incnet.layer import Layer, Shape
 from incnet.layers import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
     Identity,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
@@ -252,9 +254,19 @@ def _relu(graph: OnnxGraph, layer: ReLU, x: str, shape: Shape, name: str) -> str
     return graph.node("Relu", [x], name)
 
 
+@converts(LeakyReLU)
+def _leaky_relu(graph: OnnxGraph, layer: LeakyReLU, x: str, shape: Shape, name: str) -> str:
+    return graph.node("LeakyRelu", [x], name, alpha=layer.slope)
+
+
 @converts(MaxPool2d)
 def _max_pool(graph: OnnxGraph, layer: MaxPool2d, x: str, shape: Shape, name: str) -> str:
     return graph.node("MaxPool", [x], name, kernel_shape=[layer.size] * 2, strides=[layer.stride] * 2)
+
+
+@converts(AvgPool2d)
+def _avg_pool(graph: OnnxGraph, layer: AvgPool2d, x: str, shape: Shape, name: str) -> str:
+    return graph.node("AveragePool", [x], name, kernel_shape=[layer.size] * 2, strides=[layer.stride] * 2)
 
 
 @converts(GlobalAvgPool2d)

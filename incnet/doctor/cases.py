@@ -135,6 +135,8 @@ def cases(
         yield Case(name, "add", (dy, residual), exact=True)
         yield Case(name, "relu", (dy,), exact=True)
         yield Case(name, "relu_grad", (dy, residual), exact=True)
+        yield Case(name, "leaky_relu", (dy, 0.2))
+        yield Case(name, "leaky_relu_grad", (dy, residual, 0.2))
         yield Case(name, "subsample", (dy, 2, channels + 5), exact=True)
         yield Case(name, "subsample_grad", (normal(4, 3, 2, channels + 5), dy.shape, 2), exact=True)
         yield Case(name, "dropout", (dy, 0.3, 2**64 - 59), exact=True)
@@ -145,6 +147,8 @@ def cases(
             yield Case(f"{name}-{size}-{stride}", "max_pool", (images, size, stride), exact=True)
             gradient = normal(2, rows, cols, channels)
             yield Case(f"{name}-{size}-{stride}", "max_pool_grad", (gradient, where, images.shape, size, stride))
+            yield Case(f"{name}-{size}-{stride}", "avg_pool", (images, size, stride))
+            yield Case(f"{name}-{size}-{stride}", "avg_pool_grad", (gradient, images.shape, size, stride))
     for rows, classes in ((5, 10), (40, 100), (1, 1)):
         logits, labels = 5 * normal(rows, classes), rng.integers(0, classes, rows)
         yield Case(f"{rows}x{classes}", "softmax_cross_entropy", (logits, labels))

@@ -14,7 +14,8 @@ residual block        the body adds nothing, for lack of gamma in its last batch
 dense layer           a column of the identity matrix; the mean over the pixels, if an image was flattened
 max pooling           the largest pixel of a window is not the mean. The convolution before it averages over windows,
                       which is exact for an image of one window, and the nearest form else
-ReLU, dropout         unchanged: carried channels are nowhere negative, and dropout does nothing in evaluation
+average pooling       the mean over the image stays if the windows touch and cover it, and nearly stays else
+(leaky) ReLU, dropout unchanged: carried channels are nowhere negative, and dropout does nothing in evaluation
 ====================  ================================================================================================
 
 What max pooling changes, the classifier makes up for as well as it can: its weights are corrected by least squares.
@@ -34,7 +35,7 @@ import numpy as np
 
 from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.layer import Layer
-from incnet.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Residual, Sequential
+from incnet.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Residual, Sequential
 
 __all__ = ["carry", "carry_classifier", "read_by_classifier", "walk"]
 
@@ -194,7 +195,7 @@ def _mean_over(conv: Conv2d, size: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def _pool_size(layers: Sequence[Layer]) -> int:
     """Size of the windows of max pooling, if that is the first of ``layers`` beyond norm and ReLU; else 1."""
-    behind = next((layer for layer in layers if not isinstance(layer, BatchNorm2d | ReLU)), None)
+    behind = next((layer for layer in layers if not isinstance(layer, BatchNorm2d | ReLU | LeakyReLU)), None)
     return behind.size if isinstance(behind, MaxPool2d) else 1
 
 

@@ -7,7 +7,7 @@ from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
 
-__all__ = ["GlobalAvgPool2d", "MaxPool2d"]
+__all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
 LARGEST = 16
 
@@ -51,6 +51,45 @@ class MaxPool2d(Layer):
     def output_shape(self, shape: Shape) -> Shape:
         y, _ = shapes.max_pool(Placeholder((1, *shape)), self.size, self.stride)
         return y[1:]
+
+
+class AvgPool2d(Layer):
+    """Mean over every window, per channel: (N, H, W, C) to (N, Ho, Wo, C), Ho = (H - size) // stride + 1.
+
+    Parameters
+    ----------
+    size : int
+        Height and width of a window.
+    stride : int or None
+        Step between windows; None for ``size``, windows that touch.
+
+    Notes
+    -----
+    dx is the sum of ``dy / size^2`` over the windows in which a pixel lies.
+    """
+
+    recordable = True
+
+    def __init__(self, size: int, stride: int | None = None) -> None:
+        super().__init__()
+        self.size, self.stride = size, size if stride is None else stride
+        if size < 1 or self.stride < 1:
+            raise ValueError(f"{self}: choose windows of at least 1 pixel, and as many between them")
+
+    def __repr__(self) -> str:
+        return f"AvgPool2d({self.size}, stride={self.stride})"
+
+    def forward(self, x: Array, train: bool = False) -> Array:
+        if train:
+            self.keep(x.shape)
+        return ops.avg_pool(x, self.size, self.stride)
+
+    def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
+        (x_shape,) = self.release()
+        return ops.avg_pool_grad(dy, x_shape, self.size, self.stride) if need_dx else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shapes.avg_pool(Placeholder((1, *shape)), self.size, self.stride)[1:]
 
 
 class GlobalAvgPool2d(Layer):

@@ -9,7 +9,18 @@ from itertools import groupby
 
 from incnet.init import Blank
 from incnet.layer import Layer
-from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from incnet.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+)
 from incnet.layers.residual import Residual
 from incnet.models import build
 from incnet.report.history import History
@@ -85,10 +96,14 @@ def _words(layer: Layer) -> str:
             return f"dense, {layer.weight.data.shape[1]:,} nodes"
         case MaxPool2d():
             return f"max pooling {layer.size}{TIMES}{layer.size}"
+        case AvgPool2d():
+            return f"average pooling {layer.size}{TIMES}{layer.size}"
         case BatchNorm2d():
             return "batch norm"
         case ReLU():
             return "ReLU"
+        case LeakyReLU():
+            return "leaky ReLU"
         case Dropout():
             return f"dropout {layer.rate:g}"
     return type(layer).__name__

@@ -412,6 +412,14 @@ def relu_grad(dy, y):
     return dx
 
 
+def leaky_relu(x, slope):
+    return like(x)
+
+
+def leaky_relu_grad(dy, y, slope):
+    return relu_grad(dy, y)
+
+
 def cast(x, dtype):
     return MetaArray(x.shape, dtype)
 
@@ -440,6 +448,16 @@ def max_pool(x, size, stride):
 def max_pool_grad(dy, where, x_shape, size, stride):
     _contiguous = contiguous(dy)
     dx = MetaArray(shapes.max_pool_grad(dy, where, x_shape, size, stride), dy.dtype)
+    return dx
+
+
+def avg_pool(x, size, stride):
+    return MetaArray(shapes.avg_pool(x, size, stride), x.dtype)
+
+
+def avg_pool_grad(dy, x_shape, size, stride):
+    _contiguous = contiguous(dy)
+    dx = MetaArray(shapes.avg_pool_grad(dy, x_shape, size, stride), dy.dtype)
     return dx
 
 

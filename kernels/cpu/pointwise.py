@@ -8,7 +8,18 @@ from .memory import address, address_of_any, aligned_empty, contiguous, single
 from .parallel import threads_for
 from .tape import call_by_call, unrepeatable, whole
 
-__all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+__all__ = [
+    "add",
+    "cast",
+    "draw_seed",
+    "dropout",
+    "leaky_relu",
+    "leaky_relu_grad",
+    "relu",
+    "relu_grad",
+    "subsample",
+    "subsample_grad",
+]
 
 FLOAT = 4  # bytes
 
@@ -76,6 +87,40 @@ def mask_by_sign(t, threads, arguments):
     for i in range(t * count // threads, (t + 1) * count // threads):
         gradient = gradients[i]
         results[i] = gradient if outputs[i] > zero else zero
+
+
+@call_by_call
+def leaky_relu(x, slope):
+    """``x`` where it is positive, else ``slope * x``."""
+    if not single(x):
+        unrepeatable()
+        return reference.leaky_relu(x, slope)
+    x = contiguous(x)
+    y = aligned_empty(x.shape)
+    scale_below_zero(x.size, bits(slope), address(x), address(x), address(y), threads=threads_for(x.size))
+    return y
+
+
+@call_by_call
+def leaky_relu_grad(dy, y, slope):
+    """``dy`` where the output ``y`` of :func:`leaky_relu` is positive, else ``slope * dy``."""
+    if not single(dy, y):
+        unrepeatable()
+        return reference.leaky_relu_grad(dy, y, slope)
+    dy, y = contiguous(dy), contiguous(y)
+    dx = aligned_empty(dy.shape)
+    scale_below_zero(dy.size, bits(slope), address(y), address(dy), address(dx), threads=threads_for(dy.size))
+    return dx
+
+
+@kernel
+def scale_below_zero(t, threads, arguments):
+    """Values where ``signs`` is positive, else ``slope`` times them; values and signs may be one array."""
+    count, slope, signs, values, results = numbers(arguments, 5)
+    factor, tested, given, out = np.float32(real(slope)), floats(signs), floats(values), floats(results)
+    for i in range(t * count // threads, (t + 1) * count // threads):
+        value = given[i]
+        out[i] = value if tested[i] > np.float32(0) else value * factor
 
 
 @call_by_call

@@ -4,12 +4,12 @@ import numpy as np
 
 from .. import reference
 from ..shapes import output_size
-from .emit import clear, floats, kernel, numbers, octets
+from .emit import clear, copy, floats, kernel, numbers, octets
 from .memory import address, address_of_any, aligned_empty, contiguous, single
 from .parallel import threads_for
 from .tape import call_by_call, issue, unrepeatable
 
-__all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
+__all__ = ["avg_pool", "avg_pool_grad", "global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
 FLOAT = 4  # bytes
 
@@ -80,6 +80,65 @@ def spread_max(t, threads, arguments):
                         for c in range(C):
                             if places[c] == i * size + j:
                                 target[c] += gradients[c]
+
+
+@call_by_call
+def avg_pool(x, size, stride):
+    """Mean over every ``size`` x ``size`` window, per channel: (N, H, W, C) to (N, Ho, Wo, C)."""
+    if not single(x):
+        unrepeatable()
+        return reference.avg_pool(x, size, stride)
+    n, height, width, channels = x.shape
+    shape = n, output_size(height, size, stride, 0), output_size(width, size, stride, 0), channels
+    x, y = contiguous(x), aligned_empty(shape)
+    average_windows(*x.shape, *shape[1:3], size, stride, address(x), address(y), threads=threads_for(x.size))
+    return y
+
+
+@kernel
+def average_windows(t, threads, arguments):
+    N, H, W, C, Ho, Wo, size, stride, x, y = numbers(arguments, 10)
+    scale = np.float32(1 / (size * size))
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        for h in range(Ho):
+            for w in range(Wo):
+                here, there = ((n * H + h * stride) * W + w * stride) * C, ((n * Ho + h) * Wo + w) * C
+                sums = floats(y + FLOAT * there)
+                copy(x + FLOAT * here, y + FLOAT * there, C)
+                for position in range(1, size * size):
+                    values = floats(x + FLOAT * (here + (position // size * W + position % size) * C))
+                    for c in range(C):
+                        sums[c] += values[c]
+                for c in range(C):
+                    sums[c] *= scale
+
+
+@call_by_call
+def avg_pool_grad(dy, x_shape, size, stride):
+    """``dx`` (N, H, W, C): each ``dy / size^2`` is added to all pixels of its window."""
+    if not single(dy):
+        unrepeatable()
+        return reference.avg_pool_grad(dy, x_shape, size, stride)
+    dx, dy = aligned_empty(x_shape), contiguous(dy)
+    spread_evenly(*x_shape, *dy.shape[1:3], size, stride, address(dy), address(dx), threads=threads_for(dx.size))
+    return dx
+
+
+@kernel
+def spread_evenly(t, threads, arguments):
+    N, H, W, C, Ho, Wo, size, stride, dy, dx = numbers(arguments, 10)
+    scale = np.float32(1 / (size * size))
+    for n in range(t * N // threads, (t + 1) * N // threads):
+        clear(dx + FLOAT * n * H * W * C, H * W * C)
+        for h in range(Ho):
+            for w in range(Wo):
+                here, there = ((n * H + h * stride) * W + w * stride) * C, ((n * Ho + h) * Wo + w) * C
+                gradients = floats(dy + FLOAT * there)
+                for i in range(size):
+                    for j in range(size):
+                        target = floats(dx + FLOAT * (here + (i * W + j) * C))
+                        for c in range(C):
+                            target[c] += gradients[c] * scale
 
 
 @call_by_call

@@ -33,6 +33,27 @@ extern "C" __global__ void relu_grad(const REAL *dy, const REAL *y, REAL *dx, lo
     }
 }
 
+// y = x where x > 0, else slope * x; NaN stays NaN
+extern "C" __global__ void leaky_relu(const REAL *x, REAL *y, REAL slope, long long n) {
+    for (long long i = first_index(); i < n; i += grid_size()) {
+        Pack<VEC> values = load<VEC>(x + i * VEC);
+#pragma unroll
+        for (int e = 0; e < VEC; ++e) values.v[e] = values.v[e] > 0 ? values.v[e] : slope * values.v[e];
+        store(y + i * VEC, values);
+    }
+}
+
+// dx = dy where y > 0, else slope * dy
+extern "C" __global__ void leaky_relu_grad(const REAL *dy, const REAL *y, REAL *dx, REAL slope, long long n) {
+    for (long long i = first_index(); i < n; i += grid_size()) {
+        Pack<VEC> gradient = load<VEC>(dy + i * VEC);
+        const Pack<VEC> output = load<VEC>(y + i * VEC);
+#pragma unroll
+        for (int e = 0; e < VEC; ++e) gradient.v[e] = output.v[e] > 0 ? gradient.v[e] : slope * gradient.v[e];
+        store(dx + i * VEC, gradient);
+    }
+}
+
 // Output i of SplitMix64 started at seed (Steele, Lea and Flood, 2014); the generator's state is i + 1 steps on.
 __device__ __forceinline__ unsigned long long splitmix64(unsigned long long seed, unsigned long long i) {
     unsigned long long state = (i + 1) * 0x9E3779B97F4A7C15ull + seed;

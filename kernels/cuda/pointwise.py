@@ -9,17 +9,28 @@ from ..reference.pointwise import cast, draw_seed
 from .launch import contiguous, elements, vector_width
 from .loader import load
 
-__all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+__all__ = [
+    "add",
+    "cast",
+    "draw_seed",
+    "dropout",
+    "leaky_relu",
+    "leaky_relu_grad",
+    "relu",
+    "relu_grad",
+    "subsample",
+    "subsample_grad",
+]
 
 FILE = "pointwise.cu"
 
 
-def _flat(kernel, *inputs):
-    """Launch a flat kernel over inputs of one shape; return its result."""
+def _flat(kernel, *inputs, numbers=()):
+    """Launch a flat kernel over inputs of one shape, with numbers that it takes besides; return its result."""
     inputs = contiguous(*inputs)
     y = cp.empty_like(inputs[0])
     width = vector_width(y.size, y, *inputs)
-    load(FILE, kernel, y.dtype, VEC=width)(*elements(y.size // width), *inputs, y, y.size // width)
+    load(FILE, kernel, y.dtype, VEC=width)(*elements(y.size // width), *inputs, y, *numbers, y.size // width)
     return y
 
 
@@ -36,6 +47,16 @@ def relu(x):
 def relu_grad(dy, y):
     """``dy`` where the output ``y`` of :func:`relu` is positive, else 0."""
     return _flat("relu_grad", dy, y)
+
+
+def leaky_relu(x, slope):
+    """``x`` where it is positive, else ``slope * x``."""
+    return _flat("leaky_relu", x, numbers=(slope,))
+
+
+def leaky_relu_grad(dy, y, slope):
+    """``dy`` where the output ``y`` of :func:`leaky_relu` is positive, else ``slope * dy``."""
+    return _flat("leaky_relu_grad", dy, y, numbers=(slope,))
 
 
 def dropout(x, rate, seed):

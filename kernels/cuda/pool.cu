@@ -45,6 +45,39 @@ extern "C" __global__ void max_pool_grad(const REAL *dy, const unsigned char *wh
     }
 }
 
+// y (N, Ho, Wo, C): the mean over every size x size window.
+extern "C" __global__ void avg_pool(const REAL *x, REAL *y, int H, int W, int C, int Ho, int Wo, int size, int stride,
+                                    long long n) {
+    for (long long i = first_index(); i < n; i += grid_size()) {
+        const int c = i % C;
+        const long long pixel = i / C;
+        const int q = pixel % Wo, p = pixel / Wo % Ho;
+        const long long image = pixel / Wo / Ho;
+        const REAL *window = x + ((image * H + p * stride) * W + q * stride) * C + c;
+        REAL sum = 0;
+        for (int a = 0; a < size; ++a)
+            for (int b = 0; b < size; ++b) sum += window[((long long)a * W + b) * C];
+        y[i] = sum / REAL(size * size);
+    }
+}
+
+// dx: every dy / size^2 goes to all pixels of its window. Each pixel gathers from the windows it lies in.
+extern "C" __global__ void avg_pool_grad(const REAL *dy, REAL *dx, int H, int W, int C, int Ho, int Wo, int size,
+                                         int stride, long long n) {
+    for (long long i = first_index(); i < n; i += grid_size()) {
+        const int c = i % C;
+        const long long pixel = i / C;
+        const int w = pixel % W, h = pixel / W % H;
+        const long long image = pixel / W / H;
+        const int p_first = h < size ? 0 : (h - size) / stride + 1, p_last = min(h / stride, Ho - 1);
+        const int q_first = w < size ? 0 : (w - size) / stride + 1, q_last = min(w / stride, Wo - 1);
+        REAL sum = 0;
+        for (int p = p_first; p <= p_last; ++p)
+            for (int q = q_first; q <= q_last; ++q) sum += dy[((image * Ho + p) * Wo + q) * C + c];
+        dx[i] = sum / REAL(size * size);
+    }
+}
+
 // y (N, C): the mean over the pixels of every channel. n = N*C.
 extern "C" __global__ void global_avg_pool(const REAL *x, REAL *y, int pixels, int C, long long n) {
     for (long long i = first_index(); i < n; i += grid_size()) {

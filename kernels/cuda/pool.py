@@ -9,7 +9,7 @@ from ..shapes import output_size
 from .launch import contiguous, elements
 from .loader import load
 
-__all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
+__all__ = ["avg_pool", "avg_pool_grad", "global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
 FILE = "pool.cu"
 
@@ -34,6 +34,28 @@ def max_pool_grad(dy, where, x_shape, size, stride):
     dx = cp.empty(x_shape, dy.dtype)
     kernel = load(FILE, "max_pool_grad", dy.dtype)
     kernel(*elements(dx.size), dy, where, dx, height, width, channels, rows, cols, size, stride, dx.size)
+    return dx
+
+
+def avg_pool(x, size, stride):
+    """Mean over every ``size`` x ``size`` window, per channel: (N, H, W, C) to (N, Ho, Wo, C)."""
+    (x,) = contiguous(x)
+    n, height, width, channels = x.shape
+    rows, cols = output_size(height, size, stride, 0), output_size(width, size, stride, 0)
+    y = cp.empty((n, rows, cols, channels), x.dtype)
+    kernel = load(FILE, "avg_pool", x.dtype)
+    kernel(*elements(y.size), x, y, height, width, channels, rows, cols, size, stride, y.size)
+    return y
+
+
+def avg_pool_grad(dy, x_shape, size, stride):
+    """``dx`` (N, H, W, C): each ``dy / size^2`` is added to all pixels of its window."""
+    (dy,) = contiguous(dy)
+    _, height, width, channels = x_shape
+    _, rows, cols, _ = dy.shape
+    dx = cp.empty(x_shape, dy.dtype)
+    kernel = load(FILE, "avg_pool_grad", dy.dtype)
+    kernel(*elements(dx.size), dy, dx, height, width, channels, rows, cols, size, stride, dx.size)
     return dx
 
 

@@ -27,14 +27,27 @@ from .norm import (
     norm_coefficients,
 )
 from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
-from .pointwise import add, cast, draw_seed, dropout, relu, relu_grad, subsample, subsample_grad
-from .pool import global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
+from .pointwise import (
+    add,
+    cast,
+    draw_seed,
+    dropout,
+    leaky_relu,
+    leaky_relu_grad,
+    relu,
+    relu_grad,
+    subsample,
+    subsample_grad,
+)
+from .pool import avg_pool, avg_pool_grad, global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
 from .resize import resize_area, resize_bilinear
 
 __all__ = [
     "add",
     "as_matrix",
     "augment",
+    "avg_pool",
+    "avg_pool_grad",
     "batch_norm",
     "batch_norm_fixed_grad",
     "batch_norm_grad",
@@ -56,6 +69,8 @@ __all__ = [
     "global_avg_pool_grad",
     "gradient_coefficients",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_grad",
     "lerp_all",
     "linear",
     "linear_input_grad",

@@ -1,8 +1,19 @@
-"""Operations on single elements and on whole feature maps: ReLU, the parameter-free shortcut, dropout."""
+"""Operations on single elements and on whole feature maps: ReLUs, the parameter-free shortcut, dropout."""
 
 import numpy as np
 
-__all__ = ["add", "cast", "draw_seed", "dropout", "relu", "relu_grad", "subsample", "subsample_grad"]
+__all__ = [
+    "add",
+    "cast",
+    "draw_seed",
+    "dropout",
+    "leaky_relu",
+    "leaky_relu_grad",
+    "relu",
+    "relu_grad",
+    "subsample",
+    "subsample_grad",
+]
 
 # SplitMix64's state moves by this much from one number to the next.
 GAMMA = 0x9E3779B97F4A7C15
@@ -21,6 +32,16 @@ def relu(x):
 def relu_grad(dy, y):
     """``dy`` where the output ``y`` of :func:`relu` is positive, else 0."""
     return np.where(y > 0, dy, dy.dtype.type(0))
+
+
+def leaky_relu(x, slope):
+    """``x`` where it is positive, else ``slope * x``; ``slope`` in (0, 1)."""
+    return np.where(x > 0, x, x * x.dtype.type(slope))
+
+
+def leaky_relu_grad(dy, y, slope):
+    """``dy`` where the output ``y`` of :func:`leaky_relu` is positive, else ``slope * dy``."""
+    return np.where(y > 0, dy, dy * dy.dtype.type(slope))
 
 
 def subsample(x, stride, channels):

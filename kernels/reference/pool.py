@@ -4,7 +4,7 @@ import numpy as np
 
 from ..shapes import output_size
 
-__all__ = ["global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
+__all__ = ["avg_pool", "avg_pool_grad", "global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
 
 def max_pool(x, size, stride):
@@ -29,6 +29,22 @@ def max_pool_grad(dy, where, x_shape, size, stride):
     for position in range(size * size):
         i, j = divmod(position, size)
         dx[:, i : i + stride * rows : stride, j : j + stride * cols : stride] += np.where(where == position, dy, 0)
+    return dx
+
+
+def avg_pool(x, size, stride):
+    """Mean over every ``size`` x ``size`` window, per channel: (N, H, W, C) to (N, Ho, Wo, C)."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    return windows.mean(axis=(4, 5))
+
+
+def avg_pool_grad(dy, x_shape, size, stride):
+    """``dx`` (N, H, W, C): each ``dy / size^2`` is added to all pixels of its window."""
+    rows, cols = (output_size(s, size, stride, 0) for s in x_shape[1:3])
+    share, dx = dy / dy.dtype.type(size * size), np.zeros(x_shape, dy.dtype)
+    for i in range(size):
+        for j in range(size):
+            dx[:, i : i + stride * rows : stride, j : j + stride * cols : stride] += share
     return dx
 
 

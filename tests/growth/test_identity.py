@@ -9,7 +9,7 @@ from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.identity import carry
 from incnet.growth.insertion import insert
-from incnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential, residual_block
+from incnet.layers import AvgPool2d, BatchNorm2d, Conv2d, LeakyReLU, Linear, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier, vgg
 from incnet.optim import RMSProp
 from incnet.run.run import Run
@@ -189,6 +189,14 @@ def test_other_shortcuts(options, rng):
     x = ops.relu(rng.standard_normal((32, 6, 6, 4), np.float32))
     y = carry(block, x)
     np.testing.assert_allclose(y[..., :4].mean(axis=(1, 2)), x.mean(axis=(1, 2)), rtol=1e-4)
+
+
+def test_average_pooling_and_leaky_relu_keep_the_mean(rng):
+    layers = {"conv": Conv2d(4, 6, 3, padding=1, rng=rng), "relu": LeakyReLU(0.1), "pool": AvgPool2d(2)}
+    x = ops.relu(rng.standard_normal((2, 6, 8, 4), np.float32))
+    y = carry(Sequential(layers), x)
+    assert y.shape == (2, 3, 4, 6)
+    np.testing.assert_allclose(y[..., :4].mean(axis=(1, 2)), x.mean(axis=(1, 2)), rtol=1e-5)
 
 
 # What cannot be carried.

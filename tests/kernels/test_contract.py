@@ -320,6 +320,17 @@ def max_pool_grad(draw, n, height, width, channels, size, stride):
     return draw(*shape), where, (n, height, width, channels), size, stride
 
 
+@case("avg_pool", *POOLS, tolerance=8)
+def avg_pool(draw, n, height, width, channels, size, stride):
+    return draw(n, height, width, channels, mean=1), size, stride
+
+
+@case("avg_pool_grad", *POOLS, tolerance=8)
+def avg_pool_grad(draw, n, height, width, channels, size, stride):
+    shape = n, _output(height, size, stride, 0), _output(width, size, stride, 0), channels
+    return draw(*shape), (n, height, width, channels), size, stride
+
+
 @case("global_avg_pool", (2, 5, 7, 3), (1, 1, 1, 4), (3, 8, 8, 65), tolerance=16)
 def global_avg_pool(draw, *shape):
     return (draw(*shape, mean=1),)
@@ -355,6 +366,21 @@ def relu_of_nan(draw, *shape):
 @case("relu_grad", *SHAPES)
 def relu_grad(draw, *shape):
     return draw(*shape), np.maximum(draw.few_values(*shape), 0)
+
+
+@case("leaky_relu", *SHAPES)
+def leaky_relu(draw, *shape):
+    return draw(*shape), 0.2
+
+
+@case("leaky_relu", (4, 7))
+def leaky_relu_of_nan(draw, *shape):
+    return *relu_of_nan(draw, *shape), 0.2
+
+
+@case("leaky_relu_grad", *SHAPES)
+def leaky_relu_grad(draw, *shape):
+    return draw(*shape), draw.few_values(*shape), 0.2
 
 
 @case("dropout", *SHAPES)
@@ -903,7 +929,7 @@ def subsamples(draw):
 
 GEOMETRIES = {
     convolutions: ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "im2col", "col2im"],
-    pools: ["max_pool", "max_pool_grad"],
+    pools: ["max_pool", "max_pool_grad", "avg_pool", "avg_pool_grad"],
     subsamples: ["subsample", "subsample_grad"],
 }
 

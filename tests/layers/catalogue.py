@@ -10,12 +10,14 @@ import numpy as np
 
 from incnet.layer import Layer
 from incnet.layers import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
     Identity,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
@@ -153,8 +155,11 @@ TRAINED = [
 
 FIXED = [
     Case("ReLU", lambda r, t: ReLU(), (4, 3, 2), (4, 3, 2)),
+    Case("LeakyReLU", lambda r, t: LeakyReLU(0.2), (4, 3, 2), (4, 3, 2)),
     Case("MaxPool2d", lambda r, t: MaxPool2d(2), (7, 6, 3), (3, 3, 3)),
     Case("MaxPool2d, overlapping", lambda r, t: MaxPool2d(3, 2), (7, 8, 2), (3, 3, 2)),
+    Case("AvgPool2d", lambda r, t: AvgPool2d(2), (7, 6, 3), (3, 3, 3)),
+    Case("AvgPool2d, overlapping", lambda r, t: AvgPool2d(3, 2), (7, 8, 2), (3, 3, 2)),
     Case("GlobalAvgPool2d", lambda r, t: GlobalAvgPool2d(), (5, 3, 4), (4,)),
     Case("Flatten", lambda r, t: Flatten(), (3, 2, 4), (24,)),
     Case("Dropout", lambda r, t: Dropout(0.4, rng=r), (5, 4, 2), (5, 4, 2)),

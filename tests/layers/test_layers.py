@@ -5,11 +5,13 @@ import pytest
 
 from incnet.backend import recording
 from incnet.layers import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dropout,
     GlobalAvgPool2d,
     Identity,
+    LeakyReLU,
     Linear,
     MaxPool2d,
     ReLU,
@@ -59,6 +61,7 @@ def test_convolution_without_bias_has_one_parameter(rng):
         (lambda r: Conv2d(3, 4, 5, rng=r), (4, 8, 3), r"5 x 5 pixels does not fit into an input of \(4, 8\)"),
         (lambda r: Linear(7, 2, rng=r), (8,), r"Linear expects rows of 7 features, the input has shape \(8,\)"),
         (lambda r: Linear(3, 2, rng=r), (4, 4, 3), "Linear expects rows of 3 features"),
+        (lambda r: AvgPool2d(3), (5, 2, 1), r"3 x 3 pixels does not fit into an input of \(5, 2\)"),
         (lambda r: MaxPool2d(3), (5, 2, 1), r"3 x 3 pixels does not fit into an input of \(5, 2\)"),
     ],
 )
@@ -76,6 +79,30 @@ def test_relu_has_no_slope_at_zero():
     y = layer.forward(np.array([-1.0, 0.0, 2.0]), train=True)
     np.testing.assert_array_equal(y, [0, 0, 2])
     np.testing.assert_array_equal(layer.backward(np.array([5.0, 6.0, 7.0])), [0, 0, 7])
+
+
+@pytest.mark.usefixtures("backend")
+def test_leaky_relu_has_the_lower_slope_at_zero():
+    layer = LeakyReLU(0.1)
+    y = layer.forward(np.array([-1.0, 0.0, 2.0]), train=True)
+    np.testing.assert_array_equal(y, [-0.1, 0, 2])
+    np.testing.assert_array_equal(layer.backward(np.array([5.0, 6.0, 7.0])), [0.5, 0.1 * 6, 7])
+
+
+@pytest.mark.parametrize("slope", [-0.1, 0, 1, float("nan")])
+def test_a_slope_that_is_none(slope):
+    with pytest.raises(ValueError, match=rf"LeakyReLU\({slope}\): choose a slope between 0 and 1"):
+        LeakyReLU(slope)
+
+
+@pytest.mark.usefixtures("backend")
+def test_average_pooling_shares_the_gradient_among_a_window():
+    x = np.zeros((1, 2, 4, 1))
+    x[0, :, :, 0] = [[1, 3, 2, 2], [4, 0, 2, 6]]
+    layer = AvgPool2d(2, 1)
+    np.testing.assert_array_equal(layer.forward(x, train=True).ravel(), [2, 1.75, 3])
+    dx = layer.backward(np.array([4.0, 8.0, 12.0]).reshape(1, 1, 3, 1))
+    np.testing.assert_array_equal(dx[0, :, :, 0], [[1, 3, 5, 3], [1, 3, 5, 3]])
 
 
 @pytest.mark.usefixtures("backend")
@@ -227,3 +254,9 @@ def test_a_block_whose_branches_differ(rng):
 def test_a_window_that_is_too_large(size):
     with pytest.raises(ValueError, match=rf"MaxPool2d\({size}\): choose a window of 1 to 16 pixels"):
         MaxPool2d(size)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(0, None), (-1, 2), (2, 0)])
+def test_a_window_of_nothing(size, stride):
+    with pytest.raises(ValueError, match=r"AvgPool2d\(-?\d, stride=-?\d\): choose windows of at least 1 pixel"):
+        AvgPool2d(size, stride)

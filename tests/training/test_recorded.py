@@ -8,7 +8,9 @@ import pytest
 
 from incnet.backend import use
 from incnet.fusion import fuse
-from incnet.layers import ReLU, Sequential, residual_block
+from incnet.graph import Graph
+from incnet.layers import AvgPool2d, Conv2d, LeakyReLU, ReLU, Sequential, residual_block
+from incnet.models import make_classifier
 from incnet.optim import SGD, RMSProp
 from incnet.threads import use_threads
 from incnet.training.replay import Replay
@@ -55,6 +57,17 @@ def test_whole_networks(arch, shape, fused):
     """Dropout draws a new mask in every step, and batch norm moves its statistics."""
     data = batches(shape, 16, 16, 16)
     assert_learns_the_same(lambda: grow(arch, shape, fused=fused), lambda step: learn(step, data))
+
+
+def test_layers_that_no_known_network_has():
+    def make():
+        rng = np.random.default_rng(0)
+        graph = Graph((8, 8, 3), lambda shape: make_classifier(shape, CLASSES, rng=rng))
+        layers = {"conv": Conv2d(3, 16, 3, padding=1, rng=rng), "relu": LeakyReLU(0.1), "pool": AvgPool2d(2)}
+        graph.insert("S1", fuse(Sequential(layers)))
+        return graph
+
+    assert_learns_the_same(make, lambda step: learn(step, batches((8, 8, 3), 16, 7, 16, 7)))
 
 
 @pytest.mark.parametrize(("arch", "shape", "n"), [("resnet8", (8, 8, 3), 40), ("vgg16-bn", (32, 32, 3), 5)])
