@@ -135,24 +135,7 @@ class Operations(Protocol):
 
     def softmax_cross_entropy(self, logits: Array, labels: Array) -> tuple[Array, Array]: ...
 
-    def sgd_step(
-        self, data: Array, grad: Array | OuterProduct, velocity: Array, lr: float, momentum: float, weight_decay: float
-    ) -> None: ...
-
     def sgd_step_all(self, tensors: Sequence[tuple[Any, ...]], lr: float, momentum: float) -> None: ...
-
-    def rmsprop_step(
-        self,
-        data: Array,
-        grad: Array | OuterProduct,
-        square: Array,
-        velocity: Array,
-        lr: float,
-        rho: float,
-        momentum: float,
-        eps: float,
-        weight_decay: float,
-    ) -> None: ...
 
     def rmsprop_step_all(
         self, tensors: Sequence[tuple[Any, ...]], lr: float, rho: float, momentum: float, eps: float

@@ -358,29 +358,9 @@ def softmax_cross_entropy(logits: Shaped, labels: Shaped) -> tuple[Shape, ...]:
 
 
 @operation
-def sgd_step(data: Shaped, grad: Any, velocity: Shaped, lr: float, momentum: float, weight_decay: float) -> None:
-    update(grad, data, velocity)
-
-
-@operation
 def sgd_step_all(tensors: Any, lr: float, momentum: float) -> None:
     for data, grad, velocity, _ in tensors:
         update(grad, data, velocity)
-
-
-@operation
-def rmsprop_step(
-    data: Shaped,
-    grad: Any,
-    square: Shaped,
-    velocity: Shaped,
-    lr: float,
-    rho: float,
-    momentum: float,
-    eps: float,
-    weight_decay: float,
-) -> None:
-    update(grad, data, square, velocity)
 
 
 @operation

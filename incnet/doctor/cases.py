@@ -152,12 +152,13 @@ def cases(
     for rows, classes in ((5, 10), (40, 100), (1, 1)):
         logits, labels = 5 * normal(rows, classes), rng.integers(0, classes, rows)
         yield Case(f"{rows}x{classes}", "softmax_cross_entropy", (logits, labels))
-    for shape in ((3, 3, 5, 7), (4,), (50, 60)):
-        tensors = normal(*shape), normal(*shape), np.abs(normal(*shape)), normal(*shape)
-        yield Case(f"{shape}", "rmsprop_step", (*tensors, 1e-2, 0.9, 0.9, 1e-7, 1e-3), (0, 2, 3))
-        yield Case(f"{shape}", "sgd_step", (*tensors[:3], 1e-2, 0.9, 1e-3), (0, 2))
-    factors, state = OuterProduct(normal(6, 40), normal(6, 30)), (np.abs(normal(40, 30)), normal(40, 30))
-    yield Case("product", "rmsprop_step", (normal(40, 30), factors, *state, 1e-2, 0.9, 0.9, 1e-7, 1e-3), (0, 2, 3))
+    shapes = ((3, 3, 5, 7), (4,), (50, 60), (40, 30))
+    tensors: list[tuple] = [(normal(*s), normal(*s), np.abs(normal(*s)), normal(*s), 1e-3) for s in shapes]
+    data, _, *others = tensors[-1]
+    tensors.append((data, OuterProduct(normal(6, 40), normal(6, 30)), *others))
+    yield Case("list", "rmsprop_step_all", (tensors, 1e-2, 0.9, 0.9, 1e-7), (0,))
+    without_square = [(data, grad, velocity, decay) for data, grad, _, velocity, decay in tensors]
+    yield Case("list", "sgd_step_all", (without_square, 1e-2, 0.9), (0,))
     images = rng.integers(0, 256, (9, 8, 7, 3), np.uint8)
     drawn = rng.integers(0, 9, 5), rng.integers(-4, 5, (5, 2)), rng.random(5) < 0.5
     mean, std = rng.uniform(100, 140, 3).astype(np.float32), rng.uniform(40, 70, 3).astype(np.float32)
@@ -169,14 +170,9 @@ def cases(
 
 
 def more_cases(rng: np.random.Generator) -> Iterator[Case]:
-    """Yield cases for the kernels that work on lists of arrays, and for those that compute nothing in float32."""
-
-    def tensors(count: int) -> list[tuple]:
-        return [tuple(np.abs(rng.standard_normal((count, *shape))).astype(np.float32)) for shape in ((3, 5), (70,))]
-
-    yield Case("list", "rmsprop_step_all", ([(*each, 1e-3) for each in tensors(4)], 1e-2, 0.9, 0.9, 1e-7), (0,))
-    yield Case("list", "sgd_step_all", ([(*each, 1e-3) for each in tensors(3)], 1e-2, 0.9), (0,))
-    yield Case("list", "lerp_all", (tensors(2), 0.3), (0,))
+    """Yield cases for kernels that are defined for one type, or have no place in a training step."""
+    pairs = [tuple(rng.standard_normal((2, *shape)).astype(np.float32)) for shape in ((3, 5), (70,))]
+    yield Case("list", "lerp_all", (pairs, 0.3), (0,))
     yield Case("images", "as_matrix", (rng.standard_normal((2, 3, 4, 5)).astype(np.float32),), exact=True)
     yield Case("seed", "draw_seed", (np.array([2**63 + 5], np.uint64), 2**64 - 1), (0,), exact=True)
     yield Case("float64", "cast", (rng.standard_normal(9), np.dtype(np.float32)), exact=True)

@@ -29,7 +29,7 @@ from .norm import (
     batch_norm_grad,
     batch_norm_stats,
 )
-from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
+from .optimise import rmsprop_step_all, sgd_step_all
 from .pointwise import (
     add,
     cast,
@@ -95,9 +95,7 @@ __all__ = [
     "relu_mask",
     "resize_area",
     "resize_bilinear",
-    "rmsprop_step",
     "rmsprop_step_all",
-    "sgd_step",
     "sgd_step_all",
     "softmax_cross_entropy",
     "subsample",

@@ -15,29 +15,19 @@ from .memory import address, address_of_any, aligned_empty, single
 from .parallel import threads_for
 from .tape import issue
 
-__all__ = ["rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
+__all__ = ["rmsprop_step_all", "sgd_step_all"]
 
 FLOAT = 4  # bytes
 
 
-def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_decay):
-    """RMSProp with a heavy ball on the normalised step; changes ``data``, ``square`` and ``velocity``."""
-    rmsprop_step_all([(data, grad, square, velocity, weight_decay)], lr, rho, momentum, eps)
-
-
 def rmsprop_step_all(tensors, lr, rho, momentum, eps):
-    """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
+    """RMSProp with a heavy ball on the normalised step; changes data, square and velocity; see the reference."""
     others = _step(rmsprop_stored, rmsprop_outer, tensors, [lr, rho, 1 - rho, momentum, eps])
     issue(reference.rmsprop_step_all, others, lr, rho, momentum, eps)
 
 
-def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
-    """Gradient descent with a heavy ball; changes ``data`` and ``velocity``; see the reference."""
-    sgd_step_all([(data, grad, velocity, weight_decay)], lr, momentum)
-
-
 def sgd_step_all(tensors, lr, momentum):
-    """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
+    """Gradient descent with a heavy ball; changes data and velocity; see the reference."""
     others = _step(sgd_stored, sgd_outer, tensors, [lr, momentum])
     issue(reference.sgd_step_all, others, lr, momentum)
 

@@ -19,7 +19,7 @@ from .fused import (
 from .linear import factored_weight_grad, linear, linear_input_grad, linear_weight_grad
 from .loss import softmax_cross_entropy
 from .norm import batch_norm, batch_norm_fixed_grad, batch_norm_grad, batch_norm_stats
-from .optimise import lerp_all, rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
+from .optimise import lerp_all, rmsprop_step_all, sgd_step_all
 from .pointwise import (
     add,
     cast,
@@ -87,9 +87,7 @@ __all__ = [
     "relu_mask",
     "resize_area",
     "resize_bilinear",
-    "rmsprop_step",
     "rmsprop_step_all",
-    "sgd_step",
     "sgd_step_all",
     "softmax_cross_entropy",
     "subsample",

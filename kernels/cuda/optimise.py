@@ -1,4 +1,4 @@
-"""One step of each optimizer, in place: on one parameter, or on all of them in one launch."""
+"""One step of each optimizer, in place: all parameters in one launch."""
 
 from __future__ import annotations
 
@@ -11,30 +11,20 @@ from .launch import contiguous
 from .linear import linear_weight_grad
 from .loader import load
 
-__all__ = ["lerp_all", "rmsprop_step", "rmsprop_step_all", "sgd_step", "sgd_step_all"]
+__all__ = ["lerp_all", "rmsprop_step_all", "sgd_step_all"]
 
 FILE = "optimise.cu"
 TENSORS = 64  # in one launch: the arguments have to fit the 4 KiB that every device allows
 PER_BLOCK = 2048  # elements that a block works on
 
 
-def rmsprop_step(data, grad, square, velocity, lr, rho, momentum, eps, weight_decay):
-    """RMSProp with a heavy ball on the normalised step; changes ``data``, ``square`` and ``velocity``."""
-    rmsprop_step_all([(data, grad, square, velocity, weight_decay)], lr, rho, momentum, eps)
-
-
 def rmsprop_step_all(tensors, lr, rho, momentum, eps):
-    """:func:`rmsprop_step` on a list of (data, grad, square, velocity, weight_decay)."""
+    """RMSProp with a heavy ball on the normalised step; changes data, square and velocity; see the reference."""
     _step("rmsprop", tensors, lr, rho, momentum, eps)
 
 
-def sgd_step(data, grad, velocity, lr, momentum, weight_decay):
-    """Gradient descent with a heavy ball; changes ``data`` and ``velocity``."""
-    sgd_step_all([(data, grad, velocity, weight_decay)], lr, momentum)
-
-
 def sgd_step_all(tensors, lr, momentum):
-    """:func:`sgd_step` on a list of (data, grad, velocity, weight_decay)."""
+    """Gradient descent with a heavy ball; changes data and velocity; see the reference."""
     # The kernels share one table; gradient descent has no second state array.
     _step("sgd", [(data, grad, velocity, velocity, decay) for data, grad, velocity, decay in tensors], lr, momentum)
 

@@ -26,7 +26,7 @@ from .norm import (
     move_statistics,
     norm_coefficients,
 )
-from .optimise import rmsprop_step, rmsprop_step_all, sgd_step, sgd_step_all
+from .optimise import rmsprop_step_all, sgd_step_all
 from .pointwise import (
     add,
     cast,
@@ -89,9 +89,7 @@ __all__ = [
     "relu_mask",
     "resize_area",
     "resize_bilinear",
-    "rmsprop_step",
     "rmsprop_step_all",
-    "sgd_step",
     "sgd_step_all",
     "softmax_cross_entropy",
     "subsample",

@@ -57,7 +57,7 @@ def test_what_is_needed_is_not_computed():
 
     def work():
         cpu.global_avg_pool(x)
-        cpu.rmsprop_step(data, data, square, velocity, 0.1, 0.9, 0.9, 1e-7, 0.0)
+        cpu.rmsprop_step_all([(data, data, square, velocity, 0.0)], 0.1, 0.9, 0.9, 1e-7)
         cpu.move_statistics(data[0], square[0], velocity[0], velocity[0], 0.5, 1.0)
 
     assert ahead.needed([work]) == [pool.average_pixels, optimise.rmsprop_stored, coefficients.mix_statistics]

@@ -40,7 +40,7 @@ PROGRAM = textwrap.dedent("""
     check(linear_weight_grad(x, dy), reference.linear_weight_grad(x, dy))
     for module in (optimise, reference):
         state = w.copy(), OuterProduct(x, dy), w * w, w.copy()
-        module.rmsprop_step(*state, 0.1, 0.9, 0.9, 1e-7, 0.1)
+        module.rmsprop_step_all([(*state, 0.1)], 0.1, 0.9, 0.9, 1e-7)
         if module is optimise: found = state
     check(found[0], state[0])
     kernels = [k for k in gc.get_objects() if isinstance(k, emit.Kernel) and k.compiled is not None]

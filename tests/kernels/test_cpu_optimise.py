@@ -20,9 +20,9 @@ def tensors(n, shape, slots):
 
 def step(optimizer, data, grad, state, momentum, decay):
     if optimizer == "rmsprop":
-        cpu.rmsprop_step(data, grad, *state, 0.01, 0.9, momentum, 1e-7, decay)
+        cpu.rmsprop_step_all([(data, grad, *state, decay)], 0.01, 0.9, momentum, 1e-7)
     else:
-        cpu.sgd_step(data, grad, *state, 0.01, momentum, decay)
+        cpu.sgd_step_all([(data, grad, *state, decay)], 0.01, momentum)
 
 
 @pytest.mark.parametrize(("momentum", "decay"), [(0.9, 0.0), (0.0, 0.05)])
