@@ -27,17 +27,7 @@ import numpy as np
 from incnet.config import Config
 from incnet.records import from_json, to_json
 
-__all__ = [
-    "GrowthRule",
-    "Periodic",
-    "Plateau",
-    "SlopeAngle",
-    "Verdict",
-    "Window",
-    "as_verdict",
-    "make_rule",
-    "slope",
-]
+__all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "as_verdict", "make_rule", "slope"]
 
 # Accuracy units for which one unit and one epoch are drawn equally long; an angle depends on that choice.
 UNITS = {"percent": 100.0, "fraction": 1.0}
@@ -84,10 +74,7 @@ class Window(Verdict):
 
 
 def as_verdict(answer: Any, rule: object) -> Verdict | None:
-    """Return what ``rule`` answered in Python's own types, which a log and a checkpoint can hold.
-
-    A rule may be anybody's and compute with NumPy: its truths and numbers are taken, and the rule's name where there
-    is no reason.
+    """Return what ``rule``, which may be anybody's, answered in Python's own types, which a log and a checkpoint hold.
 
     Raises
     ------
@@ -96,14 +83,12 @@ def as_verdict(answer: Any, rule: object) -> Verdict | None:
     """
     name = type(rule).__name__
     if isinstance(answer, bool | np.bool_):
-        return Verdict(True, name) if answer else None
+        answer = Verdict(True, name) if answer else None
     if answer is None:
         return None
     if not isinstance(answer, Verdict):
         raise TypeError(f"the growth rule {name} answered {answer!r:.80}, expected a Verdict, True, False or None")
-    values = {
-        field.name: to_json(getattr(answer, field.name), f"the verdict's {field.name}") for field in fields(answer)
-    }
+    values = {each.name: to_json(getattr(answer, each.name), f"the verdict's {each.name}") for each in fields(answer)}
     if not isinstance(values["grow"], bool) or not isinstance(values["reason"], str | None):
         raise TypeError(f"the growth rule {name} answered {answer!r:.200}, expected a truth and a reason in words")
     return replace(answer, **values | {"reason": values["reason"] or name})
@@ -139,11 +124,11 @@ class GrowthRule(Protocol):
 
 
 @dataclass(frozen=True)
-class SlopeAngleState:
-    """All that a :class:`SlopeAngle` remembers; see its attributes."""
+class Windows:
+    """What a :class:`SlopeAngle` remembers: accuracies of the window in progress, angle of the stage's last one."""
 
-    accuracies: list[float]
-    previous: float | None
+    accuracies: list[float] = field(default_factory=list)
+    previous: float | None = None
 
 
 @dataclass
@@ -162,20 +147,12 @@ class SlopeAngle:
         Threshold in (0, 1].
     unit : {"percent", "fraction"}
         Accuracy unit that is drawn as long as one epoch.
-
-    Attributes
-    ----------
-    accuracies : list of float
-        Fractions in [0, 1]: those of the window in progress.
-    previous : float or None
-        Angle of the stage's last complete window.
     """
 
     window: int = 5
     gamma: float = 0.5
     unit: str = "percent"
-    accuracies: list[float] = field(default_factory=list, init=False)
-    previous: float | None = field(default=None, init=False)
+    seen: Windows = field(default_factory=Windows, init=False)
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -186,29 +163,30 @@ class SlopeAngle:
             raise ValueError(f"accuracy unit {self.unit!r}: choose one of {', '.join(UNITS)}")
 
     def restart(self) -> None:
-        self.accuracies, self.previous = [], None
+        self.seen = Windows()
 
     def state(self) -> Any:
-        return asdict(SlopeAngleState(self.accuracies, self.previous))
+        return asdict(self.seen)
 
     def restore(self, state: Any) -> None:
-        read: SlopeAngleState = from_json(SlopeAngleState, state, "state.schedule.rule")
-        if len(read.accuracies) >= self.window:
-            raise ValueError(f"{len(read.accuracies)} accuracies in an unfinished window of {self.window} epochs")
-        self.accuracies, self.previous = read.accuracies, read.previous
+        seen: Windows = from_json(Windows, state, "state.schedule.rule")
+        if len(seen.accuracies) >= self.window:
+            raise ValueError(f"{len(seen.accuracies)} accuracies in an unfinished window of {self.window} epochs")
+        self.seen = seen
 
     def observe(self, accuracy: float, epoch: int) -> Window | None:
-        self.accuracies.append(accuracy)
-        if len(self.accuracies) < self.window:
+        accuracies = [*self.seen.accuracies, accuracy]
+        if len(accuracies) < self.window:
+            self.seen = replace(self.seen, accuracies=accuracies)
             return None
-        steepness = slope([value * UNITS[self.unit] for value in self.accuracies])
+        steepness = slope([value * UNITS[self.unit] for value in accuracies])
         angle = math.degrees(math.atan(steepness))
         window = self._judge(steepness, angle)
-        self.accuracies, self.previous = [], angle
+        self.seen = Windows(previous=angle)
         return window
 
     def _judge(self, steepness: float, angle: float) -> Window:
-        before = self.previous
+        before = self.seen.previous
         ratio = angle / before if before is not None and before > 0 else None
         if angle <= 0:
             grow, reason = True, f"no improvement left: angle {angle:.1f} deg"
@@ -262,11 +240,11 @@ class Periodic:
 
 
 @dataclass(frozen=True)
-class PlateauState:
-    """All that a :class:`Plateau` remembers; see its attributes."""
+class Best:
+    """What a :class:`Plateau` remembers: the stage's best accuracy so far, a fraction, and the epochs since."""
 
-    best: float | None
-    waited: int
+    best: float | None = None
+    waited: int = 0
 
 
 @dataclass
@@ -280,13 +258,6 @@ class Plateau:
     min_delta : float
         By how much, as a fraction, an accuracy has to be above the best one to be the new best.
 
-    Attributes
-    ----------
-    best : float or None
-        The stage's best accuracy, a fraction; None before its first epoch.
-    waited : int
-        Epochs since.
-
     Notes
     -----
     The usual rule of early stopping; see Prechelt (1998), Early Stopping - But When?, doi:10.1007/3-540-49430-8_3.
@@ -294,8 +265,7 @@ class Plateau:
 
     patience: int = 5
     min_delta: float = 0.001
-    best: float | None = field(default=None, init=False)
-    waited: int = field(default=0, init=False)
+    seen: Best = field(default_factory=Best, init=False)
 
     def __post_init__(self) -> None:
         if self.patience < 1:
@@ -304,25 +274,25 @@ class Plateau:
             raise ValueError(f"min_delta {self.min_delta}: choose a fraction of at least 0 and below 1")
 
     def restart(self) -> None:
-        self.best, self.waited = None, 0
+        self.seen = Best()
 
     def state(self) -> Any:
-        return asdict(PlateauState(self.best, self.waited))
+        return asdict(self.seen)
 
     def restore(self, state: Any) -> None:
-        read: PlateauState = from_json(PlateauState, state, "state.schedule.rule")
-        if read.waited < 0 or (read.best is None and read.waited):
-            raise ValueError(f"{read.waited} epochs since the best accuracy, {read.best}")
-        self.best, self.waited = read.best, read.waited
+        seen: Best = from_json(Best, state, "state.schedule.rule")
+        if seen.waited < 0 or (seen.best is None and seen.waited):
+            raise ValueError(f"{seen.waited} epochs since the best accuracy, {seen.best}")
+        self.seen = seen
 
     def observe(self, accuracy: float, epoch: int) -> Verdict | None:
-        if self.best is None or accuracy > self.best + self.min_delta:
-            self.best, self.waited = accuracy, 0
+        best, waited = self.seen.best, self.seen.waited + 1
+        if best is None or accuracy > best + self.min_delta:
+            best, waited = accuracy, 0
+        self.seen = Best(best, waited)
+        if waited < self.patience:
             return None
-        self.waited += 1
-        if self.waited < self.patience:
-            return None
-        return Verdict(True, f"{self.waited} epochs without a better accuracy than {self.best:.2%}")
+        return Verdict(True, f"{waited} epochs without a better accuracy than {best:.2%}")
 
 
 def make_rule(config: Config, subnetworks: int) -> GrowthRule:
