@@ -17,7 +17,7 @@ they have, what the layer read and its output's gradient must stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -310,7 +310,7 @@ class FusedSequential(Sequential):
 
     def __init__(self, chain: Sequential) -> None:
         super().__init__(chain.children())
-        self.steps = plan(flatten(chain))
+        self.steps = plan(chain.chain())
         self._all_layers = list(self.layers())
 
     def forward(self, x: Array, train: bool = False) -> Array:
@@ -369,14 +369,7 @@ def fuse(layer: Sequential) -> Sequential:
     return FusedSequential(layer) if hasattr(ops, "conv2d_moments") else layer
 
 
-def flatten(layer: Layer) -> list[Layer]:
-    """Layers of a chain of chains, in order."""
-    if isinstance(layer, Sequential):
-        return [inner for child in layer.children().values() for inner in flatten(child)]
-    return [layer]
-
-
-def plan(layers: Sequence[Layer]) -> list[Step]:
+def plan(layers: Iterable[Layer]) -> list[Step]:
     """Cut a row of layers into steps: the longest pattern that fits, else a layer by itself."""
     steps: list[Step] = []
     rest = list(layers)
@@ -397,7 +390,7 @@ def plan(layers: Sequence[Layer]) -> list[Step]:
 
 def residual_step(residual: Residual) -> ResidualBlock | Plain:
     """Fuse a residual block, if it is the usual one of two convolutions."""
-    match flatten(residual.body):
+    match list(residual.body.chain()):
         case [
             Conv2d(bias=None) as conv1,
             BatchNorm2d() as norm1,

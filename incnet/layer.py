@@ -125,6 +125,10 @@ class Layer:
         for layer in self.children().values():
             yield from layer.layers()
 
+    def chain(self) -> Iterator[Layer]:
+        """Yield what is applied one after the other: this layer, or those of a chain of chains."""
+        yield self
+
     def named_parameters(self, prefix: str = "", *, frozen: bool = True) -> Iterator[tuple[str, Parameter]]:
         """Yield ("block1.conv1.weight", parameter), ... in a fixed order; those of frozen layers only if ``frozen``."""
         for name, value in vars(self).items():

@@ -29,7 +29,7 @@ arXiv:1706.02677, section 5.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from incnet.backend import Array, asarray, asnumpy, ops
 from incnet.layer import Layer
 from incnet.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Residual, Sequential
 
-__all__ = ["carry", "carry_classifier", "read_by_classifier", "walk"]
+__all__ = ["carry", "carry_classifier", "read_by_classifier"]
 
 # Of the mean square length of a centred row of features: small beside what they tell, large beside rounding.
 RIDGE = 1e-2
@@ -59,7 +59,7 @@ def carry(subnetwork: Layer, x: Array) -> Array:
     if (lowest := float(asnumpy(x).min())) < 0:
         raise ValueError(f"only outputs of a ReLU can be carried, and these features go down to {lowest:g}")
     channels, pixels = x.shape[-1], 1
-    layers = list(_chain(subnetwork))
+    layers = list(subnetwork.chain())
     for i, layer in enumerate(layers):
         match layer:
             case Conv2d():
@@ -114,36 +114,16 @@ def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> Non
 
 def read_by_classifier(classifier: Layer, x: Array) -> Array:
     """What the classifier's dense layer reads where the uppermost sub-network makes x."""
-    for layer in _chain(classifier):
+    for layer in classifier.chain():
         if not isinstance(layer, Linear):
             x = layer.forward(x)
     return x
 
 
-def walk(subnetwork: Layer, x: Array) -> Array:
-    """Compute what :func:`carry` computes with the kernels, whatever x holds, and change nothing; return the output."""
-    for layer in _chain(subnetwork):
-        if isinstance(layer, BatchNorm2d):
-            ops.batch_norm_stats(x)
-        if isinstance(layer, Residual):
-            walk(layer.body, x)
-        x = layer.forward(x)
-    return x
-
-
 def _dense(classifier: Layer) -> Linear:
-    (dense,) = (layer for layer in _chain(classifier) if layer.trainable)
+    (dense,) = (layer for layer in classifier.chain() if layer.trainable)
     assert isinstance(dense, Linear)
     return dense
-
-
-def _chain(layer: Layer) -> Iterator[Layer]:
-    """Layers of a chain of chains, in order."""
-    if isinstance(layer, Sequential):
-        for child in layer.children().values():
-            yield from _chain(child)
-    else:
-        yield layer
 
 
 # One kind of layer after the other.
@@ -213,7 +193,7 @@ def _complete_shortcut(residual: Residual, x: Array, channels: int) -> None:
     That has either sign, so it passes the ReLU within the body as two channels, of what is above zero and below. Where
     there is no stride, or no room, the body adds nothing.
     """
-    match list(_chain(residual.body)):
+    match list(residual.body.chain()):
         case [Conv2d() as conv1, BatchNorm2d() as norm1, ReLU() as relu, Conv2d() as conv2, BatchNorm2d() as norm2]:
             hidden = conv1.weight.data.shape[3]
         case body:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from incnet.backend import Array
 from incnet.layer import Cost, Layer, Shape
@@ -32,6 +32,10 @@ class Sequential(Layer):
 
     def children(self) -> dict[str, Layer]:
         return self._layers
+
+    def chain(self) -> Iterator[Layer]:
+        for layer in self._layers.values():
+            yield from layer.chain()
 
     def forward(self, x: Array, train: bool = False) -> Array:
         for layer in self._layers.values():

@@ -18,8 +18,8 @@ from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.loader import Loader
 from incnet.graph import Graph
-from incnet.growth.identity import walk
 from incnet.layer import Layer, Shape
+from incnet.layers import BatchNorm2d, Residual
 from incnet.optim import Optimizer
 from incnet.run.epoch import make_step
 from incnet.run.images import RunImages
@@ -51,7 +51,7 @@ def work_ahead(
         if number < state.schedule.inserted:
             continue
         if config.preserves_output and number > 1:
-            yield partial(_walk, graph, images.validation.batch_size // images.ranks)
+            yield partial(_preserve, graph, images.validation.batch_size // images.ranks)
         looks_ahead = state.schedule.lookahead > 0 and number > 1
         for boundary in {number - 1 if looks_ahead else 0, 0}:
             graph.freeze_prefix(boundary)
@@ -111,10 +111,21 @@ def _average(graph: Graph) -> None:
     ops.lerp_all([(empty(data.shape, data.dtype), data) for data in weights], 0.5)
 
 
-def _walk(graph: Graph, size: int) -> None:
+def _preserve(graph: Graph, size: int) -> None:
     x = _batch(graph, size)
-    for layer in graph.children().values():
-        x = walk(layer, x)
+    for part in graph.children().values():
+        x = _carry(part, x)
+
+
+def _carry(part: Layer, x: Array) -> Array:
+    """Call the kernels that :func:`incnet.growth.identity.carry` calls, whatever x holds, and change nothing."""
+    for layer in part.chain():
+        if isinstance(layer, BatchNorm2d):
+            ops.batch_norm_stats(x)
+        if isinstance(layer, Residual):
+            _carry(layer.body, x)
+        x = layer.forward(x)
+    return x
 
 
 def _judge(graph: Graph, size: int) -> None:
