@@ -1,0 +1,70 @@
+"""The book's chapters as text; building the site executes them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import incnet
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "docs" / "book").glob("[1-9]-*.md"))
+CELL = re.compile(r"```\{code-cell\} ipython3\n(?:---\n.*?---\n|:.*?\n)*(.*?)```", re.DOTALL)
+# What fits into a cell on the page, without scrolling.
+WIDTH = 86
+
+pytestmark = pytest.mark.parametrize("chapter", [pytest.param(path.read_text(), id=path.stem) for path in CHAPTERS])
+
+
+def cells(chapter):
+    """Yield the code of each cell, without what only IPython reads."""
+    for code in CELL.findall(chapter):
+        yield re.sub(r"^%.*\n", "", code, flags=re.MULTILINE)
+
+
+def prose(chapter):
+    """Text outside of cells, formulas, code and links' targets."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", chapter, flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"\{[\w:]+\}`[^`]*`|`[^`]*`", "", text)
+    return re.sub(r"\]\([^)]*\)", "]", text)
+
+
+def test_code_uses_the_public_names_only(chapter):
+    used = set()
+    for code in cells(chapter):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Attribute):
+                assert not node.attr.startswith("_") or node.attr.endswith("__"), f"{node.attr} is private"
+                if isinstance(node.value, ast.Name) and node.value.id == "incnet":
+                    used.add(node.attr)
+    assert used
+    assert used <= set(incnet.__all__)
+
+
+def test_code_fits_the_page(chapter):
+    wide = [line for code in cells(chapter) for line in code.splitlines() if len(line) > WIDTH]
+    assert wide == []
+
+
+def test_measured_numbers_come_from_cells(chapter):
+    """What was measured has a point or a unit; such a number in the text would go stale."""
+    assert not re.findall(r"\b\d+\.\d+\b|\b\d+ ?%|\b\d+ (?:ms|s|seconds|MB)\b", prose(chapter))
+
+
+def test_there_are_figures_exercises_and_answers(chapter):
+    exercises = re.findall(r"^\*\*(\d)\.\*\* ", chapter, re.MULTILINE)
+    assert exercises == [str(number) for number in range(1, len(exercises) + 1)]
+    assert len(exercises) >= 3
+    assert chapter.count("<details>\n<summary>Answer</summary>\n\n") == len(exercises)
+    assert chapter.count("\n\n</details>\n") == len(exercises)
+    assert "plt.subplots(" in chapter
+
+
+def test_it_ends_in_the_source(chapter):
+    *_, end = re.split(r"^## ", chapter, flags=re.MULTILINE)
+    assert end.startswith("In the source\n")
+    links = re.findall(r"\]\(\.\./\.\./([^)]*)\)", end)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
