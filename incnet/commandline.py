@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from incnet.names import did_you_mean
-from incnet.options import Option, default_in_words, described, flag
+from incnet.options import Option, default_in_words, described, flag, one_of
 from incnet.options_file import OptionsFileError, read_options
 from incnet.terminal import Terminal
 
@@ -49,7 +49,8 @@ def parse(kind: type[T], arguments: Sequence[str] | None, prog: str, default: T 
     prog : str
         The command, for messages.
     default : optional
-        Values of options that are not given.
+        Values of options that are not given. Else they have their own, or follow from those that are given as
+        ``kind.completed`` says, if it has that.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def parse(kind: type[T], arguments: Sequence[str] | None, prog: str, default: T 
     """
     try:
         given = _given(kind, sys.argv[1:] if arguments is None else arguments, prog)
+        if default is None and hasattr(kind, "completed"):
+            given = _completed(kind, given)
     except UsageError as error:
         Terminal(stderr=True).say(f"error: {error}\nAll options: {prog} --help")
         raise SystemExit(BAD_INPUT) from None
@@ -80,11 +83,18 @@ def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
         if each.default is MISSING and each.name not in texts.keys() | written.keys():
             named = _choices(hints[each.name])
             what = f"{_call(each.name, options[each.name])} is missing"
-            raise UsageError(f"{what}: choose {_one_of(named)}" if named else what)
+            raise UsageError(f"{what}: choose {one_of(named)}" if named else what)
     return written | {
         name: text if isinstance(text, bool) else _converted(hints[name], text, _call(name, options[name]))
         for name, text in texts.items()
     }
+
+
+def _completed(kind: Any, given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return kind.completed(given)
+    except ValueError as error:
+        raise UsageError(error) from error
 
 
 def _refuse(unknown: Sequence[str], known: Sequence[str]) -> None:
@@ -130,7 +140,7 @@ def _converted(kind: Any, text: Any, call: str) -> Any:
                 continue
     named, numbers = _choices(kind), {int: "a whole number", float: "a number"}
     wanted = [*named, *(words for number, words in numbers.items() if number in _alternatives(kind))]
-    raise UsageError(f"{call} {text}: choose {_one_of(wanted)}{did_you_mean(text, named)}")
+    raise UsageError(f"{call} {text}: choose {one_of(wanted)}{did_you_mean(text, named)}")
 
 
 def _alternatives(kind: Any) -> list[Any]:
@@ -146,10 +156,6 @@ def _choices(kind: Any) -> list[str]:
 def choices(kind: type, name: str) -> list[str]:
     """Return the values of an option that have a name, as far as they can be listed."""
     return [*dict.fromkeys([*_choices(get_type_hints(kind)[name]), *described(kind)[name].names])]
-
-
-def _one_of(words: Sequence[str]) -> str:
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 # The parser: it finds out what is given, and leaves it as text.
@@ -261,6 +267,6 @@ def _told(option: Option, default: Any) -> Iterator[str]:
     yield option.help
     if option.goes_with is not None:
         other, values = option.goes_with
-        yield f"With {flag(other)} {_one_of(values)}."
+        yield f"With {flag(other)} {one_of(values)}."
     if words := default_in_words(option, default):
         yield f"Default: {words}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, did_you_mean
 from incnet.options import as_of_now, described, flag, option
+from incnet.presets import PRESETS, expanded
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
@@ -34,6 +35,10 @@ RATE, NORM, BATCH = "optimization", "batch norm, evaluation", "batch size"
 MACHINE, FOLDER = "machine", "run folder"
 
 
+def _in_words(preset: str) -> str:
+    return f"{preset}: {PRESETS[preset].summary}."
+
+
 @dataclass(frozen=True)
 class Config:
     """Train a convolutional network incrementally: start small, grow when the learning curve flattens.
@@ -46,6 +51,7 @@ class Config:
       incnet train digits                       a minute, nothing to download
       incnet train cifar10 --arch vgg16 --epochs 100
       incnet train cifar10 --method baseline    the whole network from the start
+      incnet train cifar10 --preset fast        minutes, with settings that do well
       incnet train --resume runs/RUN            go on after Ctrl-C or a crash
       incnet train --config options.toml        options from a file: epochs = 9
       incnet train --config runs/RUN/config.json --seed 1
@@ -110,6 +116,16 @@ class Config:
         on_resume="may grow",
     )
     seed: int = option("Of everything random: weights, split, order, augmentation, dropout.", 0, group=NETWORK)
+    preset: str | None = option(
+        f"Settings under one name, for options that are not given. {' '.join(map(_in_words, PRESETS))}",
+        None,
+        group=NETWORK,
+        names=tuple(PRESETS),
+        metavar=f"{{{','.join(PRESETS)}}}",
+        otherwise="none: each option has its own default",
+        before=None,
+        origin=True,
+    )
 
     # When to grow, when to stop.
 
@@ -255,11 +271,13 @@ class Config:
     rho: float = option(
         "Decay of RMSProp's average of squared gradients.", 0.9, group=RATE, goes_with=("optimizer", ("rmsprop",))
     )
-    momentum: float = option(
+    momentum: float | None = option(
         "Heavy ball on the optimizer's step; 0 for the other interpretation of the paper's 'momentum 0.9', which is "
         "then rho.",
-        0.9,
+        None,
         group=RATE,
+        # With RMSProp it makes every step ten times as long, which a deep network without batch norm does not take.
+        defaults={"": 0.9, "vgg16 rmsprop": 0.0},
     )
     weight_decay: float = option("L2 penalty on the weights of convolutions and dense layers.", 1e-4, group=RATE)
     on_nonfinite: Literal["stop", "rollback"] = option(
@@ -276,7 +294,7 @@ class Config:
         None,
         group=BATCH,
         # The paper's (Table 1). The digits are 1,797 tiny images: batches must be small.
-        defaults={"": 128, "vgg16": 32, "digits": 32},
+        defaults={"": 128, "vgg16": 32, "vgg16-bn": 32, "digits": 32},
     )
     memory_limit: str | None = option(
         "Memory for training, such as 4GB: network, optimizer, activations, batches loaded ahead, best weights. Not "
@@ -467,6 +485,35 @@ class Config:
     )
     keep_checkpoints: int = option("Number of checkpoints that are kept.", 2, group=FOLDER, on_resume="may change")
 
+    @classmethod
+    def from_preset(cls, preset: str, **given: Any) -> Config:
+        """Return the settings of a preset, and above them the options that are given, by name.
+
+        Examples
+        --------
+        >>> Config.from_preset("fast", dataset="cifar10", epochs=24)
+
+        Raises
+        ------
+        ConfigError
+            If there is no such preset.
+        """
+        try:
+            return cls(**cls.completed({**given, "preset": preset}))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options that are given, by name, and what a preset among them says of others.
+
+        Raises
+        ------
+        ValueError
+            If there is no such preset.
+        """
+        return expanded(given, vars(cls()))
+
     def resolve(self) -> Config:
         """Fill in what was left open, and check every value.
 
@@ -545,7 +592,8 @@ class Config:
                 value = getattr(self, option)
                 raise ConfigError(f"{flag(option)} {value}: choose {remedy}")
 
-        assert self.epochs is not None and self.batch_size is not None and self.lr is not None
+        assert self.epochs is not None and self.batch_size is not None
+        assert self.lr is not None and self.momentum is not None
         for name, (other, values) in GO_WITH.items():
             holds = getattr(self, name) is None or getattr(self, other) in values
             must(holds, name, f"{flag(other)} {' or '.join(values)} to go with it")

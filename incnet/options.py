@@ -11,19 +11,22 @@ studies, reports and the documents' tables.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 __all__ = [
+    "ABSENT",
     "Option",
     "as_arguments",
     "as_of_now",
+    "choose",
     "decided",
     "default_in_words",
     "described",
     "flag",
     "making_no_other",
+    "one_of",
     "option",
     "spelt",
 ]
@@ -48,8 +51,9 @@ class Option:
     positional : bool
         It is given by its place, without a name.
     defaults : mapping of str to value
-        What None stands for, by data set, optimizer or beginning of an architecture's name; "" for any. Of several that
-        fit the last one counts.
+        What None stands for, by data set, exact architecture or optimizer, or by several of them, "vgg16 rmsprop"; ""
+        for any. Of several that fit the last one counts: what is general comes first, then architectures, then data
+        sets.
     otherwise : str
         What it stands for if it is not given, in words, if ``defaults`` do not say.
     before : value
@@ -64,6 +68,8 @@ class Option:
         It says where things are, on the machine of whoever began the run.
     own : bool
         It is this run's alone: one with the same options has another value.
+    origin : bool
+        It says where values of others came from, and by itself makes no other run.
     shown : bool
         Whether it can be given. A study decides some options of its runs itself.
     old_names : tuple of str
@@ -83,27 +89,30 @@ class Option:
     by_machine: bool = False
     place: bool = False
     own: bool = False
+    origin: bool = False
     shown: bool = True
     old_names: tuple[str, ...] = ()
 
     def default_for(self, dataset: str, arch: str, optimizer: str) -> Any:
         """Return what None stands for, by ``defaults``; None if they do not say."""
-        fitting = [
-            value
-            for name, value in self.defaults.items()
-            if not name or name in (dataset, optimizer) or arch.startswith(name)
-        ]
-        return fitting[-1] if fitting else None
+        value = choose(self.defaults, dataset, arch, optimizer)
+        return None if value is ABSENT else value
 
 
-def option(help: str, default: Any = MISSING, **facts: Any) -> Any:
+def choose(values: Mapping[str, Any], *names: str) -> Any:
+    """Return the last value whose key fits: all of its words are among ``names``; ABSENT if none does."""
+    fitting = [value for key, value in values.items() if set(key.split()) <= set(names)]
+    return fitting[-1] if fitting else ABSENT
+
+
+def option(help: str, default: Any = MISSING, *, compare: bool = True, **facts: Any) -> Any:
     """Field of a dataclass, with the description of the option that it is; see :class:`Option`."""
-    return field(default=default, metadata={"option": Option(help=help, **facts)})
+    return field(default=default, compare=compare, metadata={"option": Option(help=help, **facts)})
 
 
-def decided(default: Any) -> Any:
+def decided(default: Any, *, compare: bool = True) -> Any:
     """Field for what cannot be given."""
-    return option("", default, shown=False)
+    return option("", default, compare=compare, shown=False)
 
 
 @functools.cache
@@ -113,8 +122,12 @@ def described(kind: type) -> Mapping[str, Option]:
 
 
 def making_no_other(kind: type) -> set[str]:
-    """Return the options of a run by which it is no other run: those that may change, and where its things are."""
-    return {name for name, facts in described(kind).items() if facts.place or facts.on_resume == "may change"}
+    """Return the options of a run by which it is no other run: those that may change, and where things came from."""
+    return {
+        name
+        for name, facts in described(kind).items()
+        if facts.place or facts.origin or facts.on_resume == "may change"
+    }
 
 
 def as_of_now(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,8 +158,13 @@ def default_in_words(facts: Option, default: Any) -> str:
 
 def _by_name(defaults: Mapping[str, Any]) -> Iterator[str]:
     for value in dict.fromkeys(defaults.values()):
-        names = [name for name in defaults if defaults[name] == value]
-        yield spelt(value) if "" in names else f"{spelt(value)} for {' and '.join(names)}"
+        names = [" with ".join(name.split()) for name in defaults if defaults[name] == value]
+        yield spelt(value) if "" in names else f"{spelt(value)} for {one_of(names, 'and')}"
+
+
+def one_of(words: Sequence[str], last: str = "or") -> str:
+    """Return words as a list in a sentence: ``a, b or c``."""
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 # A command line from values.

@@ -20,6 +20,7 @@ from incnet.extras import why_not
 from incnet.names import DATASETS
 from incnet.parallel.launch import LaunchError, connect
 from incnet.parallel.transport import device_of_rank
+from incnet.presets import PRESETS
 from incnet.run.run import Run
 from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.files import WriteError
@@ -203,8 +204,11 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
 
 
 def _remarks(run: Run) -> Iterator[str]:
-    """Say what was chosen for images of which nothing is known by their name."""
-    images = run.images
+    """Say what a preset could not set, and what was chosen for images of which nothing is known by their name."""
+    images, preset = run.images, PRESETS.get(run.config.preset or "")
+    for option, remark in preset.partly.items() if preset else ():
+        if getattr(run.config, option) is None:
+            yield f"--preset {run.config.preset}: {remark}"
     if run.config.dataset not in DATASETS and images.augmentation and run.config.augmentation is None:
         yield f"augmentation: {images.augmentation}, by their size (--augmentation)"
     if not len(images.dataset.test):

@@ -31,6 +31,7 @@ def script(tmp_path_factory):
         (["tr"], "train"),
         (["train", "--lookahead-"], "--lookahead-epochs --lookahead-cache"),
         (["train", "--optimizer", ""], "rmsprop sgd"),
+        (["train", "--preset", ""], "fast paper"),
         (["train", "--arch", "vgg"], "vgg16 vgg16-bn"),
         (["train", "cifar100"], "cifar100 cifar100-coarse"),
         (["train", "--no-aug"], "--no-augment"),

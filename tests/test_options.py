@@ -56,7 +56,7 @@ def test_what_is_left_open_depends_on_other_options(options, expected):
 def test_what_makes_no_other_run():
     assert making_no_other(Config) == {
         "out", "resume", "data_dir", "cache_memory", "sums", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite",
-        "stop", "end", "report", "tensorboard",
+        "preset", "stop", "end", "report", "tensorboard",
     }  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_an_old_name_is_read(monkeypatch):
 def test_a_run_of_before_is_read_as_it_ran():
     written = Config().resolve().as_json()
     before = {"recalibrate": 0, "average": False, "optimizer": "rmsprop", "lr_schedule": "constant", "lr_decay": None}
-    before |= {"warmup": 0, "subnetworks": None, "shortcut": "A", "image_sizes": None}
+    before |= {"warmup": 0, "subnetworks": None, "shortcut": "A", "image_sizes": None, "preset": None}
     config = Config.from_json({name: value for name, value in written.items() if name not in before})
     assert {name: getattr(config, name) for name in before} == before
 

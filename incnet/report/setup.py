@@ -17,6 +17,8 @@ __all__ = ["command", "commands", "setups"]
 
 # Where files lay, and what a resumed run was told, is nobody else's business.
 PRIVATE = {name for name, facts in described(Config).items() if facts.place}
+# What other options came from: a command has them by value.
+ORIGIN = {name for name, facts in described(Config).items() if facts.origin}
 
 
 def setups(runs: Sequence[History]) -> list[list[tuple[str, str]]]:
@@ -62,5 +64,9 @@ def _arguments(options: dict[str, Any]) -> Iterator[str]:
     defaults = Config(**decisive)
     with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named
         defaults = defaults.for_dataset(defaults.dataset)
-    known = {name: value for name, value in options.items() if name in described(Config) and value is not None}
+    known = {
+        name: value
+        for name, value in options.items()
+        if name in described(Config) and name not in ORIGIN and value is not None
+    }
     yield from as_arguments(Config, known, vars(defaults) | {name: getattr(Config, name) for name in decisive})

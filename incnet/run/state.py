@@ -259,7 +259,7 @@ class RunState:
 
 
 def _optimizer(config: Config) -> Optimizer:
-    assert config.lr is not None
+    assert config.lr is not None and config.momentum is not None
     if config.optimizer == "sgd":
         return SGD(config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
     return RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)

@@ -171,11 +171,12 @@ def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
 def arguments(run: Run) -> list[str]:
     """Return the arguments of ``python -m incnet.train`` that begin a run, or go on with it."""
     config = run.planned.config
-    if run.status == "new":
-        return [*as_arguments(Config, vars(replace(config, out=run.path)), vars(Config()))]
+    if run.status == "new":  # beside a preset, which sets what is left out, nothing is
+        left_out = vars(Config()) if config.preset is None else {}
+        return [*as_arguments(Config, vars(replace(config, out=run.path)), left_out)]
     assert run.history is not None
     begun = Config.from_json(run.history.options)
-    asked = {name: getattr(config, name) for name in sorted(FREE - {"out", "resume"})}
+    asked = {name: getattr(config, name) for name in sorted(FREE - {"out", "resume", "preset"})}
     asked = {name: value for name, value in asked.items() if value is not None}
     return ["--resume", str(run.path), *as_arguments(Config, asked, vars(begun))]
 

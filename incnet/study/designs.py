@@ -14,11 +14,14 @@ __all__ = ["DESIGNS", "Design"]
 Arms = dict[str, dict[str, Any]]
 
 BASELINE: Arms = {"baseline": {"method": "baseline"}}
-LOOKAHEAD: Arms = {"lookahead": {"init": "lookahead"}}
-RANDOM: Arms = {"random": {"init": "random"}}
-IDENTITY: Arms = {"identity": {"init": "identity"}, "lookahead-identity": {"init": "lookahead+identity"}}
-CACHED: Arms = {"cached": {"init": "lookahead", "lookahead_cache": "fixed"}}
-PERIODIC: Arms = {"periodic": {"init": "lookahead", "growth": "periodic"}}
+LOOKAHEAD: Arms = {"lookahead": {"method": "incremental", "init": "lookahead"}}
+RANDOM: Arms = {"random": {"method": "incremental", "init": "random"}}
+IDENTITY: Arms = {
+    "identity": {"method": "incremental", "init": "identity"},
+    "lookahead-identity": {"method": "incremental", "init": "lookahead+identity"},
+}
+CACHED: Arms = {"cached": LOOKAHEAD["lookahead"] | {"lookahead_cache": "fixed"}}
+PERIODIC: Arms = {"periodic": LOOKAHEAD["lookahead"] | {"growth": "periodic"}}
 
 # The interpretations of the paper's "momentum 0.9": a heavy ball on RMSProp's step, or the decay of its squared
 # gradients.
@@ -57,8 +60,8 @@ DESIGNS = {
         ("vgg16",),
         {
             "baseline": {"method": "baseline", "resize": 224},
-            "lookahead": {"init": "lookahead", "resize": 224},
-            "lookahead-batches": {"init": "lookahead", "resize": 224, "batch_size": "auto", "scale_lr": "linear"},
+            "lookahead": LOOKAHEAD["lookahead"] | {"resize": 224},
+            "lookahead-batches": LOOKAHEAD["lookahead"] | {"resize": 224, "batch_size": "auto", "scale_lr": "linear"},
         },
     ),
     "momentum": Design(
@@ -73,7 +76,7 @@ DESIGNS = {
         ("resnet20",),
         BASELINE
         | {
-            f"window{window}-gamma{gamma:g}": {"init": "lookahead", "window": window, "gamma": gamma}
+            f"window{window}-gamma{gamma:g}": LOOKAHEAD["lookahead"] | {"window": window, "gamma": gamma}
             for window, gamma in product(WINDOWS, GAMMAS)
         },
     ),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from incnet.config import GO_WITH, Config
+from incnet.config import GO_WITH, Config, ConfigError
 from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
 from incnet.options import decided, flag, option
 from incnet.records import can_be_path
@@ -119,6 +120,13 @@ class Study(Config):
     init: Literal["lookahead", "random", "identity", "lookahead+identity"] = decided("lookahead")
     seed: int = decided(0)
     resume: Path | None = decided(None)
+    # Names of the options that were asked for: a preset sets the others.
+    given: tuple[str, ...] = decided((), compare=False)
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return options that are given, and their names: what a preset makes of them is a matter of each run."""
+        return {**given, "given": tuple(given)}
 
     @property
     def folder(self) -> Path:
@@ -191,10 +199,16 @@ class Study(Config):
 
     def _config(self, arch: str, arm: str, seed: int) -> Config:
         """Options of one run, resolved."""
-        common = {field.name: getattr(self, field.name) for field in fields(Config)}
-        own = {"arch": arch, "seed": seed, "out": None, "resume": None}
-        asked = common | self._known_arms()[arm] | own
-        for name, (other, values) in GO_WITH.items():
-            if asked[other] not in values:
-                asked[name] = None
-        return Config(**asked).resolve()
+        common = {field.name: getattr(self, field.name) for field in fields(Config) if self._is_given(field)}
+        own = {"arch": arch, "seed": seed, "dataset": self.dataset, "out": None, "resume": None}
+        try:
+            config = Config(**Config.completed(common | self._known_arms()[arm] | own))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        pointless: dict[str, Any] = {
+            name: None for name, (other, values) in GO_WITH.items() if getattr(config, other) not in values
+        }
+        return replace(config, **pointless).resolve()
+
+    def _is_given(self, field: Field[Any]) -> bool:
+        return field.name in self.given or getattr(self, field.name) != field.default

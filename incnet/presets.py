@@ -1,0 +1,123 @@
+"""Presets: settings under one name, for those options of a run that are not given.
+
+What is declared here holds below the command line and a file of options, and above all defaults. Like these
+(:attr:`incnet.options.Option.defaults`) a setting may depend on data set, exact architecture and optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from incnet.names import did_you_mean
+from incnet.options import ABSENT, choose
+
+__all__ = ["PRESETS", "Preset", "expanded"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings under one name.
+
+    Attributes
+    ----------
+    summary : str
+        What it is for, for the help.
+    settings : mapping of str to mapping
+        For each option that it sets, values as in :attr:`Option.defaults`; where none fits, the option is left alone.
+    unless : mapping of str to tuple of str
+        Options that it leaves alone if one of others is given, with which they do not go together.
+    partly : mapping of str to str
+        Where an option is left alone although that is a pity: what is missing then, and where it would not be.
+    """
+
+    summary: str
+    settings: Mapping[str, Mapping[str, Any]]
+    unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    partly: Mapping[str, str] = field(default_factory=dict)
+
+
+PRESETS = {
+    "fast": Preset(
+        "much accuracy for little training: the whole network at once, by gradient descent whose rate falls to zero, "
+        "on images that grow",
+        {
+            "method": {"": "baseline"},
+            "epochs": {"": 12},
+            # A deep network without batch norm, or with small batches, does not take the long steps of a ResNet.
+            "optimizer": {"": "sgd", "vgg16": "rmsprop", "vgg16-bn": "rmsprop"},
+            "lr": {"sgd": 0.2, "rmsprop": 5e-4, "vgg16 rmsprop": 1e-4, "vgg16-bn rmsprop": 1e-4, "digits sgd": 0.05},
+            "momentum": {"": 0.9, "vgg16 rmsprop": 0.0},
+            "weight_decay": {"sgd": 5e-4},
+            "lr_schedule": {"": "linear"},
+            "warmup": {"": 1},
+            "image_sizes": {
+                "cifar10": "16,24,32",
+                "cifar100": "16,24,32",
+                "cifar100-coarse": "16,24,32",
+                "fashion-mnist": "14,21,28",
+                "vgg16": None,
+                "vgg16-bn": None,
+            },
+        },
+        unless={"image_sizes": ("resize", "lookahead_cache")},
+        partly={
+            "image_sizes": "the images do not grow: they do for networks without dense layers between, on CIFAR and "
+            "Fashion-MNIST; elsewhere see --image-sizes"
+        },
+    ),
+    "paper": Preset(
+        "what the paper's Table 1 and its text fix; it does not average weights",
+        {
+            "partition": {"": "filters"},
+            "shortcut": {"": "A"},
+            "growth": {"": "slope-angle"},
+            "optimizer": {"": "rmsprop"},
+            "lr": {"rmsprop": 1e-4, "digits rmsprop": 3e-4},  # the paper has no digits; their epochs are short
+            "lr_schedule": {"": "constant"},
+            "warmup": {"": 0},
+            "scale_lr": {"": "off"},
+            "rho": {"": 0.9},
+            "momentum": {
+                "": 0.9,
+                "vgg16 rmsprop": 0.0,
+            },  # of the two interpretations, see --rho, the one that does better
+            "weight_decay": {"": 1e-4},
+            "batch_size": {"": 128, "vgg16": 32, "vgg16-bn": 32, "digits": 32},
+            "validation": {"": 0.1},
+            "augment": {"": True},
+            "average": {"": False},
+        },
+    ),
+}
+
+
+def expanded(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are given, and below them those of the preset that they name.
+
+    Parameters
+    ----------
+    given : mapping of str to value
+        Options of a run. Without ``preset`` they are all.
+    defaults : mapping of str to value
+        What data set, architecture and optimizer are if nothing says so.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    name = given.get("preset")
+    if name is None:
+        return dict(given)
+    if name not in PRESETS:
+        raise ValueError(f"--preset {name:.80}: choose {' or '.join(PRESETS)}{did_you_mean(name, PRESETS)}")
+    preset, kind = PRESETS[name], {**defaults, **given}
+    optimizer = given.get("optimizer") or choose(preset.settings["optimizer"], kind["dataset"], kind["arch"])
+    settings = {
+        option: choose(values, kind["dataset"], kind["arch"], optimizer)
+        for option, values in preset.settings.items()
+        if not any(given.get(other) for other in preset.unless.get(option, ()))
+    }
+    return {option: value for option, value in settings.items() if value is not ABSENT} | dict(given)

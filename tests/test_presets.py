@@ -1,0 +1,143 @@
+"""Presets: what they set, what goes before them, and that a run is never changed by one afterwards."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from incnet import train
+from incnet.commandline import parse
+from incnet.config import Config, ConfigError
+from incnet.data.digits import load_digits
+from incnet.options import described, flag, spelt
+from incnet.presets import PRESETS
+from incnet.report.reading import read_history
+from incnet.report.setup import command
+from incnet.run.run import Run
+from incnet.study.__main__ import arguments
+from incnet.study.folder import Run as StudyRun
+from incnet.study.options import Study
+
+PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
+
+
+def asked(line, *more):
+    return parse(Config, [*line.split(), *more], "incnet train")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("dataset", ["digits", "cifar10", "cifar100", "fashion-mnist"])
+@pytest.mark.parametrize("arch", ["resnet20", "resnet56", "vgg16", "vgg16-bn"])
+def test_every_preset_is_possible_for_every_network_and_data_set(name, dataset, arch):
+    config = Config.from_preset(name, dataset=dataset, arch=arch)
+    resolved = config.resolve()
+    assert resolved.preset == name
+    assert Config.from_json(json.loads(json.dumps(resolved.as_json()))) == resolved
+    assert PRESETS[name].settings.keys() <= described(Config).keys() - {"preset", "dataset", "arch"}
+    assert "optimizer" in PRESETS[name].settings
+
+
+def test_a_name_is_of_one_architecture_alone():
+    settings = {arch: Config.from_preset("paper", arch=arch, dataset="cifar10") for arch in ("vgg16", "vgg16-bn")}
+    assert [each.momentum for each in settings.values()] == [0.0, 0.9]
+    assert [each.batch_size for each in settings.values()] == [32, 32]
+    assert [Config("cifar10", arch).resolve().momentum for arch in settings] == [0.0, 0.9]
+    assert Config("cifar10", "vgg16", optimizer="sgd").resolve().momentum == 0.9
+
+
+def test_precedence(tmp_path):
+    """Command line, file, preset, data set, architecture, what holds for all."""
+    file = tmp_path / "options.toml"
+    file.write_text('preset = "fast"\nmomentum = 0.5\nwarmup = 3\noptimizer = "sgd"\n')
+    config = asked("cifar10 --warmup 2 --seed 4", "--config", str(file)).resolve()
+    assert (config.warmup, config.momentum, config.epochs, config.batch_size) == (2, 0.5, 12, 128)
+    assert (config.preset, config.lr, config.image_sizes) == ("fast", 0.2, "16,24,32")
+    assert asked("fashion-mnist --preset fast").resolve().epochs == 12
+    assert asked("fashion-mnist --arch vgg16").resolve().epochs == 60
+    assert asked("digits --arch vgg16-bn --preset none").resolve().batch_size == 32
+
+
+def test_what_is_given_counts_even_if_it_is_the_default():
+    config = asked("cifar10 --preset fast --optimizer rmsprop --image-sizes none --method incremental --warmup 0")
+    assert (config.optimizer, config.image_sizes, config.method, config.warmup) == ("rmsprop", None, "incremental", 0)
+    assert config.lr == 5e-4, "a rate is one of its optimizer"
+
+
+@pytest.mark.parametrize("line", ["cifar10 --resize 64", "cifar10 --lookahead-cache fixed", "digits", "--arch vgg16"])
+def test_images_do_not_grow_where_they_cannot(line):
+    assert asked(f"{line} --preset fast").resolve().image_sizes is None
+
+
+def test_near_misses(tmp_path, capsys):
+    (tmp_path / "options.toml").write_text('preset = "papers"\n')
+    for line, meant in ([["--preset", "Fast"], "fast"], [["--config", str(tmp_path / "options.toml")], "paper"]):
+        with pytest.raises(SystemExit) as stopped:
+            parse(Config, line, "incnet train")
+        assert stopped.value.code == 2
+        assert f"choose fast or paper; did you mean {meant}?" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="did you mean fast"):
+        Config.from_preset("fsat")
+
+
+def test_a_run_keeps_what_its_preset_was(tmp_path, monkeypatch, capsys):
+    line = ["digits", "--arch", "resnet8", "--preset", "fast", "--limit", "150", "--no-report"]
+    assert train.main([*line, "--epochs", "2", "--out", str(tmp_path / "run"), "--stop", "epochs>=1"]) == 0
+    assert "--preset fast: the images do not grow" in capsys.readouterr().out
+    made = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (made["preset"], made["lr"], made["epochs"], made["weight_decay"]) == ("fast", 0.05, 2, 5e-4)
+
+    other = replace(PRESETS["fast"], settings=PRESETS["paper"].settings)
+    monkeypatch.setitem(PRESETS, "fast", other)
+    resume = ["--resume", str(tmp_path / "run")]
+    assert train.main([*resume, "--preset", "paper"]) == 2
+    assert "--preset paper: the run was begun with fast" in capsys.readouterr().err
+    assert train.main([*resume, "--preset", "fast", "--stop", "none"]) == 0
+    resumed = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert resumed == made | {"stop": None}
+    assert len(read_history(tmp_path / "run").epochs) == 2
+
+
+def test_the_command_that_makes_a_run_again_has_its_options_by_value(tmp_path):
+    """A preset may be another one later."""
+    config = Config.from_preset("fast", dataset="digits", arch="resnet8", optimizer="rmsprop", limit=150).resolve()
+    (tmp_path / "config.json").write_text(json.dumps({"config": config.as_json()}))
+    (tmp_path / "metrics.jsonl").write_text("")
+    words = command(read_history(tmp_path)).split()
+    assert "--preset" not in words
+    again = parse(Config, words[3:], "incnet train").resolve()
+    assert replace(again, preset="fast") == config
+
+
+def test_a_study_of_a_preset():
+    """The arms go before it, and so does what is asked for, even if it is what there is without it."""
+    study = parse(
+        Study,
+        ["table2", "--archs", "resnet20", "vgg16", "--preset", "fast", "--seeds", "1", "--optimizer", "rmsprop"],
+        "study",
+    )
+    runs = {(run.arch, run.arm): run.config for run in study.runs()}
+    assert [runs["resnet20", arm].method for arm in ("baseline", "lookahead")] == ["baseline", "incremental"]
+    assert {config.optimizer for config in runs.values()} == {"rmsprop"}
+    assert [runs[arch, "lookahead"].lr for arch in ("resnet20", "vgg16")] == [5e-4, 1e-4]
+    for run in study.runs():
+        line = arguments(StudyRun(run, Path("runs") / run.name))
+        assert replace(parse(Config, line, "incnet train").resolve(), out=None) == run.config
+
+
+def test_the_network_is_trained_as_the_preset_says():
+    run = Run(Config.from_preset("fast", dataset="digits", arch="resnet8", epochs=4), load_digits())
+    optimizer = run.state.optimizer
+    assert (type(optimizer).__name__, optimizer.momentum, optimizer.weight_decay) == ("SGD", 0.9, 5e-4)
+
+
+def test_the_page_has_every_setting():
+    """Of data sets and networks that differ, too."""
+    for name, preset in PRESETS.items():
+        table = PAGE.read_text().split(f"## `{name}`")[1].split("\n## ")[0]
+        rows = dict(re.findall(r"^\| `--(?:no-)?([\w-]+)` \| (.*) \|$", table, re.MULTILINE))
+        assert rows.keys() == {flag(option)[2:] for option in preset.settings}
+        for option, values in preset.settings.items():
+            for value in filter(None, values.values()):
+                assert isinstance(value, bool) or spelt(value) in rows[flag(option)[2:]]
