@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ __all__ = [
     "CONVOLUTIONS",
     "Array",
     "DeviceError",
+    "Setting",
     "asarray",
     "asnumpy",
     "current",
@@ -49,6 +50,7 @@ __all__ = [
     "recorder",
     "recording",
     "resolve",
+    "setting",
     "substituted",
     "synchronize",
     "use",
@@ -73,7 +75,7 @@ class Ops:
     """The kernels of the backend in use, as attributes; with arrays that do not fit together they raise ValueError."""
 
     def __init__(self) -> None:
-        self.name, self.convolution = "cpu", "auto"
+        self.name, self.convolution, self.tf32 = "cpu", "auto", False
         self._kernels: ModuleType | None = None
         self._im2col: Im2col | None = None
         self._calls: Counter[str] | None = None
@@ -142,7 +144,7 @@ def dry_run_kernels() -> ModuleType:
     return importlib.import_module("incnet.kernels.cpu.dry_run")
 
 
-def use(name: str, *, convolution: str = "auto", tf32: bool = False) -> None:
+def use(name: str, convolution: str = "auto", tf32: bool = False) -> None:
     """Make ``name`` the backend of every later call. Arrays made before stay where they are.
 
     Parameters
@@ -169,11 +171,26 @@ def use(name: str, *, convolution: str = "auto", tf32: bool = False) -> None:
     elif tf32:
         raise DeviceError(f"--tf32: the {name} backend has no tensor cores; leave it out, or choose --device gpu")
     ops.name, ops.convolution, ops._kernels = name, convolution, None
+    ops.tf32 = False
     if backend == "cuda":
         try:
             ops.kernels.use_tf32(tf32)
         except ValueError as error:
             raise DeviceError(f"--tf32: {error}; leave it out") from error
+        ops.tf32 = tf32
+
+
+class Setting(NamedTuple):
+    """Arguments of :func:`use`."""
+
+    name: str
+    convolution: str
+    tf32: bool
+
+
+def setting() -> Setting:
+    """Return what was last chosen by :func:`use`."""
+    return Setting(ops.name, ops.convolution, ops.tf32)
 
 
 def current() -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from incnet import backend, session
@@ -19,14 +18,14 @@ from incnet.data.dataset import DataError
 from incnet.extras import why_not
 from incnet.names import DATASETS
 from incnet.parallel.launch import LaunchError, connect
-from incnet.parallel.transport import device_of_rank
 from incnet.presets import PRESETS
+from incnet.run.machine import choose_machine
 from incnet.run.run import Run
 from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.files import WriteError
 from incnet.storage.folder import RunFolder, RunFolderError, new_folder
 from incnet.terminal import Terminal, command
-from incnet.threads import available_threads, threads_in_use, use_threads
+from incnet.threads import threads_in_use
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display, up_to
 from incnet.training.signals import Interrupted
@@ -85,7 +84,7 @@ def _fail(communicator: Communicator, error: BaseException, message: str, code: 
 def begin(config: Config, communicator: Communicator) -> int:
     """Carry out a new run from a resolved configuration."""
     communicator.on_root(lambda: _check_extras(config))
-    _choose_machine(config, communicator)
+    _choose_machine(config, communicator, {})
     if config.threads is not None:  # fewer, where the machine has not got so many
         config = replace(config, threads=threads_in_use())
     run = communicator.on_every(lambda: Run(config, communicator=communicator))
@@ -121,44 +120,13 @@ def _resumed(path: Path, content: dict[str, Any], arguments: list[str] | None, r
     return begun.resumed_as(parse(Config, arguments, PROGRAM, begun))
 
 
-def _terminal(communicator: Communicator) -> Terminal:
-    return Terminal(quiet=not communicator.first)
-
-
-def _choose_machine(
-    config: Config, communicator: Communicator, before: Mapping[str, Any] = MappingProxyType({})
-) -> None:
-    """Set device and threads: those of the options. Where these leave it open, those of ``before``, if they are here.
-
-    Other ones round differently.
-    """
-
-    def choose() -> None:
-        device = device_of_rank(_device(config.device, before.get("device")), communicator)
-        backend.use(device, convolution=config.convolution, tf32=config.tf32)
-        available = 1 if device == "reference" else available_threads(communicator.core_sharing)
-        earlier = _number(before.get("threads")) if before.get("ranks", "1") == str(communicator.size) else None
-        use_threads(config.threads or min(available, earlier or available))
-
-    communicator.on_every(choose)
-    if way := communicator.reach_devices(config.sums):
+def _choose_machine(config: Config, communicator: Communicator, before: Mapping[str, Any]) -> None:
+    if way := choose_machine(config, communicator, before):
         _terminal(communicator).say(way)
 
 
-def _device(asked: str, before: Any) -> str:
-    """Return the device that is asked for; where that is any, the one that the run was begun on, if it is here."""
-    if asked != "auto" or not isinstance(before, str):
-        return asked
-    try:
-        backend.resolve(before)
-    except backend.DeviceError:
-        return asked
-    return before
-
-
-def _number(text: Any) -> int | None:
-    """Return the positive number that a text of config.json spells, if it spells one."""
-    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 10 and int(text) else None
+def _terminal(communicator: Communicator) -> Terminal:
+    return Terminal(quiet=not communicator.first)
 
 
 def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:

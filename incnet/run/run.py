@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from incnet.backend import free_memory, limit_memory, prepare
+from incnet.backend import free_memory, limit_memory, prepare, setting, use
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
@@ -18,6 +18,7 @@ from incnet.run.compiling import work_ahead
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
 from incnet.run.images import RunImages
+from incnet.run.machine import use_as_asked
 from incnet.run.memory_plan import fewest_images, plan_stages, return_freed_memory
 from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
@@ -50,6 +51,12 @@ class Run:
         Of the ranks, if there are several that train the network together. They go through the same course: each has
         the whole network and a part of every batch, and what is decided is decided from sums over all of them.
 
+    Raises
+    ------
+    DeviceError
+        If this machine does not have the device that ``config`` asks for. One that it has is then in use, as by
+        :func:`incnet.use`, and ``"auto"`` leaves it as it is.
+
     Attributes
     ----------
     images : RunImages
@@ -81,6 +88,8 @@ class Run:
     ) -> None:
         if dataset is not None:
             config = config.for_dataset(dataset.name)
+        self.communicator = communicator or Communicator()
+        self._setting = use_as_asked(config, self.communicator)
         self.config, self._rule = config, rule
         self.objects = {} if rule is None else {"rule": type(rule).__name__}
         if stop is not None:
@@ -90,7 +99,6 @@ class Run:
         self._stop = None if stop is None else as_condition(stop)
         if config.batch_size == "auto":
             return_freed_memory()
-        self.communicator = communicator or Communicator()
         self.images = RunImages(config, dataset, self.communicator)
         self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes)
         self.begin()
@@ -123,6 +131,7 @@ class Run:
         WriteError
             If a checkpoint or an event cannot be written.
         """
+        self._use_again()
         output = RunOutput(folder, self.config.keep_checkpoints, display, listeners)
         signals = signals or StopSignals(self.communicator)
         if not self.state.stages:
@@ -145,6 +154,11 @@ class Run:
             self.trainer.close_cache()
             free_memory()
             limit_memory(None)
+
+    def _use_again(self) -> None:
+        """Go back to the backend that the run was made on, where its arrays are."""
+        if self._setting != setting():
+            use(*self._setting)
 
     def _compile(self, output: RunOutput, signals: StopSignals) -> None:
         """Compile all that the run will need, so that no step has to wait for it."""
@@ -298,6 +312,7 @@ class Run:
             If all are damaged, or the one that is not belongs to another run. The folder is then as it was.
         """
         assert folder.metrics is not None
+        self._use_again()
         checkpoints = folder.checkpoints(self.config.keep_checkpoints)
         newest = self.communicator.on_root(lambda: checkpoints.newest(between_epochs=between_epochs))
         self.begin()

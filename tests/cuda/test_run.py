@@ -39,8 +39,8 @@ def carry_out(dataset, folder, **options):
 
 @pytest.mark.parametrize("convolution", ["auto", "im2col"])
 def test_the_run_of_the_cpu(device, dataset, tmp_path, convolution):
-    backend.use("cuda", convolution=convolution)
-    epochs, weights = carry_out(dataset, tmp_path / "device")
+    backend.use("cuda")
+    epochs, weights = carry_out(dataset, tmp_path / "device", convolution=convolution)
     backend.use("reference")
     expected_epochs, expected = carry_out(dataset, tmp_path / "host")
     assert [e["subnetworks"] for e in epochs] == [e["subnetworks"] for e in expected_epochs]
