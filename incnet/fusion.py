@@ -314,6 +314,7 @@ class FusedSequential(Sequential):
         self._all_layers = list(self.layers())
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if not train:
             made_here = False  # once x is, its memory may take a result: two buffers carry a whole chain
             for step in self.steps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from incnet.backend import Array
+from incnet.inputs import check_batch
 from incnet.layer import Cost, Layer, Shape
 from incnet.layers.norm import BatchNorm2d
 from incnet.parameter import Parameter
@@ -58,12 +59,31 @@ class Graph(Layer):
 
     # The two passes.
 
+    def check(self, x: Array) -> None:
+        """Raise ValueError unless x (N, H, W, C) are images that the network can take; see :meth:`forward`."""
+        *_, channels = self.input_shape
+        dtype = next((parameter.data.dtype for _, parameter in self.named_parameters()), None)
+        check_batch("the network", x, dtype=dtype, axes=1 + len(self.input_shape), channels=channels)
+        if x.shape[1:] != self.input_shape:
+            try:
+                self.output_shape(tuple(x.shape[1:]))
+            except ValueError as error:
+                found = f"images of {tuple(x.shape[1:])}, where the network was made for {self.input_shape}"
+                raise ValueError(f"{found}: {error}") from error
+
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return the logits of images."""
+        """Return the logits (N, classes) of images (N, H, W, C), normalised, of the weights' type.
+
+        Raises
+        ------
+        ValueError
+            If they are anything else: pixels, float64, a single image, channels first, an empty batch.
+        """
         return self.logits(self.features(x, train), train)
 
     def features(self, x: Array, train: bool = False) -> Array:
         """Return what the frozen prefix makes of images; it keeps nothing for backward."""
+        self.check(x)
         for subnetwork in self.prefix:
             x = subnetwork.forward(x, train and self.frozen_bn == "batch")
             subnetwork.discard()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from incnet.backend import Array, asarray
+from incnet.inputs import check_batch
 from incnet.parameter import Parameter
 
 __all__ = ["Cost", "Layer", "Shape"]
@@ -56,6 +57,10 @@ class Layer:
         self._kept: tuple | None = None
 
     # What a layer computes.
+
+    def check(self, x: Array) -> None:
+        """Raise ValueError unless x is a batch that this layer can take: of floats, and not empty."""
+        check_batch(type(self).__name__, x)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y for a batch x."""

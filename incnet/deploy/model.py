@@ -22,6 +22,7 @@ from incnet.data.dataset import DataError, Normalisation
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.init import Blank
+from incnet.inputs import check_pixels
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.records import from_json, later, parse_json
@@ -229,9 +230,7 @@ class Model:
         ValueError
             If the images are of another shape or type.
         """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.image_shape:
-            expected = f"uint8 (N, {', '.join(map(str, self.image_shape))})"
-            raise ValueError(f"images are {images.dtype} {images.shape}, expected {expected}")
+        check_pixels(images, self.image_shape)
         answers = [np.empty((0, len(self.classes)), np.float32)]
         for start in range(0, len(images), self.batch_size):
             x = self._prepared(images[start : start + self.batch_size])

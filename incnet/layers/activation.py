@@ -14,6 +14,7 @@ class ReLU(Layer):
     recordable = True
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         y = ops.relu(x)
         if train:
             self.keep(y)
@@ -49,6 +50,7 @@ class LeakyReLU(Layer):
         return f"LeakyReLU({self.slope})"
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         y = ops.leaky_relu(x, self.slope)
         if train:
             self.keep(y)

@@ -6,6 +6,7 @@ import numpy as np
 
 from incnet.backend import Array, asarray, ops
 from incnet.init import he_normal
+from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
@@ -64,7 +65,12 @@ class Conv2d(Layer):
         *_, in_channels, out_channels = self.weight.data.shape
         return f"Conv2d({in_channels}, {out_channels}, {self.kernel_size[0]}, stride={self.stride})"
 
+    def check(self, x: Array) -> None:
+        weight = self.weight.data
+        check_batch("Conv2d", x, dtype=weight.dtype, axes=4, channels=weight.shape[2])
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if train:
             self.keep(x)
         bias = None if self.bias is None else self.bias.data

@@ -50,6 +50,7 @@ class Dropout(Layer):
         return f"Dropout({self.rate})"
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if not train:
             return x
         # The seed stays where the backend's arrays are: nothing waits for it.

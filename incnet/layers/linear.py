@@ -8,6 +8,7 @@ import numpy as np
 
 from incnet.backend import Array, asarray, ops
 from incnet.init import he_normal
+from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
@@ -45,7 +46,12 @@ class Linear(Layer):
     def __repr__(self) -> str:
         return "Linear({}, {})".format(*self.weight.data.shape)
 
+    def check(self, x: Array) -> None:
+        weight = self.weight.data
+        check_batch("Linear", x, dtype=weight.dtype, axes=2, channels=weight.shape[0])
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if train:
             self.keep(x)
         return ops.linear(x, self.weight.data, self.bias.data)
@@ -74,6 +80,7 @@ class Flatten(Layer):
     recordable = True
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if train:
             self.keep(x.shape)
         return x.reshape(len(x), -1)

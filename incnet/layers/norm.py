@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from incnet.backend import Array, asarray, ops
+from incnet.inputs import check_batch
 from incnet.layer import Layer, Shape
 from incnet.layers.reduction import Reduction
 from incnet.parameter import Parameter
@@ -66,8 +67,12 @@ class BatchNorm2d(Layer):
     def __repr__(self) -> str:
         return f"BatchNorm2d({len(self.running_mean)})"
 
+    def check(self, x: Array) -> None:
+        check_batch("BatchNorm2d", x, dtype=self.gamma.data.dtype, channels=self.gamma.data.size)
+
     def forward(self, x: Array, train: bool = False) -> Array:
         """See :class:`Layer`. In training a single value a channel, one pixel of one image, raises ValueError."""
+        self.check(x)
         of_batch = train and (not self.frozen or self.frozen_statistics == "batch")
         if of_batch:
             mean, var = ops.batch_norm_stats(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from incnet.backend import Array, ops
+from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape
@@ -38,7 +39,11 @@ class MaxPool2d(Layer):
     def __repr__(self) -> str:
         return f"MaxPool2d({self.size}, stride={self.stride})"
 
+    def check(self, x: Array) -> None:
+        check_batch("MaxPool2d", x, axes=4)
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         y, where = ops.max_pool(x, self.size, self.stride)
         if train:
             self.keep(where, x.shape)
@@ -79,7 +84,11 @@ class AvgPool2d(Layer):
     def __repr__(self) -> str:
         return f"AvgPool2d({self.size}, stride={self.stride})"
 
+    def check(self, x: Array) -> None:
+        check_batch("AvgPool2d", x, axes=4)
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if train:
             self.keep(x.shape)
         return ops.avg_pool(x, self.size, self.stride)
@@ -97,7 +106,11 @@ class GlobalAvgPool2d(Layer):
 
     recordable = True
 
+    def check(self, x: Array) -> None:
+        check_batch("GlobalAvgPool2d", x, axes=4)
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if train:
             self.keep(x.shape)
         return ops.global_avg_pool(x)

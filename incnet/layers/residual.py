@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from incnet.backend import Array, ops
+from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Cost, Layer, Shape
@@ -22,6 +23,7 @@ class Identity(Layer):
     recordable = True
 
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         return x
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
@@ -44,7 +46,11 @@ class Subsample(Layer):
     def __repr__(self) -> str:
         return f"Subsample({self.stride}, {self.channels})"
 
+    def check(self, x: Array) -> None:
+        check_batch("Subsample", x, axes=4)
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         if train:
             self.keep(x.shape)
         return ops.subsample(x, self.stride, self.channels)
@@ -73,7 +79,12 @@ class Residual(Layer):
         super().__init__()
         self.body, self.shortcut, self.relu = body, shortcut, ReLU()
 
+    def check(self, x: Array) -> None:
+        self.body.check(x)
+        self.shortcut.check(x)
+
     def forward(self, x: Array, train: bool = False) -> Array:
+        self.check(x)
         z = ops.add(self.body.forward(x, train), self.shortcut.forward(x, train))
         return self.relu.forward(z, train)
 

@@ -37,6 +37,10 @@ class Sequential(Layer):
         for layer in self._layers.values():
             yield from layer.chain()
 
+    def check(self, x: Array) -> None:
+        for layer in list(self._layers.values())[:1]:  # what the others get, layers make
+            layer.check(x)
+
     def forward(self, x: Array, train: bool = False) -> Array:
         for layer in self._layers.values():
             x = layer.forward(x, train)

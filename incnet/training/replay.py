@@ -83,6 +83,7 @@ class Replay:
 
     def gradients(self, images: Array, labels: Array) -> Array:
         """As :meth:`Step.gradients`; the totals are valid until the next call."""
+        self.step.check(images, labels)
         self.step.images = self.step.begin(len(images))
         self._last = self._recording(images, labels)
         return self.step.backpropagate(images, labels) if self._last is None else self._last.gradients(images, labels)

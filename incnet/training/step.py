@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from incnet.backend import Array, asnumpy, ops
 from incnet.graph import Graph
+from incnet.inputs import check_labels
 from incnet.optim import Optimizer
 from incnet.training.nonfinite import gradient_sum
 
@@ -40,7 +41,13 @@ class Step:
         -------
         totals : (2,) float64
             Sum of the losses, and number of correct answers.
+
+        Raises
+        ------
+        ValueError
+            If the network cannot take the images, or labels are not whole numbers, one for each of them.
         """
+        self.check(images, labels)
         self.images = self.begin(len(images))
         return self.backpropagate(images, labels)
 
@@ -54,6 +61,12 @@ class Step:
         return float(loss), float(correct), float(gradient_sum(self.graph))
 
     # The parts.
+
+    def check(self, images: Array, labels: Array) -> None:
+        """Raise ValueError unless there is something to learn from."""
+        if not self.from_features:
+            self.graph.check(images)
+        check_labels(labels, len(images))
 
     def begin(self, images: int) -> int:
         """Prepare for a batch of so many images here; return how many it has on all ranks."""

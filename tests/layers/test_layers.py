@@ -232,7 +232,7 @@ def test_a_chain_without_anything_to_learn_calls_nothing_if_dx_is_not_needed(rng
     ],
 )
 def test_an_input_that_does_not_fit(layer, shape, rng):
-    with pytest.raises(ValueError, match=r"fit together|shortcut"):
+    with pytest.raises(ValueError, match=r"fit together|shortcut|; expected \("):
         layer(rng).forward(np.zeros(shape, np.float32), train=True)
 
 
