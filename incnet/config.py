@@ -62,9 +62,9 @@ class Config:
     # Data set and network.
 
     dataset: str = option(
-        "What to learn: digits (embedded, offline), cifar10, cifar100, cifar100-coarse (its 20 classes of five) or "
-        "fashion-mnist; a folder of pictures, with a folder for each class, or train, validation and test with these "
-        "inside; or a .npz file with x_train, y_train, x_test and y_test.",
+        "What to learn: digits (embedded, offline), cifar10, cifar100, cifar100-coarse (its 20 classes of five), "
+        "mnist or fashion-mnist; a folder of pictures, with a folder for each class, or train, validation and test "
+        "with these inside; or a .npz file with x_train, y_train, x_test and y_test.",
         "digits",
         group=NETWORK,
         names=DATASETS,
@@ -112,7 +112,7 @@ class Config:
         "Epochs of the whole run, look-ahead included.",
         None,
         group=NETWORK,
-        defaults={"": 200, "digits": 30, "fashion-mnist": 60},
+        defaults={"": 200, "digits": 30, "mnist": 30, "fashion-mnist": 60},
         on_resume="may grow",
     )
     seed: int = option("Of everything random: weights, split, order, augmentation, dropout.", 0, group=NETWORK)

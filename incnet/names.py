@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 __all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST", "did_you_mean"]
 
-DATASETS = ("digits", "cifar10", "cifar100", "cifar100-coarse", "fashion-mnist")
+DATASETS = ("digits", "cifar10", "cifar100", "cifar100-coarse", "mnist", "fashion-mnist")
 # Besides them resnetN, for any other N = 6n + 2 up to the deepest of its paper: a bound for what a file can ask for.
 ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56", "vgg16", "vgg16-bn")
 DEEPEST = 1202

@@ -45,6 +45,7 @@ def test_every_option_is_described(kind):
         ({"dataset": "cifar10"}, (200, 128, 1e-4)),
         ({"dataset": "cifar100", "arch": "vgg16-bn"}, (200, 32, 1e-4)),
         ({"dataset": "cifar10", "arch": "resnet56", "optimizer": "sgd"}, (200, 128, 0.1)),
+        ({"dataset": "mnist"}, (30, 128, 1e-4)),
         ({"dataset": "fashion-mnist"}, (60, 128, 1e-4)),
     ],
 )

@@ -92,5 +92,6 @@ _DEFAULTS = {
     "cifar10": (4, True),
     "cifar100": (4, True),
     "cifar100-coarse": (4, True),
+    "mnist": (2, False),
     "fashion-mnist": (2, True),
 }

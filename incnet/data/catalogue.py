@@ -14,7 +14,7 @@ from .cifar import CIFAR10, CIFAR100, CIFAR100_COARSE
 from .dataset import DataError, Dataset
 from .digits import load_digits
 from .download import RemoteFile, fetch
-from .fashion_mnist import FASHION_MNIST
+from .mnist import FASHION_MNIST, MNIST
 
 
 class Source(Protocol):
@@ -36,6 +36,7 @@ _SOURCES: dict[str, Source] = {
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "cifar100-coarse": CIFAR100_COARSE,
+    "mnist": MNIST,
     "fashion-mnist": FASHION_MNIST,
 }
 

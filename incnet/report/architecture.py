@@ -30,7 +30,7 @@ __all__ = ["CLASSIFIER", "Part", "parts"]
 CLASSIFIER = "classifier"
 TIMES = "\N{MULTIPLICATION SIGN}"
 # Sides of the images that a data set has; of others, and of large ones, layers are told as they are for 32 x 32 pixels.
-SIDES = {"digits": 8, "fashion-mnist": 28}
+SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
 SIDE = 32
 
 

@@ -30,6 +30,7 @@ DATASETS = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "cifar100-coarse": "CIFAR-100, coarse",
+    "mnist": "MNIST",
     "fashion-mnist": "Fashion-MNIST",
 }
 # Options in which the seeds of one arm may differ: the seed, what changes no step, and what the machine may choose.

@@ -107,7 +107,7 @@ class Study(Config):
         group=STUDY,
     )
     dataset: str = option(
-        "What to learn: cifar10, cifar100, cifar100-coarse, fashion-mnist or digits.",
+        "What to learn: cifar10, cifar100, cifar100-coarse, mnist, fashion-mnist or digits.",
         "cifar10",
         group=STUDY,
         names=DATASETS,

@@ -7,7 +7,7 @@ import pytest
 from incnet.data import DATASETS, DataError, Dataset, Split, catalogue, load_dataset
 from incnet.data.cifar import CIFAR10, CIFAR100, CIFAR100_COARSE
 from incnet.data.download import RemoteFile
-from incnet.data.fashion_mnist import FASHION_MNIST
+from incnet.data.mnist import FASHION_MNIST, MNIST
 
 
 class Marked:
@@ -54,7 +54,7 @@ def put(folder):
 
 def test_every_data_set_has_a_source():
     assert set(catalogue._SOURCES) | {"digits"} == set(DATASETS)
-    for source in (CIFAR10, CIFAR100, CIFAR100_COARSE, FASHION_MNIST):
+    for source in (CIFAR10, CIFAR100, CIFAR100_COARSE, MNIST, FASHION_MNIST):
         assert catalogue._SOURCES[source.name] is source
         for file in source.downloads:
             assert file.url.startswith("https://")

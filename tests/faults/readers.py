@@ -20,7 +20,7 @@ from incnet.config import Config, ConfigError
 from incnet.data.archive import extract_folder
 from incnet.data.cifar import CIFAR10
 from incnet.data.dataset import DataError
-from incnet.data.fashion_mnist import FashionMnist
+from incnet.data.mnist import MNIST
 from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.deploy.model import _digest
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
@@ -114,23 +114,23 @@ def _python(folder: Path) -> Reader:
 
 # IDX: two training images, one test image.
 
-SMALL_FASHION = FashionMnist(train_images=2, test_images=1)
+SMALL_MNIST = replace(MNIST, train_images=2, test_images=1)
 
 
-def _idx(shape: tuple[int, ...]) -> bytes:
+def _idx(shape: tuple[int, ...], value: int = 0) -> bytes:
     header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
-    return header + bytes(int(np.prod(shape)))
+    return header + bytes([value]) * int(np.prod(shape))
 
 
 def _idx_reader(suffix: str, encode: Callable[[bytes], bytes]) -> Callable[[Path], Reader]:
     def make(folder: Path) -> Reader:
-        shapes = {"train-labels-idx1": (2,), "t10k-images-idx3": (1, 28, 28), "t10k-labels-idx1": (1,)}
-        for stem, shape in shapes.items():
-            (folder / f"{stem}-ubyte").write_bytes(_idx(shape))
+        (folder / "train-labels-idx1-ubyte").write_bytes(_idx((2,)))
+        (folder / "t10k-images-idx3-ubyte").write_bytes(_idx((1, 28, 28)))
+        (folder / "t10k-labels-idx1-ubyte").write_bytes(_idx((1,), value=7))  # MNIST's first
 
         def read(content: bytes) -> object:
             (folder / f"train-images-idx3-ubyte{suffix}").write_bytes(content)
-            return SMALL_FASHION.read(folder)
+            return SMALL_MNIST.read(folder)
 
         return Reader([encode(_idx((2, 28, 28)))], read)
 
