@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,19 @@ from incnet.colours import parse_colour
 from incnet.commandline import parse
 from incnet.data.dataset import DataError
 from incnet.data.folder import pictures_in
+from incnet.deploy.answers import FORMATS, SUFFIXES, Answer, Named
 from incnet.deploy.images import read_images
 from incnet.deploy.model import Model, ModelError, load_model
 from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.records import parse_json
+from incnet.storage.files import WriteError, replace_file
 from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
 
 __all__ = ["Predict", "main"]
 
-BAD_INPUT = 2
+BAD_INPUT, UNWRITABLE = 2, 4
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,12 @@ class Predict:
 
     Pictures are turned upright, put on a background where they are transparent, made grey for models of one channel,
     scaled until the smaller side fits and cut to the middle. An image that cannot be read is named, and the others are
-    answered. Exits with 0, or 2 if the model or any image cannot be used.
+    answered. Exits with 0; 2 if the model or any image cannot be used; 4 if --out cannot be written.
 
     Examples::
 
       incnet predict runs/RUN one.png two.png
-      incnet predict runs/RUN pictures/
+      incnet predict runs/RUN pictures/ --out answers.csv
       incnet predict runs/RUN/stages/S1.safetensors one.png --top 1 --json
     """
 
@@ -57,8 +59,17 @@ class Predict:
         metavar="IMAGE",
     )
     top: int = option("Classes that are named for each image.", 3)
-    json: bool = option(
-        "Print a JSON object a line: the image's name, and its predictions, each with class and probability.", False
+    format: Literal["text", "csv", "jsonl"] | None = option(
+        "Lines of text; CSV with a header: image, class, probability, class_2, ...; or a JSON object a line: the "
+        "image's name, and its predictions, each with class and probability.",
+        None,
+        otherwise="by the ending of --out, else text",
+    )
+    json: bool = option("The same as --format jsonl.", False)
+    out: Path | None = option(
+        "File for the answers: .csv, .jsonl or .txt. It appears when all of them are in it.",
+        None,
+        otherwise="standard output",
     )
     background: str = option(
         "Colour behind what is transparent in a picture: white, black, or #rrggbb. Choose that of the images which the "
@@ -91,18 +102,50 @@ def main(arguments: list[str] | None = None) -> int:
             background = parse_colour(options.background)
         except ValueError as error:
             raise DataError(f"--background {options.background}: {error}") from error
+        lines_of = FORMATS[which_format(options)]
         backend.use(backend.resolve(options.device))
         use_threads(None)
         model = load_model(options.model)
         if options.model.is_dir():
             errors.say(f"model: {_which_stage(model, options.model)}")
         images = Images(options.images, model.image_shape, background)
-        for answer in predictions(model, images, options.top):
-            print(json.dumps(answer) if options.json else in_words(answer))
+        lines = lines_of(predictions(model, images, options.top))
+        if options.out is None:
+            for line in lines:
+                print(line)
+        else:
+            replace_file(options.out, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
+            errors.say(f"{options.out}: {images.read} images")
+    except WriteError as error:
+        errors.say(f"error: {error}; choose a place that can be written")
+        return UNWRITABLE
     except (ModelError, DataError, backend.DeviceError) as error:
         errors.say(f"error: {error}")
         return BAD_INPUT
     return BAD_INPUT if images.unreadable else 0
+
+
+def which_format(options: Predict) -> str:
+    """Return the name of the format that is asked for.
+
+    Raises
+    ------
+    DataError
+        Options contradict each other, or do not say which it is.
+    """
+    if options.json and options.format not in (None, "jsonl"):
+        raise DataError(f"--json and --format {options.format}: choose one of them")
+    if options.out is not None and options.out.resolve() in {image.resolve() for image in options.images}:
+        raise DataError(f"--out {options.out} is one of the images: choose another name")
+    if options.format or options.json:
+        return options.format or "jsonl"
+    if options.out is None:
+        return "text"
+    try:
+        return SUFFIXES[options.out.suffix.lower()]
+    except KeyError:
+        known = ", ".join(SUFFIXES)
+        raise DataError(f"--out {options.out}: let its name end in one of {known}, or say --format") from None
 
 
 def _which_stage(model: Model, folder: Path) -> str:
@@ -125,13 +168,15 @@ class Images:
 
     Attributes
     ----------
+    read : int
+        Images so far.
     unreadable : int
         Files that could not be read so far. Each is named as it is come to.
     """
 
     def __init__(self, paths: Iterable[Path], shape: tuple[int, int, int], background: tuple[int, int, int]) -> None:
         self._paths, self._shape, self._background = paths, shape, background
-        self.unreadable = 0
+        self.read = self.unreadable = 0
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         for path in self._paths:
@@ -140,7 +185,9 @@ class Images:
                 self._leave_out(f"{path} holds no pictures")
             for file in inside:
                 try:
-                    yield from read_images(file, self._shape, self._background)
+                    for image in read_images(file, self._shape, self._background):
+                        self.read += 1
+                        yield image
                 except DataError as error:
                     self._leave_out(error)
 
@@ -149,21 +196,15 @@ class Images:
         self.unreadable += 1
 
 
-def predictions(model: Model, images: Iterable[tuple[str, NDArray[np.uint8]]], top: int) -> Iterator[dict]:
+def predictions(model: Model, images: Iterable[tuple[str, NDArray[np.uint8]]], top: int) -> Iterator[Answer]:
     """Yield, for each image, its name and the ``top`` most probable classes, the best first."""
     images = iter(images)
     while batch := list(islice(images, model.batch_size)):
         probabilities = model.predict(np.stack([pixels for _, pixels in batch]))
         for (name, _), row in zip(batch, probabilities, strict=True):
             best = np.argsort(-row, kind="stable")[:top]
-            named = [{"class": model.classes[i], "probability": round(float(row[i]), 6)} for i in best]
+            named: list[Named] = [{"class": model.classes[i], "probability": round(float(row[i]), 6)} for i in best]
             yield {"image": name, "predictions": named}
-
-
-def in_words(answer: dict) -> str:
-    """One line: ``three.png: 3 (98.1%), 8 (1.2%)``."""
-    named = (f"{each['class']} ({each['probability']:.1%})" for each in answer["predictions"])
-    return f"{answer['image']}: {', '.join(named)}"
 
 
 if __name__ == "__main__":

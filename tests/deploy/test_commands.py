@@ -1,5 +1,6 @@
 """Runs leave models; the commands predict by them and export them; so does the README's example."""
 
+import csv
 import json
 import re
 import sys
@@ -119,6 +120,52 @@ def test_predictions_in_words(place, capsys):
     assert len(predicted(capsys, model, digits, "--top", 99, "--json")) == 7  # of all ten classes
 
 
+@pytest.mark.parametrize(("arguments", "name", "kind"), [
+    (["--format", "csv"], None, "csv"),
+    ([], "answers.csv", "csv"),
+    (["--format", "jsonl"], "answers.csv", "jsonl"),
+    ([], "answers.JSONL", "jsonl"),
+    ([], "answers.txt", "text"),
+])  # fmt: skip
+def test_formats(place, tmp_path, capsys, arguments, name, kind):
+    """The same answers in each; a file holds what standard output would."""
+    command = [place / "runs" / "digits", place / "digits.npy", "--top", 2]
+    lines = predicted(capsys, *command, *arguments, *([] if name is None else ["--out", tmp_path / name]))
+    if name is not None:
+        assert lines == []
+        lines = (tmp_path / name).read_text().splitlines()
+    answers = [json.loads(line) for line in predicted(capsys, *command, "--json")]
+    assert len(answers) == 7
+    if kind == "csv":
+        header, *rows = csv.reader(lines)
+        assert header == ["image", "class", "probability", "class_2", "probability_2"]
+        for row, answer in zip(rows, answers, strict=True):
+            assert row == [answer["image"], *(str(value) for each in answer["predictions"] for value in each.values())]
+    elif kind == "jsonl":
+        assert [json.loads(line) for line in lines] == answers
+    else:
+        assert [line.partition(": ")[0] for line in lines] == [answer["image"] for answer in answers]
+
+
+def test_a_file_of_answers_of_which_some_cannot_be_given(place, tmp_path, capsys):
+    """The others are in it, however odd their names, and the exit code says that some are not."""
+    pillow = pytest.importorskip("PIL.Image")
+    folder, out = tmp_path / "pictures", tmp_path / "answers.csv"
+    folder.mkdir()
+    names = ['a, "b"\nc.png', "\u30c7.png"]
+    for name, digit in zip(names, np.load(place / "digits.npy")[..., 0], strict=False):
+        pillow.fromarray(digit).save(folder / name)
+    (folder / "damaged.png").write_bytes(b"\x89PNG")
+    assert predict.main([str(place / "runs" / "digits"), str(folder), "--top", "1", "--out", str(out)]) == 2
+    with out.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["image", "class", "probability"]
+    assert [row[0] for row in rows] == [str(folder / name) for name in names]
+    *_, damaged, last = capsys.readouterr().err.splitlines()
+    assert "damaged.png cannot be read" in damaged
+    assert last == f"{out}: 2 images"
+
+
 def test_a_picture(place, capsys, tmp_path):
     pillow = pytest.importorskip("PIL.Image")
     digit = np.load(place / "digits.npy")[0, ..., 0]
@@ -133,6 +180,9 @@ def test_a_picture(place, capsys, tmp_path):
     (["runs/digits", "digits.npy", "--top", "0"], "--top 0: choose at least 1"),
     (["runs/digits", "digits.npy", "--background", "grey"], "--background grey: choose white, black, or a colour such"),
     (["runs/digits", "digits.npy", "--device", "tpu"], "--device tpu: choose auto, cpu, gpu"),
+    (["runs/digits", "digits.npy", "--json", "--format", "csv"], "--json and --format csv: choose one of them"),
+    (["runs/digits", "digits.npy", "--out", "a.xls"], "--out a.xls: let its name end in one of .txt, .csv, .jsonl"),
+    (["runs/digits", "digits.npy", "--out", "digits.npy"], "--out digits.npy is one of the images"),
     (["runs", "digits.npy"], "runs holds no stages/S1.safetensors"),
     (["runs/none.safetensors", "digits.npy"], "cannot read runs/none.safetensors"),
     (["runs/digits/best.safetensors", "digits.npy"], "best.safetensors is no model that can be used"),
@@ -147,6 +197,11 @@ def test_what_cannot_be_predicted_is_one_line(arguments, message, place, monkeyp
     [error] = [line for line in captured.err.splitlines() if not line.startswith("model: ")]
     assert error.startswith("error: ")
     assert captured.out == ""
+
+
+def test_a_place_that_cannot_be_written(place, tmp_path, capsys):
+    assert predict.main([str(place / "runs" / "digits"), str(place / "digits.npy"), "--out", "none/a.csv"]) == 4
+    assert "error: cannot write none/a.csv: No such file or directory; choose a place" in capsys.readouterr().err
 
 
 def test_one_damaged_picture_of_three(place, capsys, tmp_path):
