@@ -42,6 +42,12 @@ class Export:
     check: bool = option(
         "Before writing, run it with onnxruntime on random images and compare the logits with incnet's.", False
     )
+    trust: str | None = option(
+        "File FILE.py, or module, that is run to find the model's layers that are none of incnet's. Without it a model "
+        "that has such layers is refused, and nothing is run, whatever is in its file.",
+        None,
+        metavar="{FILE.py,MODULE}",
+    )
 
 
 @command()
@@ -65,7 +71,7 @@ def export(options: Export) -> int:
     """Export, check and write."""
     use_threads(None)
     terminal = Terminal()
-    model = load_model(options.model)
+    model = load_model(options.model, options.trust or ())
     content = to_onnx(model).SerializeToString()
     if options.check:
         images = np.random.default_rng(0).integers(0, 256, (CHECKED_IMAGES, *model.image_shape), np.uint8)

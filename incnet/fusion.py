@@ -313,6 +313,9 @@ class FusedSequential(Sequential):
         self.steps = plan(chain.chain())
         self._all_layers = list(self.layers())
 
+    def unfused(self) -> Sequential:
+        return Sequential(self.children())
+
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
         if not train:
@@ -362,18 +365,19 @@ class FusedSequential(Sequential):
         return gradient if need_dx else None
 
 
-def fuse(layer: Sequential) -> Sequential:
+def fuse(layer: Layer) -> Layer:
     """Return a chain of the same layers that computes them in fused steps, if the operations in use have fused ones.
 
-    Those of convolution by im2col have none: the chain stays as it is, and its layers are computed one by one.
+    Those of convolution by im2col have none: the chain stays as it is, and its layers are computed one by one. So does
+    any other layer than a chain.
     """
-    return FusedSequential(layer) if hasattr(ops, "conv2d_moments") else layer
+    return FusedSequential(layer) if type(layer) is Sequential and hasattr(ops, "conv2d_moments") else layer
 
 
 def plan(layers: Iterable[Layer]) -> list[Step]:
     """Cut a row of layers into steps: the longest pattern that fits, else a layer by itself."""
     steps: list[Step] = []
-    rest = list(layers)
+    rest = known_or_plain(layers)
     while rest:
         match rest:
             case [Conv2d(bias=None) as conv, BatchNorm2d() as norm, ReLU(), *rest]:
@@ -384,14 +388,21 @@ def plan(layers: Iterable[Layer]) -> list[Step]:
                 steps.append(residual_step(residual))
             case [Linear() as linear, *rest]:
                 steps.append(Dense(linear))
+            case [Plain() as step, *rest]:
+                steps.append(step)
             case [layer, *rest]:
                 steps.append(Plain(layer))
     return steps
 
 
+def known_or_plain(layers: Iterable[Layer]) -> list[Any]:
+    """Return these layers; what no pattern names, classes derived from those that one names too, as plain steps."""
+    return [layer if type(layer) in (Conv2d, BatchNorm2d, ReLU, Linear, Residual) else Plain(layer) for layer in layers]
+
+
 def residual_step(residual: Residual) -> ResidualBlock | Plain:
     """Fuse a residual block, if it is the usual one of two convolutions."""
-    match list(residual.body.chain()):
+    match known_or_plain(residual.body.chain()):
         case [
             Conv2d(bias=None) as conv1,
             BatchNorm2d() as norm1,

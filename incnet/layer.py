@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,7 +11,7 @@ from incnet.backend import Array, asarray
 from incnet.inputs import check_batch
 from incnet.parameter import Parameter
 
-__all__ = ["Cost", "Layer", "Shape"]
+__all__ = ["Cost", "Layer", "Shape", "at_least"]
 
 # Shape of one sample, without the batch axis: (H, W, C) or (features,).
 Shape = tuple[int, ...]
@@ -121,6 +122,24 @@ class Layer:
         """Layers that this one is made of, by name, in order."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make a layer like this one, but for its generator ``rng`` and its ``dtype``.
+
+        They are what a file holds of a layer, see :mod:`incnet.models.architecture`: numbers, texts, layers, and lists
+        and mappings of these. Each is the attribute of its name, unless a class overrides this.
+
+        Raises
+        ------
+        AttributeError
+            If there is no such attribute.
+        """
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names if name not in ("rng", "dtype")}
+
+    def unfused(self) -> Layer:
+        """Return the textbook layer, with the same parameters, that this one computes faster; else itself."""
+        return self
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.children())})"
 
@@ -205,3 +224,10 @@ class Layer:
                 )
         for name, array in mine.items():
             array[...] = asarray(state[name], array.dtype)
+
+
+def at_least(least: int, **arguments: float) -> None:
+    """Raise ValueError, naming the first argument of a layer that is less."""
+    for name, value in arguments.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}: choose at least {least}")

@@ -84,6 +84,12 @@ class Predict:
         names=("auto", "cpu", "gpu", "reference"),
         metavar="{auto,cpu,gpu,reference}",
     )
+    trust: str | None = option(
+        "File FILE.py, or module, that is run to find the model's layers that are none of incnet's. Without it a model "
+        "that has such layers is refused, and nothing is run, whatever is in its file.",
+        None,
+        metavar="{FILE.py,MODULE}",
+    )
 
 
 @command(answers=True)
@@ -105,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         lines_of = FORMATS[which_format(options)]
         backend.use(backend.resolve(options.device))
         use_threads(None)
-        model = load_model(options.model)
+        model = load_model(options.model, options.trust or ())
         if options.model.is_dir():
             errors.say(f"model: {_which_stage(model, options.model)}")
         images = Images(options.images, model.image_shape, background)

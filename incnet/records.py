@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 import numpy as np
 
-__all__ = ["can_be_path", "from_json", "later", "parse_json", "to_json"]
+__all__ = ["can_be_path", "check_depth", "from_json", "later", "parse_json", "to_json"]
 
 LATER = "later"
 
@@ -62,8 +62,8 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
     Parameters
     ----------
     kind : type
-        A dataclass, list, tuple of any length, Literal, Path, str, bool, int or float, or one of several of these, or
-        None; Any takes every value, for somebody else to check.
+        A dataclass, list, tuple of any length, dict with texts for keys, Literal, Path, str, bool, int or float, or one
+        of several of these, or None; Any takes every value, for somebody else to check.
     value
         Made of dict, list, str, int, float, bool and None.
     name : str
@@ -95,7 +95,20 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
         if type(value) is not list:
             raise ValueError(f"{name} is {value!r:.80}, expected a list")
         return origin(from_json(arguments[0], item, f"{name}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        if type(value) is not dict:
+            raise ValueError(f"{name} is {value!r:.80}, expected an object")
+        return {key: from_json(arguments[1], item, f"{name}.{key:.80}") for key, item in value.items()}
     return _plain(kind, value, name)
+
+
+def check_depth(value: Any, most: int) -> None:
+    """Raise ValueError if a value, as JSON gives it, has objects and lists in each other more than ``most`` deep."""
+    inner = value.values() if type(value) is dict else value if type(value) is list else ()
+    if inner and not most:
+        raise ValueError("nested too deeply")
+    for each in inner:
+        check_depth(each, most - 1)
 
 
 def to_json(value: Any, name: str) -> Any:

@@ -1,16 +1,19 @@
 """A model: a trained network, and all that it takes to use it without the run that it comes from.
 
-The file is in the safetensors format. The header describes the network as JSON, see :class:`Description`, with a
-SHA-256 sum of that and of the arrays; the arrays are the parameters and statistics by name, float32.
+The file is in the safetensors format. The header describes the network as JSON, layer by layer, see
+:class:`Description`, with a SHA-256 sum of that and of the arrays; the arrays are the parameters and statistics by
+name, float32. A file is not trusted: it may name classes, but nothing is imported that the reader does not name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +28,11 @@ from incnet.init import Blank
 from incnet.inputs import check_pixels
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
-from incnet.records import from_json, later, parse_json
+from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
+from incnet.records import check_depth, from_json, later, parse_json
 from incnet.storage.files import replace_file
 from incnet.storage.tensors import pack, unpack
+from incnet.user_code import Trust, class_finder
 
 __all__ = [
     "Description",
@@ -77,6 +82,8 @@ class Description:
         Version that wrote the file.
     shortcut : {"A", "B"}
         Of a ResNet.
+    network : Architecture or None
+        The network's layers and their arguments. None in files of before: then it is the one that ``arch`` names.
 
     Raises
     ------
@@ -98,6 +105,7 @@ class Description:
     macs_inference: int
     incnet: str
     shortcut: Literal["A", "B"] = later("A")
+    network: Architecture | None = later(None)
 
     def __post_init__(self) -> None:
         sizes = [*self.input_shape, 1 if self.resize is None else self.resize]
@@ -106,7 +114,9 @@ class Description:
             raise ValueError(f"images of shape {found}; expected [H, W, C], each up to {LARGEST_SIDE}")
         if not self.classes:
             raise ValueError("no classes")
-        for name in (self.dataset, self.incnet, *self.classes):
+        if self.network is not None and len(self.network.subnetworks) != self.subnetworks:
+            raise ValueError(f"{len(self.network.subnetworks)} of {self.subnetworks} sub-networks are described")
+        for name in (self.arch, self.dataset, self.incnet, *self.classes):
             if not name.isprintable():  # or it could change the terminal that shows it
                 raise ValueError(f"the name {name!r:.80}")
         if not (0 <= self.val_accuracy <= 1 and self.params >= 0 and self.macs_inference >= 0):
@@ -123,8 +133,15 @@ class Description:
         """Where a run folder keeps the model of this stage."""
         return f"stages/{self.stage}.safetensors"
 
-    def graph(self) -> Graph:
+    def graph(self, trust: Trust = (), values: int | None = None) -> Graph:
         """Return the network, without weights yet: they cannot be written, and take no memory.
+
+        Parameters
+        ----------
+        trust : Trust
+            See :func:`load_model`.
+        values : int, optional
+            Numbers in parameters and statistics at most.
 
         Raises
         ------
@@ -133,18 +150,34 @@ class Description:
         """
         height, width, channels = self.input_shape
         shape = (height, width, channels) if self.resize is None else (self.resize, self.resize, channels)
-        rng = Blank()
-
-        def classifier(shape: Shape) -> Layer:
-            return make_classifier(shape, len(self.classes), rng=rng)
-
+        if self.network is None:
+            subnetworks, classifier = self._named(shape)
+        else:
+            subnetworks, classifier = self._described(self.network, trust, values)
         graph = Graph(shape, classifier)
-        subnetworks = build(self.arch, graph.input_shape, rng=rng, split=self.partition, shortcut=self.shortcut)
+        for name, subnetwork in subnetworks.items():
+            graph.insert(name, fuse(subnetwork))
+        if graph.output_shape(shape) != (len(self.classes),):
+            raise ValueError(f"{graph.output_shape(shape)} answers for {len(self.classes)} classes")
+        return graph
+
+    def _named(self, shape: Shape) -> tuple[dict[str, Layer], Callable[[Shape], Layer]]:
+        """Sub-networks, and what makes the classifier, of a file that names its network, and no more."""
+        rng = Blank()
+        subnetworks = build(self.arch, shape, rng=rng, split=self.partition, shortcut=self.shortcut)
         if not 1 <= self.subnetworks <= len(subnetworks):
             raise ValueError(f"{self.subnetworks} of {len(subnetworks)} sub-networks")
-        for name in list(subnetworks)[: self.subnetworks]:
-            graph.insert(name, fuse(subnetworks[name]))
-        return graph
+        used = islice(subnetworks.items(), self.subnetworks)
+        return dict(used), lambda shape: make_classifier(shape, len(self.classes), rng=rng)
+
+    def _described(
+        self, network: Architecture, trust: Trust, values: int | None
+    ) -> tuple[dict[str, Layer], Callable[[Shape], Layer]]:
+        """The same of a file that describes it."""
+        subnetworks, classifier = network.build(Blank(), class_finder(trust, Layer), values)
+        if classifier is None:
+            raise ValueError("a network without a classifier")
+        return subnetworks, lambda shape: classifier
 
     def normalisation(self) -> Normalisation:
         """Return mean and std.
@@ -175,6 +208,8 @@ class Model:
         What it is.
     weights : mapping of str to float32 array
         All parameters and statistics by name.
+    trust : Trust
+        See :func:`load_model`.
 
     Attributes
     ----------
@@ -187,9 +222,10 @@ class Model:
         If there is no such network, or the weights are not this network's.
     """
 
-    def __init__(self, description: Description, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    def __init__(self, description: Description, weights: Mapping[str, NDArray[np.float32]], trust: Trust = ()) -> None:
         self.description, self.normalisation = description, description.normalisation()
-        self.graph = description.graph()
+        self.graph = description.graph(trust, sum(array.size for array in weights.values()))
+        self._largest = _largest_output(self.graph)
         _check(weights, _inference_state(self.graph.state()))
         if self.graph.num_parameters() != description.params:
             raise ValueError(f"{description.params} parameters; the network has {self.graph.num_parameters()}")
@@ -197,9 +233,10 @@ class Model:
             parameter.data = asarray(weights[name])
         self.graph.load_state({**self.graph.state(), **weights})
 
-    def __reduce__(self) -> tuple[Callable[[bytes], Model], tuple[bytes]]:
+    def __reduce__(self) -> tuple[Callable[..., Model], tuple[bytes, Trust]]:
         weights = {name: asnumpy(array) for name, array in self.graph.state().items()}
-        return unpack_model, (b"".join(pack_model(self.description, weights)),)
+        own = tuple(own_classes(self.graph.children()).values())
+        return unpack_model, (b"".join(pack_model(self.description, weights)), own)
 
     def __repr__(self) -> str:
         what = self.description
@@ -220,7 +257,7 @@ class Model:
     def batch_size(self) -> int:
         """Images that are computed together; more are taken in turns."""
         height, width, _ = self.graph.input_shape
-        return max(1, PIXELS_AT_A_TIME // (height * width))
+        return max(1, min(PIXELS_AT_A_TIME // (height * width), LARGEST_OUTPUT // self._largest))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits (N, classes) of pixels (N, H, W, C), 0 to 255.
@@ -269,6 +306,18 @@ def _check(weights: Mapping[str, np.ndarray], expected: Mapping[str, Array]) -> 
             raise ValueError(f"{name} is not finite")
 
 
+def _largest_output(graph: Graph) -> int:
+    """Most values that a layer makes of an image; ValueError if they are more than a file can ask for."""
+    shape, largest = graph.input_shape, 1
+    for name, part in graph.children().items():
+        for layer, _, _, output in shapes(part, shape, name):
+            largest = max(largest, math.prod(output))
+            if largest > LARGEST_OUTPUT:
+                raise ValueError(f"{layer} makes {largest!s:.40} values of an image, more than {LARGEST_OUTPUT:,}")
+        shape = part.output_shape(shape)
+    return largest
+
+
 def _inference_state(state: Mapping[str, Array]) -> dict[str, Array]:
     """All but the seeds of dropout, which plays no part any more: they are the only integers."""
     return {name: array for name, array in state.items() if array.dtype == np.float32}
@@ -296,35 +345,37 @@ def pack_model(description: Description, weights: Mapping[str, np.ndarray]) -> I
     weights : mapping of str to array
         The network's state, in host memory.
     """
-    arrays = _inference_state(weights)
-    header = {"model": asdict(description), "sha256": _digest(description, arrays)}
-    return pack(arrays, json.dumps(header))
+    arrays, described = _inference_state(weights), asdict(description)
+    return pack(arrays, json.dumps({"model": described, "sha256": _digest(described, arrays)}))
 
 
-def load_model(path: Path | str) -> Model:
+def load_model(path: Path | str, trust: Trust = ()) -> Model:
     """Read a model.
 
     Parameters
     ----------
     path : Path or str
         Of a file, or of a run folder: then the run's last stage.
+    trust : class, str, Path, or a sequence of these
+        Where layers are found that are none of incnet's: classes, or files ``FILE.py`` and modules, which are run if
+        the model has such layers. Nothing else is run or imported, whatever the file says.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged, or no model.
+        If the file is missing, damaged, no model, or names a class that is not in what is trusted.
     """
     path = find_model(Path(path))
     try:
-        return unpack_model(path.read_bytes())
+        return unpack_model(path.read_bytes(), trust)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise ModelError(f"{path} is no model that can be used: {error!s:.200}") from error
 
 
-def unpack_model(content: bytes) -> Model:
-    """Return the model that a file holds.
+def unpack_model(content: bytes, trust: Trust = ()) -> Model:
+    """Return the model that a file holds; ``trust`` as for :func:`load_model`.
 
     Raises
     ------
@@ -334,20 +385,23 @@ def unpack_model(content: bytes) -> Model:
     arrays, text = unpack(content)
     if not text:
         raise ValueError("it holds arrays, but does not say what they are; models are in a run's folder stages")
-    header = from_json(_Header, parse_json(text.encode()), "header")
+    header: _Header = from_json(_Header, parse_json(text.encode()), "header")
+    check_depth(header.model, DEEPEST)
+    description: Description = from_json(Description, header.model, "header.model")
     if header.sha256 != _digest(header.model, arrays):
         raise ValueError("it is damaged: its checksum is another one")
-    return Model(header.model, arrays)
+    return Model(description, arrays, trust)
 
 
 @dataclass(frozen=True)
 class _Header:
-    model: Description
+    model: Any  # as it was written, which the checksum is over
     sha256: str
 
 
-def _digest(description: Description, arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(description)).encode())
+def _digest(described: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """Sum over a description, as JSON values, and arrays."""
+    digest = hashlib.sha256(json.dumps(described).encode())
     for name in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

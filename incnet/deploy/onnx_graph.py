@@ -100,10 +100,12 @@ class OnnxGraph:
         OnnxError
             If there is no converter for such a layer.
         """
-        for kind in type(layer).__mro__:
-            if kind in CONVERTERS:
-                return CONVERTERS[kind](self, layer, x, shape, name)
-        raise OnnxError(f"{name}: no converter for {type(layer).__name__}")
+        kind = type(layer.unfused())  # not what it is derived from, which computes something else
+        if kind not in CONVERTERS:
+            raise OnnxError(
+                f"{name}: {kind.__name__} has no converter; register one, by incnet.deploy.onnx_graph.converts"
+            )
+        return CONVERTERS[kind](self, layer, x, shape, name)
 
     def model(self, inputs: dict[str, tuple[type, Shape]], outputs: dict[str, tuple[type, Shape]]) -> onnx.ModelProto:
         """Return the graph as a model; inputs and outputs by name, with the type and the shape of one element."""

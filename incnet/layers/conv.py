@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from incnet.backend import Array, asarray, ops
@@ -9,7 +11,7 @@ from incnet.init import he_normal
 from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
-from incnet.layer import Layer, Shape
+from incnet.layer import Layer, Shape, at_least
 from incnet.parameter import Parameter
 
 __all__ = ["Conv2d"]
@@ -55,11 +57,19 @@ class Conv2d(Layer):
         dtype: np.dtype | type = np.float32,
     ) -> None:
         super().__init__()
+        at_least(1, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, stride=stride)
+        at_least(0, padding=padding)
         self.kernel_size, self.stride, self.padding = (kernel_size, kernel_size), stride, padding
         self.weight = Parameter(
             he_normal((kernel_size, kernel_size, in_channels, out_channels), rng, dtype), decay=True
         )
         self.bias = Parameter(asarray(np.zeros(out_channels), dtype)) if bias else None
+
+    def arguments(self) -> dict[str, Any]:
+        *_, in_channels, out_channels = self.weight.data.shape
+        channels = {"in_channels": in_channels, "out_channels": out_channels}
+        window = {"kernel_size": self.kernel_size[0], "stride": self.stride, "padding": self.padding}
+        return channels | window | {"bias": self.bias is not None}
 
     def __repr__(self) -> str:
         *_, in_channels, out_channels = self.weight.data.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from incnet.init import he_normal
 from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
-from incnet.layer import Layer, Shape
+from incnet.layer import Layer, Shape, at_least
 from incnet.parameter import Parameter
 
 __all__ = ["Flatten", "Linear"]
@@ -40,8 +41,12 @@ class Linear(Layer):
         self, in_features: int, out_features: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
     ) -> None:
         super().__init__()
+        at_least(1, in_features=in_features, out_features=out_features)
         self.weight = Parameter(he_normal((in_features, out_features), rng, dtype), decay=True)
         self.bias = Parameter(asarray(np.zeros(out_features), dtype))
+
+    def arguments(self) -> dict[str, Any]:
+        return dict(zip(("in_features", "out_features"), self.weight.data.shape, strict=True))
 
     def __repr__(self) -> str:
         return "Linear({}, {})".format(*self.weight.data.shape)

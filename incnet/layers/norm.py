@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from incnet.backend import Array, asarray, ops
 from incnet.inputs import check_batch
-from incnet.layer import Layer, Shape
+from incnet.layer import Layer, Shape, at_least
 from incnet.layers.reduction import Reduction
 from incnet.parameter import Parameter
 
@@ -56,6 +58,8 @@ class BatchNorm2d(Layer):
         self, channels: int, *, decay: float = 0.9, eps: float = 1e-5, dtype: np.dtype | type = np.float32
     ) -> None:
         super().__init__()
+        at_least(1, channels=channels)
+        at_least(0, decay=decay, eps=eps)
         self.decay, self.eps = decay, eps
         self.frozen_statistics = "eval"
         self.reduction = Reduction()
@@ -63,6 +67,9 @@ class BatchNorm2d(Layer):
         self.beta = Parameter(asarray(np.zeros(channels), dtype))
         self.running_mean = asarray(np.zeros(channels), dtype)
         self.running_var = asarray(np.ones(channels), dtype)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"channels": len(self.running_mean), "decay": self.decay, "eps": self.eps}
 
     def __repr__(self) -> str:
         return f"BatchNorm2d({len(self.running_mean)})"

@@ -6,7 +6,7 @@ from incnet.backend import Array, ops
 from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
-from incnet.layer import Layer, Shape
+from incnet.layer import Layer, Shape, at_least
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
@@ -35,6 +35,7 @@ class MaxPool2d(Layer):
         if not 1 <= size <= LARGEST:
             raise ValueError(f"MaxPool2d({size}): choose a window of 1 to {LARGEST} pixels")
         self.size, self.stride = size, size if stride is None else stride
+        at_least(1, stride=self.stride)
 
     def __repr__(self) -> str:
         return f"MaxPool2d({self.size}, stride={self.stride})"

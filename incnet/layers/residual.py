@@ -8,7 +8,7 @@ from incnet.backend import Array, ops
 from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
-from incnet.layer import Cost, Layer, Shape
+from incnet.layer import Cost, Layer, Shape, at_least
 from incnet.layers.activation import ReLU
 from incnet.layers.conv import Conv2d
 from incnet.layers.norm import BatchNorm2d
@@ -41,6 +41,7 @@ class Subsample(Layer):
 
     def __init__(self, stride: int, channels: int) -> None:
         super().__init__()
+        at_least(1, stride=stride, channels=channels)
         self.stride, self.channels = stride, channels
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from incnet.backend import Array
 from incnet.layer import Cost, Layer, Shape
@@ -30,10 +31,16 @@ class Sequential(Layer):
         super().__init__()
         self._layers = dict(layers)
 
+    def arguments(self) -> dict[str, Any]:
+        return {"layers": self._layers}
+
     def children(self) -> dict[str, Layer]:
         return self._layers
 
     def chain(self) -> Iterator[Layer]:
+        if type(self.unfused()) is not Sequential:  # a class of somebody's own, which may compute something else
+            yield self
+            return
         for layer in self._layers.values():
             yield from layer.chain()
 

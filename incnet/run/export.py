@@ -8,12 +8,14 @@ from typing import Any
 from incnet import __version__
 from incnet.config import Config
 from incnet.deploy.model import Description, pack_model
+from incnet.models.architecture import Architecture
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
 from incnet.storage.checkpoint import save_weights
 from incnet.storage.files import writing
 from incnet.storage.folder import RunFolder
 from incnet.training.evaluation import Evaluation
+from incnet.user_code import short
 
 __all__ = ["export_stage", "export_weights", "summary"]
 
@@ -32,7 +34,7 @@ def export_stage(state: RunState, config: Config, images: RunImages, folder: Run
         return
     dataset, normalisation = images.dataset, images.train.normalisation
     description = Description(
-        arch=config.arch,
+        arch=short(config.arch),
         partition=config.partition,
         subnetworks=len(state.graph.subnetworks),
         input_shape=list(dataset.image_shape),
@@ -46,6 +48,7 @@ def export_stage(state: RunState, config: Config, images: RunImages, folder: Run
         macs_inference=state.stage.macs_inference,
         incnet=__version__,
         shortcut=config.shortcut,
+        network=Architecture.of(state.graph.subnetworks, state.graph.classifier),
     )
     folder.replace(description.file, pack_model(description, state.best_weights))
 

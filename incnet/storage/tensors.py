@@ -23,6 +23,7 @@ __all__ = ["pack", "unpack"]
 
 _DTYPES = {"float32": "F32", "float64": "F64", "uint64": "U64", "int64": "I64"}
 _ALIGNMENT = 64  # bytes: where the first array starts
+_LONGEST_HEADER = 2**24  # bytes, far above what a network of a thousand layers takes: a bound for memory
 
 
 def pack(arrays: Mapping[str, np.ndarray], text: str = "") -> Iterator[Any]:
@@ -51,9 +52,12 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], str]:
     ValueError
         If it is not a file of this format.
     """
+    length = int.from_bytes(content[:8], "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"no safetensors: a header of {length:,} bytes")
     try:
         arrays = load(content)
-        header = parse_json(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        header = parse_json(content[8 : 8 + length])
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"no safetensors: {error!s:.200}") from error
     return arrays, header.get("__metadata__", {}).get("state", "")

@@ -1,9 +1,12 @@
 """Models for tests: of any stage of any architecture, untrained, with weights that hide nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from incnet.backend import asnumpy
 from incnet.deploy import Description
+from incnet.models.architecture import Architecture
 from tests.networks import grow, randomise
 
 CLASSES = {"digits": list("0123456789"), "odd": ["T-shirt/top", "ankle boot", "Käse"]}
@@ -41,7 +44,7 @@ def stage(arch, shape, resize, split, classes, subnetworks, rng):
     classifier = graph.classifier.state()
     weights |= {f"classifier.{key}": rng.normal(0, 0.2, a.shape).astype(np.float32) for key, a in classifier.items()}
     sizes = {"params": graph.num_parameters(), "macs_inference": graph.macs(graph.input_shape)}
-    return Description(**(vars(described) | sizes)), weights
+    return replace(described, **sizes, network=Architecture.of(graph.subnetworks, graph.classifier)), weights
 
 
 def pictures(shape, count, seed=0):

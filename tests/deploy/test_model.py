@@ -7,7 +7,7 @@ import os
 import pickle
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -126,6 +126,18 @@ def test_many_images_are_taken_in_turns(monkeypatch):
 # The file.
 
 
+def test_a_file_of_before_which_names_its_network(tmp_path):
+    """Its checksum is over the fields that it has: those of later versions are none of them."""
+    description, weights = last()
+    described = {name: value for name, value in asdict(description).items() if name not in ("shortcut", "network")}
+    header = {"model": described, "sha256": module._digest(described, weights)}
+    (tmp_path / "old").write_bytes(b"".join(map(bytes, pack(weights, json.dumps(header)))))
+    images = pictures(SHAPE, 3)
+    old = load_model(tmp_path / "old")
+    assert (old.description.network, old.description.shortcut) == (None, "A")
+    np.testing.assert_array_equal(old.logits(images), Model(description, weights).logits(images))
+
+
 def test_equal_models_make_equal_files(tmp_path):
     for name in ("a", "b"):
         save_model(tmp_path / name, *last())
@@ -140,7 +152,7 @@ def test_any_reader_of_safetensors_can_read_it(file):
         np.testing.assert_array_equal(
             content.get_tensor("classifier.linear.weight"), weights["classifier.linear.weight"]
         )
-    assert header["model"] == vars(description)
+    assert header["model"] == asdict(description)
 
 
 def test_normalisation_comes_back_exactly(tmp_path):
@@ -241,9 +253,10 @@ def test_damage_anywhere_is_found(file):
     ({"params": 1}, "1 parameters; the network has"),
 ])  # fmt: skip
 def test_descriptions_that_do_not_fit(change, message):
+    """Of files of before, which name their network, and do not describe its layers."""
     description, weights = last()
     with pytest.raises(ValueError, match=message):
-        Model(replace(description, **change), weights)
+        Model(replace(description, network=None, **change), weights)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -257,6 +270,8 @@ def test_descriptions_that_do_not_fit(change, message):
     ({"dataset": "a\nb"}, "the name"),
     ({"val_accuracy": 1.5}, "a validation accuracy of 1.5"),
     ({"params": -1}, "-1 parameters"),
+    ({"arch": "\x1b[2J"}, "the name"),
+    ({"subnetworks": 2}, "3 of 2 sub-networks"),
 ])  # fmt: skip
 def test_impossible_descriptions(change, message):
     with pytest.raises(ValueError, match=message):
@@ -272,7 +287,7 @@ def test_weights_that_are_not_finite(tmp_path):
 
 def test_a_file_cannot_ask_for_more_memory_than_it_has():
     """A network of three thousand million parameters is described, and refused, without making one of them."""
-    description = replace(last()[0], arch="vgg16", subnetworks=6, input_shape=[1024, 1024, 3])
+    description = replace(last()[0], arch="vgg16", subnetworks=6, input_shape=[1024, 1024, 3], network=None)
     tracemalloc.start()
     assert description.graph().num_parameters() > 2e9
     assert tracemalloc.get_traced_memory()[1] < 10e6

@@ -24,7 +24,8 @@ from incnet.data.mnist import MNIST
 from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.deploy.model import _digest
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
-from incnet.records import from_json, parse_json
+from incnet.models.architecture import Architecture
+from incnet.records import parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
 from incnet.run.run import Run
@@ -315,7 +316,8 @@ MODEL = Description("resnet8", "filters", 1, [8, 8, 1], None, ["a", "b"], [100.0
 
 def _saved_model(path: Path) -> bytes:
     graph = MODEL.graph()
-    save_model(path, replace(MODEL, params=graph.num_parameters()), graph.state())
+    network = Architecture.of(graph.subnetworks, graph.classifier)
+    save_model(path, replace(MODEL, params=graph.num_parameters(), network=network), graph.state())
     return path.read_bytes()
 
 
@@ -341,8 +343,8 @@ def _description(folder: Path) -> Reader:
     def read(content: bytes) -> object:
         text = content.decode("utf-8", "replace")
         try:
-            checksum = _digest(from_json(Description, parse_json(text.encode()), "model"), arrays)
-        except ValueError:
+            checksum = _digest(parse_json(text.encode()), arrays)
+        except (ValueError, RecursionError):
             checksum = ""
         decoded["__metadata__"]["state"] = f'{{"model": {text}, "sha256": "{checksum}"}}'
         encoded = json.dumps(decoded).encode()

@@ -1,0 +1,176 @@
+"""Python code of the user's own: a function that makes a network, a class of layers.
+
+It is run because the user names it, as ``FILE.py`` or as a module, and never because some file does. Where several
+things are in it, ``FILE.py:NAME`` and ``MODULE:NAME`` name one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from types import ModuleType
+from typing import Any
+
+__all__ = ["Trust", "UserCodeError", "absolute", "class_finder", "find_function", "is_place", "short", "told"]
+
+# What the user trusts to be run: classes, and files and modules that they are in.
+Trust = str | Path | type | Sequence[str | Path | type]
+
+
+class UserCodeError(Exception):
+    """Code of the user's own is missing, or fails; the message is one line that says where."""
+
+
+# Names of places.
+
+
+def is_place(text: str) -> bool:
+    """Whether a text has the form of ``FILE.py:NAME`` or ``MODULE:NAME``."""
+    source, _, name = text.rpartition(":")
+    return name.isidentifier() and (_is_file(source) or all(part.isidentifier() for part in source.split(".")))
+
+
+def absolute(place: str) -> str:
+    """Return a place with the whole path of its file: it may be looked for from another folder."""
+    source, _, name = place.rpartition(":")
+    return f"{Path(source).absolute()}:{name}" if _is_file(source) else place
+
+
+def short(place: str) -> str:
+    """Return a place without the folders that its file is in; any other text as it is."""
+    return PurePath(place).name if is_place(place) else place
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".py")
+
+
+# Running it.
+
+
+def find_function(place: str) -> Callable[..., Any]:
+    """Return the function that a place names; what is around it is run.
+
+    Raises
+    ------
+    UserCodeError
+        If it is not there, or what is around it fails.
+    """
+    source, _, name = place.rpartition(":")
+    function = getattr(load(source), name, None)
+    if not callable(function):
+        there = "is no function" if function is not None else "is not there"
+        raise UserCodeError(f"{name} {there} in {source}")
+    return function
+
+
+def class_finder(trust: Trust, base: type) -> Callable[[str], type]:
+    """Return what finds a class, given a name such as ``net:Swish``, in what the user trusts, and nowhere else.
+
+    It is found by the name behind the colon; files and modules are run when the first class is asked for. It raises
+    ValueError if there is none that is derived from ``base``.
+    """
+    sources = [trust] if isinstance(trust, str | Path | type) else list(trust)
+    run = functools.cache(load)
+
+    def find(name: str) -> type:
+        if not sources:
+            raise ValueError(
+                f"it names a class that is none of incnet's, {name!r:.60}; if you trust it, say in which file or "
+                "module it is: --trust FILE.py, or in Python trust"
+            )
+        parts = name.partition(":")[2]
+        for source in sources:
+            try:
+                found = source if isinstance(source, type) else _inside(run(str(source)), parts)
+            except UserCodeError as error:
+                raise ValueError(f"trust {source}: {error}") from error
+            if isinstance(found, type) and issubclass(found, base) and found.__qualname__ == parts:
+                return found
+        raise ValueError(f"class {name!r:.80} is not in what is trusted, {', '.join(map(_named, sources)):.80}")
+
+    return find
+
+
+def _inside(module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _named(source: str | Path | type) -> str:
+    return source.__qualname__ if isinstance(source, type) else str(source)
+
+
+def load(source: str) -> ModuleType:
+    """Run ``FILE.py``, or import a module; either may import what lies beside it.
+
+    Raises
+    ------
+    UserCodeError
+        If it is not there, or fails: in which line.
+    """
+    return _load_file(Path(source)) if _is_file(source) else _load_module(source)
+
+
+def _load_file(path: Path) -> ModuleType:
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserCodeError(f"cannot read {path}: {error.strerror or error}") from error
+    with _importable(path.parent), told(str(path)):
+        exec(compile(text, str(path), "exec"), vars(module))
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    with _importable(Path()), told(name):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise UserCodeError(f"there is no module {name}") from error
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let modules in ``folder`` be found in a ``with`` block."""
+    sys.path.insert(0, str(folder.absolute()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.absolute()))
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Let whatever is raised in a ``with`` block be a UserCodeError: of ``what``, in one line, with the line's number.
+
+    The line is the last one in the first file that is not incnet's.
+    """
+    try:
+        yield
+    except UserCodeError:
+        raise
+    except (Exception, SystemExit) as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserCodeError(f"{what}{_line(error)}: {words:.200}") from error
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return f", line {error.lineno}"
+    ours = str(Path(__file__).parent)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not frame.filename.startswith(ours)]
+    lines = [frame.lineno for frame in own if frame.filename == own[0].filename]
+    return f", line {lines[-1]}" if lines else ""
