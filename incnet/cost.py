@@ -26,8 +26,6 @@ from incnet.records import later
 __all__ = [
     "Ledger",
     "StepMemory",
-    "activation_bytes",
-    "evaluation_bytes",
     "network_bytes",
     "pool_bytes",
     "step_bytes",
@@ -219,24 +217,14 @@ def _as_it_was(graph: Graph) -> Iterator[None]:
             array[...] = values
 
 
-def activation_bytes(graph: Graph, batch_size: int) -> int:
-    """Bytes that the graph as it is keeps for backward, from a forward pass over ``batch_size`` images. Exact."""
-    return step_memory(graph, batch_size).kept
-
-
 def step_bytes(graph: Graph, optimizer: Optimizer, batch_size: int, *, from_features: bool = False) -> int:
     """Bytes that training with batches of this size takes at its peak, the graph being as it is.
 
     Parameters and statistics, gradients, optimizer state, the batch, and all that a step holds in between, as the CPU's
     memory pool takes it from the system. Not the interpreter with its libraries and compiled kernels, the data set, and
-    what a run keeps besides: batches that are loaded ahead, the best weights, evaluation (:func:`evaluation_bytes`).
+    what a run keeps besides: batches that are loaded ahead, the best weights, evaluation.
     """
     return network_bytes(graph, optimizer) + step_memory(graph, batch_size, from_features=from_features).held
-
-
-def evaluation_bytes(graph: Graph, batch_size: int) -> int:
-    """Bytes that evaluation takes at its peak beside the network: the batch, and what layers hand on."""
-    return step_memory(graph, batch_size, train=False).held
 
 
 def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -> int:

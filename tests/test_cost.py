@@ -11,7 +11,7 @@ import pytest
 
 from incnet import train as command
 from incnet.backend import free_memory, limit_memory, ops, use
-from incnet.cost import Ledger, activation_bytes, evaluation_bytes, pool_bytes, step_bytes, step_memory
+from incnet.cost import Ledger, pool_bytes, step_bytes, step_memory
 from incnet.kernels.cpu import blocks, dry_run, memory
 from incnet.kernels.operands import OuterProduct
 from incnet.layer import Cost
@@ -202,7 +202,7 @@ def test_activations_are_the_bytes_really_held(arch, fused, monkeypatch):
     x[...] = batch(3)[0]
     for boundary in (0, 1, len(graph.subnetworks)):
         graph.freeze_prefix(boundary)
-        expected = activation_bytes(graph, 3)
+        expected = step_memory(graph, 3).kept
         graph.forward(x, train=True)
         kept = held([layer._kept for layer in graph.layers()], [x, *graph.state().values()])
         graph.discard()
@@ -318,8 +318,8 @@ def test_lookahead_takes_less():
 
 def test_memory_grows_in_proportion_to_the_batch():
     graph = grow("resnet20", IMAGE, fused=True)
-    small, large = activation_bytes(graph, 10), activation_bytes(graph, 1_000_000)
-    statistics = activation_bytes(graph, 1) * 10 - small  # nine times what does not grow
+    small, large = step_memory(graph, 10).kept, step_memory(graph, 1_000_000).kept
+    statistics = step_memory(graph, 1).kept * 10 - small  # nine times what does not grow
     assert large == pytest.approx(100_000 * (small - statistics / 9), rel=1e-6)
     assert step_bytes(graph, RMSProp(), 1_000_000) > 2**40  # more than there is: nothing of it is touched
 
@@ -337,7 +337,7 @@ def test_a_step_counts_network_and_optimizer():
 def test_evaluation_keeps_nothing():
     graph = grow("resnet56", IMAGE, fused=True)
     assert step_memory(graph, 100, train=False)[:2] == (0, 0)
-    assert evaluation_bytes(graph, 100) < 0.3 * step_memory(graph, 100).held
+    assert step_memory(graph, 100, train=False).held < 0.3 * step_memory(graph, 100).held
 
 
 def test_a_dry_run_leaves_the_graph_as_it_was():
@@ -366,7 +366,7 @@ def test_a_dry_run_on_another_backend():
     use("reference")
     graph = grow("resnet8", IMAGE)
     use("cpu")
-    assert activation_bytes(graph, 5) == activation_bytes(grow("resnet8", IMAGE), 5)
+    assert step_memory(graph, 5).kept == step_memory(grow("resnet8", IMAGE), 5).kept
 
 
 PEAK = """
