@@ -13,7 +13,7 @@ import bench.checkout  # noqa: F401, finds the kernels of a checkout
 from bench.gpu_checks import SHAPES
 from bench.gpu_steps import median_ms
 from incnet import backend
-from incnet.backend import Array, asarray, ops, recorded
+from incnet.backend import Array, asarray, ops, recorder
 from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient
 
 __all__ = ["kernels"]
@@ -107,7 +107,7 @@ def _microseconds(call: Callable[[], Any], *, capture: bool = True, calls: int =
         for _ in range(calls):
             call()
 
-    step = recorded(repeated) if capture else repeated
+    step = recorder()(repeated) if capture else repeated
     return 1000 * median_ms(step, warmup=3, rounds=10, calls=2) / calls
 
 

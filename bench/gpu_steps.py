@@ -11,8 +11,7 @@ import numpy as np
 
 import bench.checkout  # noqa: F401
 from incnet import backend
-from incnet.backend import asarray, ops
-from incnet.backend import recorded as as_recorded
+from incnet.backend import asarray, ops, recorder
 from incnet.graph import Graph
 from incnet.optim import RMSProp
 from incnet.savings.boundaries import whole_network
@@ -53,7 +52,7 @@ def train_step(
         optimizer.step(graph.trainable_parameters())
         totals += batch_totals
 
-    return (as_recorded(step) if recorded else step), totals
+    return (recorder()(step) if recorded else step), totals
 
 
 def median_ms(step: Callable[[], None], *, warmup: int = 5, rounds: int = 20, calls: int = 5) -> float:

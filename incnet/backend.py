@@ -46,7 +46,6 @@ __all__ = [
     "limit_memory",
     "ops",
     "prepare",
-    "recorded",
     "recorder",
     "recording",
     "resolve",
@@ -342,11 +341,6 @@ def recorder() -> Callable[[Callable[[], None]], Callable[[], None]]:
     conditions: its functions share their memory and so must take turns. For the reference a function stays what it is.
     """
     return ops.kernels.Recorder() if hasattr(ops.kernels, "Recorder") else lambda function: function
-
-
-def recorded(function: Callable[[], None]) -> Callable[[], None]:
-    """``function`` from a :func:`recorder` of its own."""
-    return recorder()(function)
 
 
 @contextmanager

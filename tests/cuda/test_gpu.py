@@ -10,7 +10,7 @@ import pytest
 
 from incnet import backend
 from incnet import train as command
-from incnet.backend import asarray, asnumpy, device_count, ops, recorded, recorder
+from incnet.backend import asarray, asnumpy, device_count, ops, recorder
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.models import build, make_classifier
@@ -72,7 +72,7 @@ def test_launches_and_copies_of_a_recorded_step(record_property):
         graph.backward(ops.softmax_cross_entropy(graph.forward(images, train=True), labels)[1])
         optimizer.step(graph.trainable_parameters())
 
-    call = recorded(step)
+    call = recorder()(step)
     call()
     call()
     _, nodes, count = runtime.cudaGraphGetNodes(runtime.cudaGraph_t(call._graph.graph))

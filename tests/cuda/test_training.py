@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from incnet import backend
-from incnet.backend import asarray, asnumpy, ops, recorded
+from incnet.backend import asarray, asnumpy, ops, recorder
 from incnet.fusion import FusedSequential, fuse
 from incnet.graph import Graph
 from incnet.growth.insertion import insert
@@ -78,7 +78,7 @@ def train(make_network, make_optimizer, steps, *, graph_of_launches=False, after
         optimizer.step(network.trainable_parameters())
         totals[...] = batch_totals
 
-    call, losses = recorded(step) if graph_of_launches else step, []
+    call, losses = recorder()(step) if graph_of_launches else step, []
     for i, (images, targets) in enumerate(data):
         x[...], labels[...] = asarray(images), asarray(targets)
         after_step(None)
@@ -182,7 +182,7 @@ def test_a_replay_draws_new_dropout(device):
     def forward():
         y[...] = layer.forward(x, train=True)
 
-    call, masks = recorded(forward), []
+    call, masks = recorder()(forward), []
     for _ in range(4):
         call()
         masks.append(asnumpy(y).tobytes())
@@ -191,7 +191,7 @@ def test_a_replay_draws_new_dropout(device):
 
 def test_a_copy_while_recording_is_an_error(device):
     x = asarray(np.ones(3))
-    call = recorded(lambda: float(x[0]))
+    call = recorder()(lambda: float(x[0]))
     call()
     with pytest.raises(RuntimeError, match="while a graph is recorded"):
         call()
