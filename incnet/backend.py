@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -47,7 +46,6 @@ __all__ = [
     "ops",
     "prepare",
     "recorder",
-    "recording",
     "resolve",
     "setting",
     "substituted",
@@ -77,7 +75,6 @@ class Ops:
         self.name, self.convolution, self.tf32 = "cpu", "auto", False
         self._kernels: ModuleType | None = None
         self._im2col: Im2col | None = None
-        self._calls: Counter[str] | None = None
 
     @property
     def kernels(self) -> ModuleType:
@@ -108,16 +105,7 @@ class Ops:
     if not TYPE_CHECKING:  # for mypy they are the methods of Operations: a name that no backend has is an error
 
         def __getattr__(self, kernel: str) -> Callable[..., Any]:
-            function = checked(kernel, getattr(self.operations, kernel))
-            if self._calls is None:
-                return function
-            calls = self._calls
-
-            def counted(*args: Any, **kwargs: Any) -> Any:
-                calls[kernel] += 1
-                return function(*args, **kwargs)
-
-            return counted
+            return checked(kernel, getattr(self.operations, kernel))
 
 
 if TYPE_CHECKING:
@@ -133,7 +121,7 @@ ops = cast("TypedOps", Ops())
 def host_kernels() -> Checked:
     """Return the kernels for arrays in host memory: the CPU's, or their definitions where those are in use.
 
-    Unlike calls of :data:`ops`, those of a loader's thread are neither counted nor substituted.
+    Unlike calls of :data:`ops`, those of a loader's thread are never substituted.
     """
     return Checked(importlib.import_module(BACKENDS["reference" if ops.backend == "reference" else "cpu"]))
 
@@ -351,13 +339,3 @@ def substituted(kernels: Any) -> Iterator[None]:
         yield
     finally:
         ops._kernels = before
-
-
-@contextmanager
-def recording() -> Iterator[Counter[str]]:
-    """Count the kernel calls of a ``with`` block: ``{"conv2d": 21, ...}``. Blocks do not nest."""
-    ops._calls = Counter()
-    try:
-        yield ops._calls
-    finally:
-        ops._calls = None

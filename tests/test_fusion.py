@@ -13,6 +13,7 @@ from incnet.kernels.operands import OuterProduct
 from incnet.layers import BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential, residual_block
 from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
+from tests.counting import counted
 
 CASES = [
     ("resnet8", (32, 32, 3), "filters"),
@@ -77,7 +78,7 @@ def test_fused_lookahead_leaves_the_prefix_alone(arch):
     graph = network(arch, (16, 16, 3), "filters", np.float32, fused=True)
     graph.freeze_prefix(2)
     before = {name: array.copy() for name, array in graph.state().items() if name.startswith(("S1.", "S2."))}
-    with backend.recording() as calls:
+    with counted() as calls:
         step(graph, (16, 16, 3), np.float32)
     assert all(np.array_equal(array, graph.state()[name]) for name, array in before.items())
     convolutions = sum(isinstance(layer, Conv2d) for part in graph.suffix for layer in part.layers())
@@ -223,7 +224,7 @@ def test_the_product_is_left_to_the_optimizer():
     """No array as large as the weights is made by a step."""
     x, dy = np.ones((32, 512), np.float32), np.ones((32, 512), np.float32)
     chain, optimizer = dense_chain(True), RMSProp()
-    with backend.recording() as calls:
+    with counted() as calls:
         chain.forward(x, train=True)
         chain.backward(dy)
         optimizer.step(chain.named_parameters())

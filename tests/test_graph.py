@@ -5,12 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from incnet.backend import ops, recording
+from incnet.backend import ops
 from incnet.graph import Graph
 from incnet.layer import Cost
 from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from incnet.models import make_classifier, vgg
 from incnet.optim import RMSProp
+from tests.counting import counted
 from tests.metering import metering
 from tests.networks import assert_same_state, grow, randomise, snapshot
 
@@ -196,7 +197,7 @@ def test_proof_of_freezing(arch, shape, forward, boundary, trained, frozen_bn, r
             monkeypatch.setattr(layer, "backward", refuse)
 
     x, labels = images(rng, graph)
-    with recording() as calls:
+    with counted() as calls:
         logits = graph.forward(x, train=True)
         assert not any(subnetwork.holds_activations for subnetwork in graph.prefix)
         assert all(subnetwork.holds_activations for subnetwork in graph.suffix)
@@ -206,7 +207,7 @@ def test_proof_of_freezing(arch, shape, forward, boundary, trained, frozen_bn, r
     assert not [name for name in calls if name.endswith("grad")]
 
     _, dlogits = ops.softmax_cross_entropy(logits, labels)
-    with recording() as calls:
+    with counted() as calls:
         graph.backward(dlogits)
     norms = count(graph.suffix, BatchNorm2d)
     dense = count(graph.suffix, Linear)

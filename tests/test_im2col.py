@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from incnet.backend import current, ops, recording, substituted, use
+from incnet.backend import current, ops, substituted, use
 from incnet.fusion import FusedSequential, fuse
 from incnet.kernels import cpu
 from incnet.layers import Sequential
@@ -14,6 +14,7 @@ from incnet.models import build
 from incnet.optim import SGD
 from incnet.training.replay import Replay
 from incnet.training.step import Step
+from tests.counting import counted
 from tests.networks import grow
 
 
@@ -55,7 +56,7 @@ def test_every_convolution_of_a_step_is_computed_so():
     use("cpu", convolution="im2col")
     graph = grow("resnet8", (8, 8, 3), fused=True)
     x, labels = np.zeros((2, 8, 8, 3), np.float32), np.zeros(2, int)
-    with substituted(SimpleNamespace(**allowed)), recording() as operations:
+    with substituted(SimpleNamespace(**allowed)), counted() as operations:
         _, dlogits = ops.softmax_cross_entropy(graph.forward(x, train=True), labels)
         graph.backward(dlogits)
     convolutions = 7

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from incnet.backend import recording
 from incnet.layers import (
     AvgPool2d,
     BatchNorm2d,
@@ -20,6 +19,7 @@ from incnet.layers import (
     Subsample,
     residual_block,
 )
+from tests.counting import counted
 from tests.networks import snapshot
 
 # Convolution and dense layer.
@@ -202,7 +202,7 @@ def test_backward_ends_at_the_lowest_layer_that_learns(rng):
     )
     x = rng.standard_normal((2, 8, 8, 2), np.float32)
     dy = np.ones_like(chain.forward(x, train=True))
-    with recording() as calls:
+    with counted() as calls:
         assert chain.backward(dy, need_dx=False) is None
     assert calls == {"conv2d_weight_grad": 2, "conv2d_input_grad": 1, "bias_grad": 2}
     assert not chain.holds_activations
@@ -211,7 +211,7 @@ def test_backward_ends_at_the_lowest_layer_that_learns(rng):
 def test_a_chain_without_anything_to_learn_calls_nothing_if_dx_is_not_needed(rng):
     chain = Sequential({"conv": Conv2d(2, 3, 3, rng=rng), "relu": ReLU()}).freeze()
     dy = np.ones_like(chain.forward(rng.standard_normal((1, 5, 5, 2), np.float32), train=True))
-    with recording() as calls:
+    with counted() as calls:
         assert chain.backward(dy, need_dx=False) is None
     assert not calls
     assert not chain.holds_activations
