@@ -166,8 +166,6 @@ def backward(
 class ConvNormReLU:
     """``relu(norm(conv(x)))``."""
 
-    trainable = True
-
     def __init__(self, conv: Conv2d, norm: BatchNorm2d) -> None:
         self.unit = ConvNorm(conv, norm)
 
@@ -190,8 +188,6 @@ class ConvNormReLU:
 
 class ConvReLU:
     """``relu(conv(x) + bias)``."""
-
-    trainable = True
 
     def __init__(self, conv: Conv2d) -> None:
         self.conv = conv
@@ -217,8 +213,6 @@ class ConvReLU:
 
 class ResidualBlock:
     """``relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut(x))``."""
-
-    trainable = True
 
     def __init__(self, first: ConvNorm, second: ConvNorm, shortcut: Layer) -> None:
         self.first, self.second, self.shortcut = first, second, shortcut
@@ -251,8 +245,6 @@ class ResidualBlock:
 class Dense:
     """``x @ weight + bias``."""
 
-    trainable = True
-
     def __init__(self, linear: Linear) -> None:
         self.linear = linear
 
@@ -277,11 +269,6 @@ class Plain:
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-
-    @property
-    def trainable(self) -> bool:
-        """Whether the layer has anything to learn now."""
-        return self.layer.trainable
 
     def forward(self, x: Activation) -> tuple[Activation, tuple]:
         """Compute the layer's output."""
@@ -352,7 +339,8 @@ class FusedSequential(Sequential):
             return super().backward(dy, need_dx)
         activations, kept = self.release()
         gradient: Gradient = dy
-        lowest = 0 if need_dx else next((i for i, step in enumerate(self.steps) if step.trainable), len(self.steps))
+        learning = (i for i, step in enumerate(self.steps) if not isinstance(step, Plain) or step.layer.trainable)
+        lowest = 0 if need_dx else next(learning, len(self.steps))
         for i, step in reversed(list(enumerate(self.steps))[lowest:]):
             output = activations.pop()
             below = None if isinstance(gradient, Masked) else output.below()
