@@ -30,7 +30,7 @@ from incnet.training.step import Step
 TOP = Path(__file__).resolve().parent.parent
 # The method, and the engine without kernels, which one person should be able to read.
 METHOD = ("criterion", "schedule", "insertion", "identity")
-ENGINE = ("backend", "parameter", "layer", "losses", "init", "optim", "graph", "fusion", "cost")
+ENGINE = ("backend", "parameter", "layer", "init", "optim", "graph", "fusion", "cost")
 
 
 @dataclass(frozen=True)
