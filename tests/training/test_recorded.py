@@ -281,12 +281,3 @@ def test_a_layer_that_is_frozen_by_itself_stays_as_it_is(fused):
         return totals + learn(step, data)
 
     assert_learns_the_same(lambda: grow("resnet8", (8, 8, 3), fused=fused), course)
-
-
-def test_labels_that_do_not_fit_are_refused():
-    step = Replay(Step(grow("resnet8", (8, 8, 3), fused=True), RMSProp(1e-3)))
-    (images, labels), *_ = batches((8, 8, 3), 7)
-    learn(step, [(images, labels)])
-    for few in (labels[:6], labels[:1]):
-        with pytest.raises(ValueError, match="arrays do not fit together"):
-            step.gradients(images, few)
