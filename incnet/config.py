@@ -571,7 +571,7 @@ class Config:
         if filled.data_dir is not None:  # the run may be resumed from another folder
             filled = replace(filled, data_dir=filled.data_dir.absolute())
         if filled.dataset not in DATASETS and Path(filled.dataset).exists():
-            filled = replace(filled, dataset=str(Path(filled.dataset).absolute()))
+            filled = replace(filled, dataset=str(_one_name(Path(filled.dataset))))
         filled._check()
         return filled
 
@@ -791,6 +791,12 @@ class Config:
             raise ConfigError(
                 f"{flag(name)} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"
             )
+
+
+def _one_name(path: Path) -> Path:
+    """Return the absolute path that a file or folder has wherever one stands; a link keeps the name that it gives."""
+    path = path.absolute()
+    return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
 
 
 # Options that are left open, unless another one has a value with which they have a meaning.

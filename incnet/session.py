@@ -175,7 +175,8 @@ def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say
     if first:
         export_weights(run.state, folder)
         export_stage(run.state, run.config, run.images, folder)
-    content = summary(run.state, folder.seconds, _test(run, folder) if stopped is None else None)
+    test = _test(run, folder) if stopped is None else None
+    content = summary(run.state, folder.seconds, test, ended=stopped is None)
     folder.write("summary.json", content)
     for listener in listeners:
         listener.close()

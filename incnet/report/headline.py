@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import History
 from incnet.report.numbers import between, duration, engineering, listing, percent, share
@@ -10,6 +12,10 @@ from incnet.sizes import FLOPS_PER_MAC
 __all__ = ["headline"]
 
 MOST = 3  # arms that the sentence compares with the baseline
+ACCURACIES: dict[str, Callable[[History], float | None]] = {
+    "test": lambda run: run.test_accuracy,
+    "validation": lambda run: run.val_accuracy,
+}
 
 
 def headline(network: Network) -> str:
@@ -30,14 +36,15 @@ def _compare(network: Network, baseline: Arm, growing: list[Arm]) -> str:
 
     time = "time in training steps" if network.steps_timed else "time"
     compared = network.times_incomparable is None
-    test = baseline.spread(lambda run: run.test_accuracy)
-    parts = [f"The baseline reaches {percent(test)} % test accuracy."]
+    kind = _judged_by([baseline, *growing])
+    accuracy = ACCURACIES[kind]
+    parts = [f"The baseline reaches {percent(baseline.spread(accuracy))} % {kind} accuracy."]
     for arm in growing:
-        ours = arm.spread(lambda run: run.test_accuracy)
+        ours = arm.spread(accuracy)
         flops = _ratio(arm.spread(lambda run: run.macs_training), baseline.spread(lambda run: run.macs_training))
         spent = _ratio(arm.spread(seconds), baseline.spread(seconds))
         parts.append(
-            f"{_capital(arm.label)} reaches {percent(ours)} %, {_difference(arm, baseline)}, with {flops} of its "
+            f"{_capital(arm.label)} reaches {percent(ours)} %, {_difference(arm, baseline, kind)}, with {flops} of its "
             f"training FLOPs{f' and {spent} of its {time}' if compared else ''}."
         )
     if len(growing) > MOST:
@@ -45,14 +52,19 @@ def _compare(network: Network, baseline: Arm, growing: list[Arm]) -> str:
     return " ".join(parts)
 
 
-def _difference(arm: Arm, baseline: Arm) -> str:
-    """Tell the difference in test accuracy, and whether the test images can."""
-    ours, theirs = (each.spread(lambda run: run.test_accuracy) for each in (arm, baseline))
+def _judged_by(arms: Sequence[Arm]) -> str:
+    """Return which accuracy is told: that of the test images, unless an arm has none."""
+    return "test" if all(arm.spread(ACCURACIES["test"]) for arm in arms) else "validation"
+
+
+def _difference(arm: Arm, baseline: Arm, kind: str) -> str:
+    """Tell the difference in accuracy, and whether the test images can."""
+    ours, theirs = (each.spread(ACCURACIES[kind]) for each in (arm, baseline))
     if ours is None or theirs is None:
         return "untested"
     points = 100 * (ours.mean - theirs.mean)
     text = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "the same"
-    reaches = arm.test_interval(ours), baseline.test_interval(theirs)
+    reaches = (arm.test_interval(ours), baseline.test_interval(theirs)) if kind == "test" else (None, None)
     if reaches[0] and reaches[1] and reaches[0].overlaps(reaches[1]) and text != "the same":
         text += " (the intervals overlap)"
     return text
@@ -64,14 +76,15 @@ def _ratio(ours: Spread | None, theirs: Spread | None) -> str:
 
 def _tell(arm: Arm) -> str:
     run = arm.counted[0]
-    test = percent(arm.spread(lambda run: run.test_accuracy))
+    kind = _judged_by([arm])
+    reached = f"{percent(arm.spread(ACCURACIES[kind]))} % {kind} accuracy"
     cost = engineering(arm.spread(lambda run: FLOPS_PER_MAC * run.macs_training), "FLOP")
     time = duration(arm.spread(lambda run: run.seconds))
     names = [stage.insert.subnetwork for stage in run.stages]
     how = f"grown over {listing(names)}" if arm.grows and len(names) > 1 else "trained whole"
     reach = arm.test_interval(arm.spread(lambda run: run.test_accuracy))
     images = f" (95 % interval {between(reach)})" if reach else ""
-    return f"{_capital(arm.label)} reaches {test} % test accuracy{images}, {how}, with {cost} of training in {time}."
+    return f"{_capital(arm.label)} reaches {reached}{images}, {how}, with {cost} of training in {time}."
 
 
 def _progress(arm: Arm) -> str:

@@ -103,6 +103,8 @@ class Summary:
 
     Attributes
     ----------
+    test_images : int or None
+        0 where there are none; None before the end.
     seconds_compiling : float or None
         Time that compilation took, which is then in no time of the training steps; None where it was not counted apart.
     """
@@ -245,8 +247,9 @@ class History:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end, and was tested."""
-        return bool(self.epochs) and self.test_accuracy is not None and isinstance(self.last, Stop)
+        """Whether the run has come to its end, and was tested if there are test images."""
+        tested = self.test_accuracy is not None or self.summary.test_images == 0
+        return bool(self.epochs) and tested and isinstance(self.last, Stop)
 
     @property
     def last(self) -> Event | None:

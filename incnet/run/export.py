@@ -71,7 +71,7 @@ def export_weights(state: RunState, folder: RunFolder) -> None:
             best.unlink(missing_ok=True)  # of an earlier stage, from when the run was last stopped
 
 
-def summary(state: RunState, seconds: float, test: Evaluation | None) -> dict[str, Any]:
+def summary(state: RunState, seconds: float, test: Evaluation | None, *, ended: bool) -> dict[str, Any]:
     """Content of ``summary.json``.
 
     Parameters
@@ -80,11 +80,13 @@ def summary(state: RunState, seconds: float, test: Evaluation | None) -> dict[st
         That the run has taken.
     test : Evaluation or None
         On the test images; None for a run that was interrupted, or has none.
+    ended : bool
+        Whether the run has come to its end.
     """
     tested = {stage.name: stage.accuracy for stage in test.stages} if test else {}
     return {
         "test_accuracy": test.accuracy if test else None,
-        "test_images": test.images if test else None,
+        "test_images": test.images if test else 0 if ended else None,
         "val_accuracy": state.best.accuracy if state.best else None,
         "epochs": state.epochs,
         "seconds": round(seconds, 3),

@@ -21,7 +21,7 @@ from incnet.data.resident import ResidentLoader
 from incnet.data.shard import Shard
 from incnet.names import DATASETS
 
-__all__ = ["RunImages"]
+__all__ = ["RunImages", "load_data"]
 
 # Images at once where nothing is learnt: at most so many, with no more pixels in all than as many of CIFAR's have.
 EVALUATION_BATCH = 500
@@ -60,7 +60,7 @@ class RunImages:
     """
 
     def __init__(self, config: Config, dataset: Dataset | None, communicator: Communicator) -> None:
-        self.dataset = dataset or communicator.on_root(lambda: _load(config))
+        self.dataset = dataset or communicator.on_root(lambda: load_data(config))
         self.ranks = communicator.size
         train = self.dataset.train
         if config.limit is not None and config.limit < len(train):
@@ -159,11 +159,17 @@ class RunImages:
         return digest.hexdigest()
 
 
-def _load(config: Config) -> Dataset:
-    """Read the data set that the options name, from wherever it is."""
+def load_data(config: Config, *, download: bool = True) -> Dataset:
+    """Read the data set that the options name, from wherever it is.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If it cannot be had; without ``download``, if it is not on this machine.
+    """
     own = config.own_data
     if own is None:
-        return load_dataset(config.dataset, config.data_dir)
+        return load_dataset(config.dataset, config.data_dir, download=download)
     if own.suffix == ".npz":
         return load_npz(own)
     if own.is_dir():

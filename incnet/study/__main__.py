@@ -11,12 +11,12 @@ from pathlib import Path
 from incnet import backend
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
-from incnet.data.catalogue import load_dataset
 from incnet.data.dataset import DataError, Dataset
 from incnet.extras import why_not
 from incnet.options import as_arguments
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
+from incnet.run.images import load_data
 from incnet.run.network import NetworkFactory
 from incnet.storage.files import WriteError
 from incnet.study.display import Display, plan_table, results_table
@@ -84,7 +84,7 @@ def show_plan(folder: StudyFolder, terminal: Terminal) -> int:
     study = folder.study
     backend.use(backend.resolve(study.device), convolution=study.convolution)
     use_threads(study.threads)
-    dataset = load_dataset(study.dataset, study.data_dir, download=False)
+    dataset = load_data(folder.runs[0].planned.config, download=False)
     estimates: dict[tuple[str, str], tuple[float, float]] = {}
     pace: dict[str, float] = {}
     for run in folder.runs:
@@ -122,14 +122,14 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
     """Train what is not finished, then write tables, figures and report. Returns the exit code."""
     study = folder.study
     device = backend.resolve(study.device)
-    check_networks(folder, load_dataset(study.dataset, study.data_dir))  # errors and downloads come once, and now
+    check_networks(folder, load_data(folder.runs[0].planned.config))  # errors and downloads come once, and now
     display = Display(terminal)
     with folder, StopSignals(announce=display.announce) as signals:
         folder.record(given)
         todo = [run for run in folder.runs if run.status != "finished"]
         place = f"{study.jobs} at a time on {device}" if study.dask is None else f"on Dask, {study.dask}"
         terminal.say(
-            f"{study.name} on {study.dataset}: {len(folder.runs)} runs, {len(folder.runs) - len(todo)} of them "
+            f"{study.title}: {len(folder.runs)} runs, {len(folder.runs) - len(todo)} of them "
             f"finished; {place}; in {folder.path}"
         )
         shared = device == "cpu" and study.runs_here > 1
@@ -207,9 +207,9 @@ def write_results(folder: StudyFolder, terminal: Terminal) -> None:
     study = folder.study
     if not folder.histories:
         return
-    rows = summarise(_groups(folder), study.dataset, study.levels)
+    rows = summarise(_groups(folder), study.levels)
     folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
-    folder.write("table2.md", as_markdown(f"{study.name} on {study.dataset}", rows))
+    folder.write("table2.md", as_markdown(study.title, rows))
     terminal.print(results_table(rows))
     try:
         write_figures([folder.path], folder.path / "figures")

@@ -66,11 +66,11 @@ class Display:
         name, history = run.planned.name, run.history
         if name in self._tasks:
             self.bars.remove_task(self._tasks.pop(name))
-        if run.status == "finished" and history is not None and history.test_accuracy is not None:
-            self.say(
-                f"{name}: finished after {len(history.epochs)} epochs in {duration(history.seconds)}, "
-                f"test accuracy {history.test_accuracy:.2%}"
-            )
+        if run.status == "finished" and history is not None:
+            took = f"{len(history.epochs)} epochs in {duration(history.seconds)}"
+            tested = history.test_accuracy is not None
+            kind, accuracy = ("test", history.test_accuracy) if tested else ("validation", history.val_accuracy)
+            self.say(f"{name}: finished after {took}, {kind} accuracy {accuracy:.2%}")
         elif run.status == "failed":
             self.say(f"{name}: failed: {run.reason}")
         else:

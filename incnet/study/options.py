@@ -107,7 +107,8 @@ class Study(Config):
         group=STUDY,
     )
     dataset: str = option(
-        "What to learn: cifar10, cifar100, cifar100-coarse, mnist, fashion-mnist or digits.",
+        "What to learn: cifar10, cifar100, cifar100-coarse, mnist, fashion-mnist or digits; or images of one's own, a "
+        "folder of pictures or a .npz file, as incnet train takes them.",
         "cifar10",
         group=STUDY,
         names=DATASETS,
@@ -132,6 +133,11 @@ class Study(Config):
     def folder(self) -> Path:
         """Of the study."""
         return self.out or Path("studies") / self.name
+
+    @property
+    def title(self) -> str:
+        """What is studied, and on which images."""
+        return f"{self.name} on {self.dataset if self.dataset in DATASETS else Path(self.dataset).stem}"
 
     @property
     def runs_here(self) -> int:

@@ -24,7 +24,7 @@ arm reached it, their number is given.
 """
 
 
-def summarise(groups: dict[tuple[str, str], Sequence[History]], dataset: str, levels: Sequence[float]) -> list[Row]:
+def summarise(groups: dict[tuple[str, str], Sequence[History]], levels: Sequence[float]) -> list[Row]:
     """Return a row of JSON values for each network and arm.
 
     Parameters

@@ -1,6 +1,7 @@
 """Images of one's own: a folder of pictures or arrays, by the command and from Python, under any name."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,9 @@ from incnet.config import Config, ConfigError
 from incnet.data import Augmentation, DataError, Dataset, Split
 from incnet.data.digits import load_digits
 from incnet.deploy import load_model
+from incnet.report.arms import networks
+from incnet.report.headline import headline
+from incnet.report.reading import read_history
 from incnet.run.run import Run
 from incnet.session import resume_run, train_run
 from incnet.train import main
@@ -84,7 +88,10 @@ def test_arrays_without_test_images(few, tmp_path, capsys):
     assert main(["mine.npz", *QUICK, "1", "--out", "run"]) == 0
     assert "no test images" in " ".join(capsys.readouterr().out.split())
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["test_accuracy"], summary["epochs"]) == (None, 1)
+    assert (summary["test_accuracy"], summary["test_images"], summary["epochs"]) == (None, 0, 1)
+    (network,) = networks([read_history(tmp_path / "run")])
+    assert network.arms[0].runs[0].finished
+    assert re.match(r"Look-ahead reaches \d+\.\d % validation accuracy, ", headline(network))
 
 
 def test_a_dataset_of_any_name_with_numbered_classes(few):

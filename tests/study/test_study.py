@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from incnet.commandline import parse
@@ -88,6 +89,26 @@ def _no_drawing(monkeypatch, finished):
 def copy(finished, tmp_path):
     """A finished study that a test may change."""
     return shutil.copytree(finished, tmp_path / "copy")
+
+
+# Images of one's own.
+
+
+def test_own_images(tmp_path, monkeypatch, capsys):
+    """A relative name is that of the same images when the study goes on elsewhere; tables say no more than the name."""
+    train = load_digits().train
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    np.savez("mine.npz", x_train=train.images[:60], y_train=train.labels[:60])
+    options = ["--archs", "resnet8", "--arms", "baseline", "--seeds", "1", "--epochs", "1", "--threads", "1"]
+    assert command.main(["table2", "--dataset", "mine.npz", *options, "--out", "study", "--dry-run"]) == 0
+    assert "baseline" in capsys.readouterr().out
+    assert command.main(["table2", "--dataset", "mine.npz", *options, "--out", "study"]) == 0
+    assert (tmp_path / "study" / "table2.md").read_text().startswith("# table2 on mine\n")
+    monkeypatch.chdir("elsewhere")
+    assert command.main(["table2", "--dataset", "../mine.npz", *options, "--out", "../study"]) == 0
+    assert "table2 on mine: 1 runs, 1 of them finished" in capsys.readouterr().out
 
 
 # What comes out.
