@@ -21,7 +21,7 @@ myst_heading_anchors = 3
 
 # The book's chapters are executed, each once: what they print and draw is kept until their text changes.
 nb_execution_mode = "cache"
-nb_execution_timeout = 40
+nb_execution_timeout = 600  # of a cell, in seconds: a busy machine may be slow
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True

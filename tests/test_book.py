@@ -24,10 +24,10 @@ def cells(chapter):
 
 
 def prose(chapter):
-    """Text outside of cells, formulas, code and links' targets."""
+    """Text outside of cells, formulas, code, quotations and links' targets."""
     text = re.sub(r"\A---\n.*?\n---\n", "", chapter, flags=re.DOTALL)
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    text = re.sub(r"\{[\w:]+\}`[^`]*`|`[^`]*`", "", text)
+    text = re.sub(r'\{[\w:]+\}`[^`]*`|`[^`]*`|"[^"]*"', "", text)
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
