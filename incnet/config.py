@@ -12,7 +12,7 @@ from incnet.colours import parse_colour
 from incnet.image_sizes import ImageSizes
 from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
-from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, did_you_mean
+from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, DEPTH, did_you_mean
 from incnet.options import as_of_now, described, flag, option
 from incnet.presets import PRESETS, expanded
 from incnet.records import from_json, to_json
@@ -80,20 +80,21 @@ class Config:
     method: Literal["incremental", "baseline"] = option(
         "Grow sub-network by sub-network, or train the whole network from the start.", "incremental", group=NETWORK
     )
-    init: Literal["lookahead", "random", "identity", "lookahead+identity"] = option(
-        "A new sub-network is first trained with everything below it frozen, or all are trained at once; 'identity' "
+    init: Literal["lookahead", "random", "identity", "lookahead+identity", "copy", "lookahead+copy"] = option(
+        "A new sub-network is first trained with everything else frozen, or all are trained at once; 'identity' "
         "gives it weights that leave the network's output as it is (in evaluation, and nearly so behind max pooling), "
-        "instead of random ones.",
+        "instead of random ones; 'copy', with --partition depth, those of the block below, where they fit.",
         "lookahead",
         group=NETWORK,
         goes_with=("method", ("incremental",)),
     )
     partition: str = option(
-        "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number.",
+        "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number; or "
+        "'depth': one block of each width, and then all others between them, with 'depth:K' in K - 1 rounds.",
         "filters",
         group=NETWORK,
-        names=("filters", "blocks"),
-        metavar="{filters,blocks,N}",
+        names=("filters", "blocks", "depth"),
+        metavar="{filters,blocks,depth:K,N}",
     )
     subnetworks: int | None = option(
         "Use only the first so many sub-networks, as if the network ended there.",
@@ -202,7 +203,7 @@ class Config:
         "Epochs of look-ahead after each insertion; they count as epochs of the run.",
         3,
         group=LOOKAHEAD,
-        goes_with=("init", ("lookahead", "lookahead+identity")),
+        goes_with=("init", ("lookahead", "lookahead+identity", "lookahead+copy")),
     )
     lookahead_cache: str = option(
         "Compute the frozen prefix's features of an image once, not in every epoch: 'off'; 'fixed', of images "
@@ -212,7 +213,7 @@ class Config:
         group=LOOKAHEAD,
         names=("off", "fixed", "views:2"),
         metavar="{off,fixed,views:V}",
-        goes_with=("init", ("lookahead", "lookahead+identity")),
+        goes_with=("init", ("lookahead", "lookahead+identity", "lookahead+copy")),
     )
     cache_memory: str = option(
         "Memory (of the GPU, if there is one) that cached features may take, of each rank if there are several. What "
@@ -670,9 +671,14 @@ class Config:
         )
         parts = self.partition
         must(
-            parts in ("filters", "blocks") or (parts.isdecimal() and len(parts) < 10),
+            parts in ("filters", "blocks") or (parts.isdecimal() and len(parts) < 10) or bool(DEPTH.fullmatch(parts)),
             "partition",
-            "filters, blocks or a number",
+            "filters, blocks, depth, depth:K with a number K of at least 2, or a number",
+        )
+        must(
+            not self.copies_below or bool(DEPTH.fullmatch(parts)),
+            "init",
+            f"another, or --partition depth: with --partition {parts} nothing lies on a block of its own width",
         )
 
     def _check_learning_rate(self, must: Callable[[bool, str, str], None]) -> None:
@@ -718,6 +724,11 @@ class Config:
     def looks_ahead(self) -> bool:
         """Whether a new sub-network is first trained with everything below it frozen."""
         return self.init.startswith("lookahead")
+
+    @property
+    def copies_below(self) -> bool:
+        """Whether a new block begins with the weights of the one below."""
+        return self.init.endswith("copy")
 
     @property
     def preserves_output(self) -> bool:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from incnet.backend import Array, ops
 from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient
 from incnet.layer import Layer
-from incnet.layers import BatchNorm2d, Conv2d, Linear, ReLU, Residual, Sequential
+from incnet.layers import BatchNorm2d, Conv2d, Interleaved, Linear, ReLU, Residual, Sequential
 from incnet.layers.norm import check_count
 
 __all__ = ["FusedSequential", "fuse"]
@@ -353,13 +353,29 @@ class FusedSequential(Sequential):
         return gradient if need_dx else None
 
 
+class FusedInterleaved(Interleaved):
+    """An :class:`Interleaved` whose neighbouring layers are computed in fused steps."""
+
+    recordable = True
+
+    def unfused(self) -> Interleaved:
+        return Interleaved(self.children(), self.after)
+
+    def chain_of(self, names: Iterable[str]) -> Sequential:
+        return FusedSequential(super().chain_of(names))
+
+
 def fuse(layer: Layer) -> Layer:
     """Return a chain of the same layers that computes them in fused steps, if the operations in use have fused ones.
 
     Those of convolution by im2col have none: the chain stays as it is, and its layers are computed one by one. So does
     any other layer than a chain.
     """
-    return FusedSequential(layer) if type(layer) is Sequential and hasattr(ops, "conv2d_moments") else layer
+    if not hasattr(ops, "conv2d_moments"):
+        return layer
+    if type(layer) is Interleaved:
+        return FusedInterleaved(layer.children(), layer.after)
+    return FusedSequential(layer) if type(layer) is Sequential else layer
 
 
 def plan(layers: Iterable[Layer]) -> list[Step]:

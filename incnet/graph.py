@@ -2,24 +2,30 @@
 
     x -> S1 -> S2 | S3 -> classifier          after freeze_prefix(2): S1 and S2 are frozen, the rest learns
 
+A sub-network may also lie between the layers of others (:class:`incnet.layers.Interleaved`). The boundary is then where
+the lowest layer lies that learns; frozen layers above it hand the gradient of their input on, and compute no more.
+
+    x -> S1 | S2 -> S1 -> S2 -> classifier    after freeze_prefix(1): S1 is frozen, its upper part hands dx on
+
 The two passes are the few lines of :meth:`Graph.features` and :meth:`Graph.logits`, and of :meth:`Graph.backward`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 
 from incnet.backend import Array
 from incnet.inputs import check_batch
 from incnet.layer import Cost, Layer, Shape
 from incnet.layers.norm import BatchNorm2d
 from incnet.parameter import Parameter
-from incnet.summary import summary
+from incnet.subnetworks import Subnetworks, chain
 
 __all__ = ["Graph"]
 
 
-class Graph(Layer):
+class Graph(Subnetworks):
     """Sub-networks S1 .. Sk followed by a classifier.
 
     Parameters
@@ -34,13 +40,8 @@ class Graph(Layer):
 
     Attributes
     ----------
-    subnetworks : dict of str to Layer
-        In order, from the input up.
-    classifier : Layer
-        Rebuilt by :meth:`insert` where it no longer fits: for global pooling and a dense layer, where the width or the
-        rank of its input changes, not the size of the image.
     boundary : int
-        Number of frozen sub-networks, counted from the input.
+        Number of frozen sub-networks, in the order of their insertion. For all else see :class:`Subnetworks`.
     """
 
     recordable = True
@@ -48,14 +49,10 @@ class Graph(Layer):
     def __init__(
         self, input_shape: Shape, make_classifier: Callable[[Shape], Layer], *, frozen_bn: str = "eval"
     ) -> None:
-        super().__init__()
+        super().__init__(input_shape, make_classifier)
         if frozen_bn not in ("eval", "batch"):
             raise ValueError(f"frozen_bn {frozen_bn!r}: choose 'eval' or 'batch'")
-        self.input_shape, self.frozen_bn = input_shape, frozen_bn
-        self.subnetworks: dict[str, Layer] = {}
-        self.classifier = make_classifier(input_shape)
-        self.boundary = 0
-        self._make_classifier = make_classifier
+        self.frozen_bn, self.boundary = frozen_bn, 0
 
     # The two passes.
 
@@ -84,16 +81,16 @@ class Graph(Layer):
     def features(self, x: Array, train: bool = False) -> Array:
         """Return what the frozen prefix makes of images; it keeps nothing for backward."""
         self.check(x)
-        for subnetwork in self.prefix:
-            x = subnetwork.forward(x, train and self.frozen_bn == "batch")
-            subnetwork.discard()
+        for layer in self.prefix:
+            x = layer.forward(x, train and self.frozen_bn == "batch")
+            layer.discard()
         return x
 
     def logits(self, features: Array, train: bool = False) -> Array:
-        """Return what the trainable sub-networks and the classifier make of the prefix's features."""
+        """Return what the suffix and the classifier make of the prefix's features."""
         x = features
-        for subnetwork in self.suffix:
-            x = subnetwork.forward(x, train)
+        for layer in self.suffix:
+            x = layer.forward(x, train)
         return self.classifier.forward(x, train)
 
     def recalibrate(self, x: Array, *, from_features: bool = False) -> Array:
@@ -109,66 +106,34 @@ class Graph(Layer):
     def backward(self, dy: Array, need_dx: bool = False) -> Array | None:
         """Walk from the classifier down to the boundary, and stop: no layer below it is called.
 
-        The lowest trainable sub-network is asked for no input gradient, for nobody uses it; with ``need_dx`` it is, and
+        The lowest layer of the suffix is asked for no input gradient, for nobody uses it; with ``need_dx`` it is, and
         that gradient, at the boundary, is returned.
         """
         gradient = self.classifier.backward(dy, need_dx or len(self.suffix) > 0)
-        for i, subnetwork in reversed(list(enumerate(self.suffix))):
-            gradient = subnetwork.backward(gradient, need_dx or i > 0)
+        for i, layer in reversed(list(enumerate(self.suffix))):
+            gradient = layer.backward(gradient, need_dx or i > 0)
         return gradient
 
     @property
     def prefix(self) -> list[Layer]:
-        """The frozen sub-networks."""
-        return list(self.subnetworks.values())[: self.boundary]
+        """What lies below all that learns."""
+        frozen = list(self.subnetworks)[: self.boundary]
+        return [layer for _, layer in takewhile(lambda part: part[0] in frozen, self.row)]
 
     @property
     def suffix(self) -> list[Layer]:
-        """The trainable sub-networks."""
-        return list(self.subnetworks.values())[self.boundary :]
+        """The lowest part that learns, and all above it."""
+        return [layer for _, layer in self.row[len(self.prefix) :]]
 
-    # Growth.
-
-    def insert(self, name: str, subnetwork: Layer) -> bool:
-        """Put ``subnetwork`` between the uppermost one and the classifier.
-
-        Returns
-        -------
-        bool
-            Whether the classifier was rebuilt, because it does not fit on top of the new sub-network.
-
-        Raises
-        ------
-        ValueError
-            If the name is taken, nothing in the sub-network can be trained, or it does not fit on top.
-        """
-        if name in self.subnetworks or name == "classifier":
-            raise ValueError(f"a sub-network named {name!r} is already in")
-        if not subnetwork.trainable:
-            raise ValueError(
-                f"sub-network {name!r} has no trainable layer: pooling and dropout cannot stand by themselves"
-            )
-        shape = subnetwork.output_shape(self.feature_shape)
-        self.subnetworks[name] = subnetwork
-        rebuild = not self._classifier_fits(shape)
-        if rebuild:
-            self.classifier = self._make_classifier(shape)
-        return rebuild
-
-    def _classifier_fits(self, shape: Shape) -> bool:
-        try:
-            self.classifier.output_shape(shape)
-        except ValueError:
-            return False
-        return True
+    # The boundary.
 
     def freeze_prefix(self, count: int) -> None:
-        """Freeze the first ``count`` sub-networks, and only those."""
+        """Freeze the first ``count`` sub-networks, and only those; the prefix is what of them lies below all others."""
         if not 0 <= count <= len(self.subnetworks):
             raise ValueError(f"cannot freeze {count} of {len(self.subnetworks)} sub-networks")
         self.unfreeze()
         self.boundary = count
-        for subnetwork in self.prefix:
+        for subnetwork in list(self.subnetworks.values())[:count]:
             subnetwork.freeze()
             for layer in subnetwork.layers():
                 if isinstance(layer, BatchNorm2d):
@@ -179,44 +144,22 @@ class Graph(Layer):
         self.boundary = 0
         return super().unfreeze()
 
-    # What the network looks like.
-
-    def __str__(self) -> str:
-        return summary(self.children(), self.input_shape)
+    # What is trained, and what it costs.
 
     def __repr__(self) -> str:
-        row = " -> ".join([*self.subnetworks, "classifier"])
+        row = " -> ".join(name for name, _ in self.parts)
         return f"<Graph {row}, {self.boundary} of {len(self.subnetworks)} sub-networks frozen>"
 
-    def children(self) -> dict[str, Layer]:
-        return {**self.subnetworks, "classifier": self.classifier}
-
     def trainable_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Named parameters above the boundary, but those of layers frozen by themselves: what the optimizer steps."""
+        """Named parameters, but those of frozen sub-networks, and of layers frozen by themselves."""
         for i, (name, layer) in enumerate(self.children().items()):
             if i >= self.boundary:
                 yield from layer.named_parameters(f"{name}.", frozen=False)
 
     @property
-    def feature_shape(self) -> Shape:
-        """Shape of the uppermost sub-network's output."""
-        shape = self.input_shape
-        for subnetwork in self.subnetworks.values():
-            shape = subnetwork.output_shape(shape)
-        return shape
-
-    @property
     def prefix_shape(self) -> Shape:
         """Shape of the frozen prefix's output."""
-        shape = self.input_shape
-        for subnetwork in self.prefix:
-            shape = subnetwork.output_shape(shape)
-        return shape
-
-    def output_shape(self, shape: Shape) -> Shape:
-        for layer in self.children().values():
-            shape = layer.output_shape(shape)
-        return shape
+        return chain(self.prefix).output_shape(self.input_shape)
 
     def macs(self, shape: Shape) -> int:
         return self.cost(shape).forward
@@ -224,17 +167,13 @@ class Graph(Layer):
     @property
     def prefix_macs(self) -> int:
         """Multiply-adds of the frozen prefix, for one image."""
-        shape, macs = self.input_shape, 0
-        for subnetwork in self.prefix:
-            macs += subnetwork.macs(shape)
-            shape = subnetwork.output_shape(shape)
-        return macs
+        return chain(self.prefix).macs(self.input_shape)
 
     def cost(self, shape: Shape, need_dx: bool = False) -> Cost:
         """Multiply-adds of a training step: forward only below the boundary, no input gradient at it but on demand."""
-        total = Cost()
-        for i, layer in enumerate(self.children().values()):
-            cost = layer.cost(shape, need_dx or i > self.boundary)
-            total += cost if i >= self.boundary else Cost(cost.forward)
+        total, lowest = Cost(), len(self.prefix)
+        for i, (_, layer) in enumerate(self.parts):
+            cost = layer.cost(shape, need_dx or i > lowest)
+            total += cost if i >= lowest else Cost(cost.forward)
             shape = layer.output_shape(shape)
         return total

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST", "did_you_mean"]
+__all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST", "DEPTH", "did_you_mean"]
 
 DATASETS = ("digits", "cifar10", "cifar100", "cifar100-coarse", "mnist", "fashion-mnist")
 # Besides them resnetN, for any other N = 6n + 2 up to the deepest of its paper: a bound for what a file can ask for.
 ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56", "vgg16", "vgg16-bn")
 DEEPEST = 1202
+# Partitions that grow a network within its widths, in 2 sub-networks or more.
+DEPTH = re.compile(r"depth(?::([2-9]|[1-9]\d{1,3}))?", re.ASCII)
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

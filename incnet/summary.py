@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from incnet.layer import Layer, Shape
@@ -21,15 +21,15 @@ class Row(NamedTuple):
     note: str
 
 
-def summary(parts: Mapping[str, Layer], shape: Shape) -> str:
-    """Return a table of ``parts``, layers in a row, for an input of ``shape``, without the batch axis.
+def summary(parts: Iterable[tuple[str, Layer]], shape: Shape) -> str:
+    """Return a table of ``parts``, layers in a row with their names, for an input of ``shape``, without the batch axis.
 
     Below each part stands what it is a chain of, if it is one. Multiply-adds (MACs) are those of the forward pass, for
     one image.
     """
     rows = [Row("", "output", "parameters", "MACs", "")]
     macs = size = trained = 0
-    for name, part in parts.items():
+    for name, part in parts:
         rows.append(_row(name, part, shape, _state(part)))
         if isinstance(part, Sequential):
             rows += _inner_rows(part, shape)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from incnet.backend import current, use
+from incnet.models import vgg
 from incnet.threads import use_threads
 from tests.cuda.summary import pytest_terminal_summary  # noqa: F401
 
@@ -39,3 +40,10 @@ def backend(request):
 def rng(request):
     """Generator that is another one for every test, and the same one in every run."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def slim_vgg(monkeypatch):
+    """VGG-16 with all of its layers and a sixteenth of its width: what is counted here does not depend on that."""
+    monkeypatch.setattr(vgg, "STAGES", tuple((filters // 16, convolutions) for filters, convolutions in vgg.STAGES))
+    monkeypatch.setattr(vgg, "DENSE", tuple(nodes // 64 for nodes in vgg.DENSE))

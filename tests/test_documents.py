@@ -27,6 +27,8 @@ def test_example_runs(code, tmp_path, monkeypatch):
     if "graph" in names:
         assert list(names["graph"].subnetworks) == ["S1", "S2", "S3"]
         assert names["totals"][0] > 0
+    elif "grown" in names:
+        assert [name for name, _ in names["grown"].row] == ["S1", "mine", "S1", "mine"]
     elif "steps" in names:
         assert (names["steps"].phase.subnetworks, names["steps"].batch_size) == (3, 32)
     elif "dataset" in names:

@@ -9,20 +9,13 @@ from incnet.backend import ops
 from incnet.graph import Graph
 from incnet.layer import Cost
 from incnet.layers import BatchNorm2d, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from incnet.models import make_classifier, vgg
+from incnet.models import make_classifier
 from incnet.optim import RMSProp
 from tests.counting import counted
 from tests.metering import metering
 from tests.networks import assert_same_state, grow, randomise, snapshot
 
 N = 4
-
-
-@pytest.fixture
-def slim_vgg(monkeypatch):
-    """VGG-16 with all of its layers and a sixteenth of its width: what is counted here does not depend on that."""
-    monkeypatch.setattr(vgg, "STAGES", tuple((filters // 16, convolutions) for filters, convolutions in vgg.STAGES))
-    monkeypatch.setattr(vgg, "DENSE", tuple(nodes // 64 for nodes in vgg.DENSE))
 
 
 def images(rng, graph):

@@ -309,7 +309,7 @@ def _check(weights: Mapping[str, np.ndarray], expected: Mapping[str, Array]) -> 
 def _largest_output(graph: Graph) -> int:
     """Most values that a layer makes of an image; ValueError if they are more than a file can ask for."""
     shape, largest = graph.input_shape, 1
-    for name, part in graph.children().items():
+    for name, part in graph.parts:
         for layer, _, _, output in shapes(part, shape, name):
             largest = max(largest, math.prod(output))
             if largest > LARGEST_OUTPUT:

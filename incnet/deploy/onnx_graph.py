@@ -215,7 +215,7 @@ def converts(*kinds: type[Layer]) -> Callable[[_Converter], _Converter]:
 
 @converts(Sequential, Graph)
 def _chain(graph: OnnxGraph, layer: Sequential | Graph, x: str, shape: Shape, name: str) -> str:
-    for child_name, child in layer.children().items():
+    for child_name, child in layer.parts if isinstance(layer, Graph) else layer.children().items():
         x = graph.convert(child, x, shape, f"{name}.{child_name}".removeprefix("."))
         shape = child.output_shape(shape)
     return x

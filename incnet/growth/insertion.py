@@ -1,8 +1,8 @@
 """How a new sub-network gets its first weights, and what is trained right after it was inserted.
 
 Every sub-network is built with He-initialised weights: ``random``. With ``identity`` it gets weights that leave the
-network's output as it is. Either way the whole network is then trained at once, or first, in a look-ahead, the new
-sub-network and the classifier alone, on what the frozen sub-networks below produce.
+network's output as it is, with ``copy`` those of the block below, where they fit. Either way the whole network is then
+trained at once, or first, in a look-ahead, the new sub-network and the classifier alone, with all else frozen.
 
 ====================  ==============  ==========
 ``--init``            weights         look-ahead
@@ -11,6 +11,8 @@ random                He              no
 lookahead             He              yes
 identity              identity        no
 lookahead+identity    identity        yes
+copy                  copied          no
+lookahead+copy        copied          yes
 ====================  ==============  ==========
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from incnet.backend import Array
 from incnet.graph import Graph
+from incnet.growth.copying import copy_from_below
 from incnet.growth.identity import carry, carry_classifier, read_by_classifier
 from incnet.layer import Layer
 from incnet.optim import Optimizer
@@ -33,13 +36,16 @@ def insert(
     *,
     lookahead: bool,
     preserve_on: Array | None = None,
+    copy: bool = False,
 ) -> None:
-    """Put ``subnetwork`` on top and, for a look-ahead, freeze all that was there before.
+    """Put ``subnetwork`` in and, for a look-ahead, freeze all that was there before.
 
     Parameters
     ----------
     preserve_on : (N, H, W, C), optional
         A sample of training images; the sub-network's weights are then those that leave the output as it is.
+    copy : bool
+        Whether each of its blocks begins with what the block below has learnt; see :mod:`incnet.growth.copying`.
 
     Notes
     -----
@@ -51,14 +57,20 @@ def insert(
         if graph.insert(name, subnetwork):
             optimizer.forget("classifier.")
     else:
-        x = preserve_on
-        for layer in graph.subnetworks.values():
-            x = layer.forward(x)
-        before = read_by_classifier(classifier, x)
-        y = carry(subnetwork, x)
+        before = _read_by_classifier(graph, preserve_on)
         graph.insert(name, subnetwork)
-        carry_classifier(classifier, graph.classifier, before, read_by_classifier(graph.classifier, y))
+        after = _read_by_classifier(graph, preserve_on, new=name)
+        carry_classifier(classifier, graph.classifier, before, after)
         for parameter_name, parameter in graph.classifier.named_parameters("classifier."):
             optimizer.extend(parameter_name, parameter)
+    if copy:
+        copy_from_below(graph, name)
     if lookahead:
         graph.freeze_prefix(below)
+
+
+def _read_by_classifier(graph: Graph, x: Array, new: str = "") -> Array:
+    """What the classifier's dense layer reads of images x; the sub-network ``new`` is made to carry its input."""
+    for name, layer in graph.row:
+        x = carry(layer, x) if name == new else layer.forward(x)
+    return read_by_classifier(graph.classifier, x)

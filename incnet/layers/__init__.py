@@ -3,6 +3,7 @@
 from incnet.layers.activation import LeakyReLU, ReLU
 from incnet.layers.conv import Conv2d
 from incnet.layers.dropout import Dropout
+from incnet.layers.interleaved import Interleaved
 from incnet.layers.linear import Flatten, Linear
 from incnet.layers.norm import BatchNorm2d
 from incnet.layers.pool import AvgPool2d, GlobalAvgPool2d, MaxPool2d
@@ -17,6 +18,7 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "Identity",
+    "Interleaved",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",

@@ -82,19 +82,19 @@ class Conv2d(Layer):
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
         if train:
-            self.keep(x)
+            self.keep(None if self.frozen else x, x.shape)
         bias = None if self.bias is None else self.bias.data
         return ops.conv2d(x, self.weight.data, bias, self.stride, self.padding)
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
-        (x,) = self.release()
+        x, x_shape = self.release()
         if not self.frozen:
             self.weight.grad = ops.conv2d_weight_grad(x, dy, self.kernel_size, self.stride, self.padding)
             if self.bias is not None:
                 self.bias.grad = ops.bias_grad(dy)
         if not need_dx:
             return None
-        return ops.conv2d_input_grad(dy, self.weight.data, x.shape, self.stride, self.padding)
+        return ops.conv2d_input_grad(dy, self.weight.data, x_shape, self.stride, self.padding)
 
     def output_shape(self, shape: Shape) -> Shape:
         in_channels = self.weight.data.shape[2]

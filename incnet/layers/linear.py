@@ -58,7 +58,7 @@ class Linear(Layer):
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
         if train:
-            self.keep(x)
+            self.keep(None if self.frozen else x)
         return ops.linear(x, self.weight.data, self.bias.data)
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:

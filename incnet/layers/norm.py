@@ -67,6 +67,7 @@ class BatchNorm2d(Layer):
         self.beta = Parameter(asarray(np.zeros(channels), dtype))
         self.running_mean = asarray(np.zeros(channels), dtype)
         self.running_var = asarray(np.ones(channels), dtype)
+        self._nothing = asarray(np.zeros(channels), dtype)
 
     def arguments(self) -> dict[str, Any]:
         return {"channels": len(self.running_mean), "decay": self.decay, "eps": self.eps}
@@ -90,7 +91,7 @@ class BatchNorm2d(Layer):
         if of_batch and not self.frozen:
             self.move_statistics(mean, var, m)
         if train:
-            self.keep(x, mean, var, of_batch)
+            self.keep(x if of_batch else None, mean, var, of_batch)
         return ops.batch_norm(x, mean, var, self.gamma.data, self.beta.data, self.eps)
 
     def move_statistics(self, mean: Array, var: Array, m: int) -> None:
@@ -99,11 +100,16 @@ class BatchNorm2d(Layer):
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         x, mean, var, of_batch = self.release()
-        gradients = self.reduction.gradients if of_batch else ops.batch_norm_fixed_grad
-        dx, dgamma, dbeta = gradients(dy, x, mean, var, self.gamma.data, self.eps)
+        if not of_batch:
+            return self._fixed_input_grad(dy, var) if need_dx else None
+        dx, dgamma, dbeta = self.reduction.gradients(dy, x, mean, var, self.gamma.data, self.eps)
         if not self.frozen:
             self.gamma.grad, self.beta.grad = dgamma, dbeta
         return dx if need_dx else None
+
+    def _fixed_input_grad(self, dy: Array, var: Array) -> Array:
+        """Return ``gamma / sqrt(var + eps) * dy``: dy as it would be normalised with neither mean nor beta."""
+        return ops.batch_norm(dy, self._nothing, var, self.gamma.data, self._nothing, self.eps)
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape[-1:] != self.gamma.data.shape:

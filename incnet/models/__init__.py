@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 
 from incnet.layer import Layer, Shape
-from incnet.layers import GlobalAvgPool2d, Linear, Sequential
+from incnet.layers import GlobalAvgPool2d, Interleaved, Linear, Sequential
 from incnet.models.partition import Unit, partition
 from incnet.models.resnet import resnet
 from incnet.models.vgg import vgg16
@@ -25,7 +25,7 @@ def build(
     shortcut: str = "A",
     count: int | None = None,
     dtype: np.dtype | type = np.float32,
-) -> dict[str, Sequential]:
+) -> dict[str, Sequential | Interleaved]:
     """Sub-networks S1 .. SK of an architecture, by name.
 
     Parameters
@@ -34,7 +34,7 @@ def build(
         One of :data:`ARCHITECTURES`, or ``resnetN`` for any other N = 6n + 2.
     input_shape : tuple of int
         (H, W, C) of an image.
-    split : "filters", "blocks" or int
+    split : "filters", "blocks", "depth", "depth:K" or int
         See :func:`incnet.models.partition.partition`.
     shortcut : {"A", "B"}
         Of a ResNet, see :func:`incnet.layers.residual_block`.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 
@@ -200,7 +200,7 @@ class _Builder:
     def _argument(self, kind: Any, value: Any, name: str) -> Any:
         if kind is Layer:
             return self.layer(value, name)
-        if get_origin(kind) is not None and issubclass(get_origin(kind), Mapping):
+        if kind == Mapping[str, Layer]:
             inner: dict[str, Any] = from_json(dict[str, Any], value, name)
             return {check_name(key): self.layer(each, f"{name}.{key}") for key, each in inner.items()}
         found = from_json(kind, value, name)

@@ -15,6 +15,7 @@ from incnet.layers import (
     Conv2d,
     Dropout,
     Flatten,
+    Interleaved,
     LeakyReLU,
     Linear,
     MaxPool2d,
@@ -76,7 +77,7 @@ def _lines(subnetwork: Layer) -> Iterator[str]:
 
 
 def _leaves(layer: Layer) -> Iterator[Layer]:
-    if isinstance(layer, Sequential):
+    if isinstance(layer, Sequential | Interleaved):
         for child in layer.children().values():
             yield from _leaves(child)
     elif not isinstance(layer, Flatten):

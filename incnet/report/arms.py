@@ -25,6 +25,8 @@ NAMES = {
     "random": "random",
     "identity": "identity",
     "lookahead+identity": "look-ahead and identity",
+    "copy": "copy",
+    "lookahead+copy": "look-ahead and copy",
 }
 DATASETS = {
     "cifar10": "CIFAR-10",

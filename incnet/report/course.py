@@ -17,6 +17,8 @@ INITIALISATION = {
     "random": "initialised at random",
     "identity": "initialised as the identity",
     "lookahead+identity": "initialised as the identity; look-ahead begins",
+    "copy": "copied from the blocks below",
+    "lookahead+copy": "copied from the blocks below; look-ahead begins",
 }
 
 

@@ -113,7 +113,7 @@ def _average(graph: Graph) -> None:
 
 def _preserve(graph: Graph, size: int) -> None:
     x = _batch(graph, size)
-    for part in graph.children().values():
+    for _, part in graph.parts:
         x = _carry(part, x)
 
 

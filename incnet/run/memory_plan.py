@@ -129,6 +129,7 @@ def plan_stages(config: Config, state: RunState, networks: NetworkFactory, image
             most=config.max_batch_size,
             together=state.schedule.inserted,
             average=config.average,
+            lookahead=state.schedule.lookahead > 0,
         )
     except ValueError as error:
         raise ConfigError(f"--memory-limit {config.memory_limit}: {error}; allow more") from error
@@ -176,6 +177,7 @@ def plan_batches(
     most: int,
     together: int = 1,
     average: bool = False,
+    lookahead: bool = False,
 ) -> dict[str, StagePlan]:
     """Return the batch size and the pool's limit for each sub-network, from its insertion on.
 
@@ -193,6 +195,8 @@ def plan_batches(
         Number of sub-networks that are there from the beginning.
     average : bool
         Whether the average of the weights is kept beside them.
+    lookahead : bool
+        Whether a new sub-network is first trained with all others frozen.
 
     Raises
     ------
@@ -206,7 +210,8 @@ def plan_batches(
         if number < together:
             continue
         waiting = [subnetworks[later] for later in names[number:]]
-        takes = partial(training_memory, graph, optimizer, train, validation, waiting, average=average)
+        frozen = number - 1 if lookahead and number > together else 0
+        takes = partial(training_memory, graph, optimizer, train, validation, waiting, average=average, frozen=frozen)
         least = max(least, takes(train.least).total)
         most = largest_batch(partial(_total, takes), limit, most, train.least) or train.least
         planned[name] = StagePlan(most, takes(most).pool)
@@ -225,15 +230,23 @@ def training_memory(
     batch_size: int,
     *,
     average: bool = False,
+    frozen: int = 0,
 ) -> Memory:
     """Memory that a run takes while it trains the whole of ``graph`` in batches of this size.
+
+    Before that the first ``frozen`` sub-networks may have been frozen, which can take more where they lie above others:
+    frozen layers that hand a gradient on are computed one by one.
 
     Steps and validation at their peak, gradients included, in the pool; beside it the network with its optimizer state,
     the batches of a loader, a copy of the best weights, another one for their ``average``, sub-networks that are
     ``waiting`` to be inserted, and what it takes to look for NaN. Neither the interpreter with its libraries, nor the
     data set, nor cached features.
     """
-    pool = pool_bytes(graph, batches(train, batch_size), batches(validation, validation.batch_size))
+    pool = 0
+    for boundary in {frozen, 0}:
+        graph.freeze_prefix(boundary)
+        pool = max(pool, pool_bytes(graph, batches(train, batch_size), batches(validation, validation.batch_size)))
+    graph.unfreeze()
     images = (train.prefetch + 1) * max(batch_size, *batches(validation, validation.batch_size))
     loaded = images * math.prod(train.image_shape) * FLOAT
     state = [array.nbytes for layer in (graph, *waiting) for array in layer.state().values()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
 from incnet.config import Config, ConfigError
@@ -43,6 +41,7 @@ class NetworkFactory:
             If the architecture does not allow for the partition, or for the images at one of their sizes.
         """
         config = self.config
+        whole = self.graph()
         try:
             subnetworks = build(
                 config.arch,
@@ -52,12 +51,14 @@ class NetworkFactory:
                 shortcut=config.shortcut,
                 count=config.subnetworks,
             )
+            for name, subnetwork in subnetworks.items():
+                whole.insert(name, subnetwork)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self._check_sizes(subnetworks.values())
+        self._check_sizes(whole)
         return {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
 
-    def _check_sizes(self, subnetworks: Collection[Layer]) -> None:
+    def _check_sizes(self, graph: Graph) -> None:
         grow, asked = self.config.images_grow(), f"--image-sizes {self.config.image_sizes}"
         if grow is None:
             return
@@ -68,8 +69,8 @@ class NetworkFactory:
         for size in grow.sizes:
             shape: Shape = (size, size, channels)
             try:
-                for subnetwork in subnetworks:
-                    shape = subnetwork.output_shape(shape)
+                for _, layer in graph.row:
+                    shape = layer.output_shape(shape)
             except ValueError as error:
                 raise ConfigError(
                     f"{asked}: {self.config.arch} for images of {height} pixels takes none of {size}: {error}"

@@ -269,6 +269,7 @@ class Run:
             state.optimizer,
             lookahead=state.schedule.phase == "lookahead",
             preserve_on=self.images.sample(state.schedule.epoch) if self.config.preserves_output else None,
+            copy=self.config.copies_below,
         )
         self._emit_insertion(name, self.config.init, output, reason)
         self._begin_stage()

@@ -118,7 +118,9 @@ class Study(Config):
     # What a study decides for each run.
     arch: str = decided("resnet20")
     method: Literal["incremental", "baseline"] = decided("incremental")
-    init: Literal["lookahead", "random", "identity", "lookahead+identity"] = decided("lookahead")
+    init: Literal["lookahead", "random", "identity", "lookahead+identity", "copy", "lookahead+copy"] = decided(
+        "lookahead"
+    )
     seed: int = decided(0)
     resume: Path | None = decided(None)
     # Names of the options that were asked for: a preset sets the others.

@@ -25,12 +25,22 @@ def small_resnet(dtype=np.float64):
     return graph
 
 
+def resnet_in_depth(dtype=np.float64):
+    """ResNet-14 that was grown inside: frozen blocks lie between those that learn."""
+    rng = np.random.default_rng(0)
+    graph = Graph(SHAPE, lambda shape: make_classifier(shape, CLASSES, rng=rng, dtype=dtype))
+    for name, subnetwork in build("resnet14", SHAPE, rng=rng, dtype=dtype, split="depth").items():
+        graph.insert(name, subnetwork)
+    graph.freeze_prefix(1)
+    return graph
+
+
 def fused(make_network):
     """The same network, computed in fused steps."""
 
     def make():
         plain = make_network()
-        frozen = len(plain.prefix)
+        frozen = plain.boundary
         plain.unfreeze()
         graph = Graph(SHAPE, lambda shape: plain.classifier)
         for name, subnetwork in plain.subnetworks.items():
@@ -57,7 +67,7 @@ def small_vgg(dtype=np.float64):
     return graph
 
 
-NETWORKS = (small_resnet, small_vgg, fused(small_resnet), fused(small_vgg))
+NETWORKS = (small_resnet, small_vgg, resnet_in_depth, *map(fused, (small_resnet, small_vgg, resnet_in_depth)))
 
 
 def batches(count, dtype=np.float64):

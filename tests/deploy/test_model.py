@@ -43,6 +43,8 @@ def file(tmp_path):
     ("resnet8", (12, 10, 1), "filters", None),
     ("resnet14", (8, 8, 3), "blocks", None),
     ("resnet14", (9, 7, 2), "2", None),
+    ("resnet20", (9, 7, 2), "depth:3", None),
+    ("vgg16-bn", (8, 6, 3), "depth", 1),
     ("vgg16", (8, 6, 3), "filters", 3),
     ("vgg16-bn", (20, 16, 1), "filters", 3),
 ])  # fmt: skip
@@ -241,7 +243,7 @@ def test_damage_anywhere_is_found(file):
     ({"arch": "resnet21"}, "depth 21: choose 6n"),
     ({"arch": "resnet9998"}, "depth 9998: choose 6n .* at most 1202"),
     ({"arch": "resnet14"}, "in the file or in the network, but not in both"),
-    ({"partition": "thirds"}, "choose 'filters', 'blocks' or a number"),
+    ({"partition": "thirds"}, "choose 'filters', 'blocks', 'depth' or a number"),
     ({"partition": "7"}, "can be cut into 1 to 3 sub-networks"),
     ({"subnetworks": 0}, "0 of 3 sub-networks"),
     ({"subnetworks": 4}, "4 of 3 sub-networks"),

@@ -72,6 +72,7 @@ def test_every_stage_of_every_architecture(arch):
     ("vgg16", (64, 33, 1), None, "filters", None),  # 2 x 1 pixels of 512 channels are flattened
     ("vgg16-bn", (17, 40, 3), None, "blocks", 7),
     ("resnet14", (9, 15, 1), None, "blocks", None),
+    ("resnet14", (9, 15, 1), None, "depth", None),
     ("resnet8", (28, 28, 1), 100, "filters", None),  # 28 * float32(100 / 28) is less than 100
     ("resnet8", (9, 15, 3), 33, "filters", None),
 ])  # fmt: skip

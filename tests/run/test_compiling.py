@@ -22,6 +22,7 @@ COURSES = {
     "statistics of the batch": {"frozen_bn": "batch"},
     "resized": {"resize": 12},
     "growing images": {"image_sizes": "4,6,8"},
+    "in depth": {"arch": "resnet14", "partition": "depth", "init": "lookahead+copy", "lookahead_cache": "fixed"},
     "baseline": {"method": "baseline"},
     "memory": {"batch_size": "auto", "memory_limit": "40MB"},
     "VGG": {"arch": "vgg16", "partition": "2", "init": "random", "resize": 32, "limit": 80},

@@ -12,6 +12,7 @@ from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.cost import network_bytes, pool_bytes, step_memory
 from incnet.data import Loader, Normalisation, Split
+from incnet.graph import Graph
 from incnet.kernels.cpu import blocks, memory
 from incnet.optim import RMSProp
 from incnet.run.memory_plan import largest_batch, plan_batches, round_batch, training_memory
@@ -61,8 +62,8 @@ def loaders(rng):
 
 
 def plan(loaders, limit, **options):
-    graph = grow("resnet20", (32, 32, 3), fused=True)
-    subnetworks, graph.subnetworks = graph.subnetworks, {}
+    whole = grow("resnet20", (32, 32, 3), fused=True)
+    graph, subnetworks = Graph(whole.input_shape, whole._make_classifier), whole.subnetworks
     planned = plan_batches(graph, subnetworks, RMSProp(), *loaders, limit=limit, **{"most": 1000, **options})
     return {name: stage.batch_size for name, stage in planned.items()}, subnetworks
 
@@ -78,9 +79,8 @@ def test_batches_shrink_as_the_network_grows(loaders):
 def test_the_next_larger_batch_would_not_fit(loaders):
     limit = 100_000_000
     sizes, subnetworks = plan(loaders, limit)
-    graph = grow("resnet20", (32, 32, 3), fused=True)
-    graph.subnetworks = {"S1": subnetworks["S1"]}
-    graph.classifier = graph._make_classifier((32, 32, 16))
+    graph = Graph((32, 32, 3), grow("resnet20", (32, 32, 3))._make_classifier)
+    graph.insert("S1", subnetworks["S1"])
     waiting = [subnetworks["S2"], subnetworks["S3"]]
     takes = {n: training_memory(graph, RMSProp(), *loaders, waiting, n).total for n in (sizes["S1"], sizes["S1"] + 16)}
     assert takes[sizes["S1"]] <= limit < takes[sizes["S1"] + 16]
@@ -113,6 +113,14 @@ def test_what_is_counted(loaders):
     assert alone.pool >= step_memory(graph, 64).held - 1.2 * images
     assert alone.beside == network_bytes(graph, optimizer) + weights + 3 * images + 64 * 64 * 9
     assert alone.total == alone.pool + alone.beside
+
+
+def test_a_look_ahead_that_takes_more_than_all_that_follows(loaders):
+    """Frozen layers between others are computed one by one, in arrays of other sizes than those of evaluation."""
+    graph = grow("resnet20", (32, 32, 3), split="depth", fused=True)
+    whole, ahead = (training_memory(graph, RMSProp(), *loaders, [], 4, frozen=frozen).pool for frozen in (0, 1))
+    graph.freeze_prefix(1)
+    assert ahead == pool_bytes(graph, [4], [30]) > whole
 
 
 # Whole runs.

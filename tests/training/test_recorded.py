@@ -97,6 +97,20 @@ def test_float64(optimizer):
     assert_learns_the_same(make, lambda step: learn(step, data), optimizer)
 
 
+def test_frozen_layers_between_others():
+    """In look-ahead, and when all learn again."""
+    data = batches((8, 8, 3), 16, 16, 16)
+
+    def course(step):
+        totals = []
+        for boundary in (0, 1, 0):
+            step.graph.freeze_prefix(boundary)
+            totals += learn(step, data)
+        return totals
+
+    assert_learns_the_same(lambda: grow("resnet14", (8, 8, 3), split="depth", fused=True), course)
+
+
 def test_sizes_that_take_turns():
     """They share their memory."""
     data = batches((8, 8, 3), 16, 7, 16, 7, 16)

@@ -73,13 +73,14 @@ def in_sessions(folder, *arguments):
         ("--batch-size", 64, "--init", "identity"),
         ("--batch-size", 64, "--init", "lookahead+identity"),
         ("--batch-size", 64, "--frozen-bn", "batch"),
+        ("--batch-size", 64, "--arch", "resnet14", "--partition", "depth", "--init", "lookahead+copy"),
         ("--batch-size", 64, "--growth", "periodic", "--period", 3),
         ("--batch-size", 64, "--growth", "plateau", "--patience", 2, "--min-delta", 0.1, "--epochs", 10),
         ("--batch-size", 64, "--method", "baseline", "--lr", 0.01),
     ],
     ids=[
         *("look-ahead", "longer look-ahead", "random", "identity", "look-ahead from identity", "batch statistics"),
-        *("periodic", "plateau", "baseline that gets worse"),
+        *("in depth", "periodic", "plateau", "baseline that gets worse"),
     ],
 )
 def test_stopped_after_every_step(arguments, tmp_path, monkeypatch):
