@@ -113,4 +113,4 @@ def study(left: Callable[[], float], data_dir: Path | None) -> dict[str, Any]:
         f"{name} {arm['test_accuracy']:.2%} in {arm['seconds']:.0f} s and {arm['macs_training'] / 1e15:.3f} PMAC"
         for name, arm in arms.items()
     )
-    return {"summary": f"{epochs} epochs: {summary}", "epochs": epochs, "seconds an epoch": epoch, **arms}
+    return {"summary": f"{epochs} epochs: {summary}", "epochs": epochs, "seconds per epoch": epoch, **arms}

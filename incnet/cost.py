@@ -4,7 +4,7 @@ Multiply-adds (MACs) follow from shapes; :class:`incnet.layer.Cost` holds those 
 :meth:`incnet.graph.Graph.cost` counts them, as far as they are computed, for any frozen prefix. A :class:`Ledger` adds
 them up. FLOPs are MACs times :data:`incnet.sizes.FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
 
-Memory is found by a *dry run* of a step: the network's own passes run on kernels that borrow memory and compute nothing
+Memory is found by a *dry run* of a step: the network's own passes run on kernels that count memory and compute nothing
 (:mod:`incnet.kernels.cpu.dry_run`), in milliseconds and for any batch size. Whatever layers and fusion keep, they
 keep there too.
 """
@@ -163,7 +163,7 @@ def step_memory(graph: Graph, batch_size: int, *, train: bool = True, from_featu
         # The second step finds the gradients of the first, as all later ones do.
         for _ in range(2 if train else 1):
             kept = _go_through(graph, forward, batch, train, account)
-        return StepMemory(kept, account.of_arrays - batch.bytes.size, account.peak, account.most_held)
+        return StepMemory(kept, account.of_arrays - batch.bytes.size, account.peak, account.peak_held)
 
 
 @contextmanager
@@ -176,9 +176,8 @@ def _dry_run(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
         yield partial(_make_batch, kernels, _dtype(graph)), account
 
 
-def _make_batch(kernels: Any, dtype: Any, images: int, shape: Shape, *, lent: bool = True) -> Any:
-    shape = (images, *shape)
-    return kernels.MetaArray(shape, dtype) if lent else kernels.MetaArray(shape, dtype, kernels.ELSEWHERE)
+def _make_batch(kernels: Any, dtype: Any, images: int, shape: Shape, *, counted: bool = True) -> Any:
+    return kernels.MetaArray((images, *shape), dtype, None if counted else kernels.ELSEWHERE)
 
 
 def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bool, account: Any) -> int:
@@ -238,14 +237,14 @@ def pool_bytes(graph: Graph, batches: Sequence[int], evaluated: Sequence[int]) -
     """
     with _dry_run(graph) as (make_batch, account):
         account.plan_limit()
-        make = partial(make_batch, shape=graph.input_shape, lent=False)
+        make = partial(make_batch, shape=graph.input_shape, counted=False)
         for _ in range(2):
             for images in batches:
                 _go_through(graph, graph.forward, make(images), True, account)
             graph.recalibrate(make(max(batches)))
             for images in evaluated:
                 _go_through(graph, graph.forward, make(images), False, account)
-        return account.most_held
+        return account.peak_held
 
 
 def network_bytes(graph: Graph, optimizer: Optimizer) -> int:

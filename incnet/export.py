@@ -86,7 +86,7 @@ def export(options: Export) -> int:
     described = model.description
     terminal.say(
         f"{options.out}: {described.arch}, {described.stage}, {described.params:,} parameters, "
-        f"{described.macs_inference:,} multiply-adds an image, validation accuracy {described.val_accuracy:.2%}"
+        f"{described.macs_inference:,} multiply-adds per image, validation accuracy {described.val_accuracy:.2%}"
     )
     return 0
 

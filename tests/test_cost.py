@@ -228,9 +228,9 @@ def test_the_peak_of_a_step_is_what_the_pool_lends(arch, n, how, fresh_pool):
     for _ in range(3):
         step(graph, x, labels)
     assert sum(gradient_bytes(p.gradient) for p in graph.parameters()) == expected.gradients
-    # A block may be twice as large as the array that it is lent for, as those of patches are for the next layer's.
-    assert fresh_pool.most_lent == pytest.approx(expected.peak, rel=0.25 if how == "im2col" else 0.1)
-    assert fresh_pool.most_held == pytest.approx(expected.held, rel=0.03)
+    # A block may be twice as large as the array that it serves, as those of patches are for the next layer's.
+    assert fresh_pool.peak_allocated == pytest.approx(expected.peak, rel=0.25 if how == "im2col" else 0.1)
+    assert fresh_pool.peak_held == pytest.approx(expected.held, rel=0.03)
 
 
 @pytest.mark.parametrize(("arch", "frozen"), [("resnet20", 1), ("resnet20", 2), ("vgg16", 4)])
@@ -244,12 +244,12 @@ def test_the_peak_of_a_step_from_features(arch, frozen, fresh_pool):
     features[...] = there
     del there
     free_memory()
-    fresh_pool.most_lent = fresh_pool.most_held = 0
+    fresh_pool.peak_allocated = fresh_pool.peak_held = 0
     for _ in range(3):
         _, dlogits = ops.softmax_cross_entropy(graph.logits(features, train=True), labels)
         graph.backward(dlogits)
-    assert fresh_pool.most_lent == pytest.approx(expected.peak, rel=0.1)
-    assert fresh_pool.most_held == pytest.approx(expected.held, rel=0.03)
+    assert fresh_pool.peak_allocated == pytest.approx(expected.peak, rel=0.1)
+    assert fresh_pool.peak_held == pytest.approx(expected.held, rel=0.03)
 
 
 @pytest.fixture
@@ -267,13 +267,13 @@ def fresh_pool(monkeypatch):
     [("resnet20", "auto"), ("resnet56", "auto"), ("vgg16", "auto"), ("vgg16-bn", "auto"), ("resnet20", "im2col")],
 )
 def test_the_pool_keeps_to_what_was_planned(arch, convolution, fresh_pool):
-    """By its own books: whatever came before, after batches of other sizes and evaluation, and in steady steps."""
+    """By its own account: whatever came before, after batches of other sizes and evaluation, and in steady steps."""
     use("cpu", convolution=convolution)
     graph, optimizer = grow(arch, IMAGE, fused=True), RMSProp()
     planned = pool_bytes(graph, [40, 24], [50])
     step(graph, *batch(90), optimizer)
     limit_memory(planned)
-    fresh_pool.most_held = 0
+    fresh_pool.peak_held = 0
     images, labels = batch(50)
     for _ in range(3):
         for _ in range(3):
@@ -284,10 +284,10 @@ def test_the_pool_keeps_to_what_was_planned(arch, convolution, fresh_pool):
             assert fresh_pool.made == made
         step(graph, images[:24], labels[:24], optimizer)
         ops.softmax_cross_entropy(graph.forward(images), labels)
-    assert 0.8 * planned < fresh_pool.most_held <= planned
+    assert 0.8 * planned < fresh_pool.peak_held <= planned
     free_memory()
     assert fresh_pool.waiting_bytes == 0
-    assert fresh_pool.most_held == fresh_pool.lent < 0.8 * planned  # the gradients
+    assert fresh_pool.peak_held == fresh_pool.allocated < 0.8 * planned  # the gradients
 
 
 def test_the_pool_lends_what_a_kernel_copies(fresh_pool):
@@ -296,14 +296,14 @@ def test_the_pool_lends_what_a_kernel_copies(fresh_pool):
     x[...] = 0
     y, where = ops.max_pool(x, 2, 2)
     dy = ops.global_avg_pool_grad(ops.global_avg_pool(y), y.shape)
-    fresh_pool.most_lent = 0
+    fresh_pool.peak_allocated = 0
     before = x.nbytes + y.nbytes + where.nbytes
     dx = ops.max_pool_grad(dy, where, x.shape, 2, 2)
-    assert fresh_pool.most_lent >= before + dx.nbytes + dy.nbytes
-    with dry_run.memory_account() as books:
+    assert fresh_pool.peak_allocated >= before + dx.nbytes + dy.nbytes
+    with dry_run.memory_account() as account:
         pixels = dry_run.MetaArray((len(x), x.shape[3]))
         dry_run.max_pool_grad(dry_run.global_avg_pool_grad(pixels, y.shape), None, x.shape, 2, 2)
-    assert books.peak == dx.nbytes + dy.nbytes + 2 * 4 * pixels.size
+    assert account.peak == dx.nbytes + dy.nbytes + 2 * 4 * pixels.size
 
 
 def test_lookahead_takes_less():

@@ -133,7 +133,7 @@ def test_a_frozen_prefix_runs_in_two_buffers(monkeypatch):
     x = np.ones((256, 32, 32, 3), np.float32)
     before = x.copy()
     output = prefix.forward(x)
-    assert 2 * output.nbytes < pool.most_lent < 2.2 * output.nbytes  # the rest is the kernels' scratch
+    assert 2 * output.nbytes < pool.peak_allocated < 2.2 * output.nbytes  # the rest is the kernels' scratch
     assert np.array_equal(x, before)
 
 
@@ -142,7 +142,7 @@ def test_a_steady_lookahead_step_asks_the_system_for_no_memory(arch, monkeypatch
     """A prefix of ever smaller images, in two blocks, and nothing that is freed in one step is made in the next."""
     pool = Pool()
     monkeypatch.setattr(memory, "POOL", pool)
-    memory.WORKSPACE.free()  # what other tests have lent does not count here
+    memory.WORKSPACE.free()  # what other tests have left does not count here
     graph = network(arch, (32, 32, 3), "filters", np.float32, fused=True)
     graph.freeze_prefix(len(graph.subnetworks) - 1)
     made = []

@@ -13,8 +13,8 @@ __all__ = ["ResidentLoader"]
 class ResidentLoader(Loader):
     """A :class:`Loader` whose images (uint8) are copied to the device once, and whose batches are made there.
 
-    Order and augmentation are those of the :class:`Loader`: they are drawn on the host and copied once an epoch, by way
-    of page-locked memory, which CuPy takes for every copy to a device: the host does not wait for it.
+    Order and augmentation are those of the :class:`Loader`: they are drawn on the host and copied once per epoch, by
+    way of page-locked memory, which CuPy takes for every copy to a device: the host does not wait for it.
     """
 
     @cached_property

@@ -79,7 +79,7 @@ class BatchNorm2d(Layer):
         check_batch("BatchNorm2d", x, dtype=self.gamma.data.dtype, channels=self.gamma.data.size)
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """See :class:`Layer`. In training a single value a channel, one pixel of one image, raises ValueError."""
+        """See :class:`Layer`. In training a single value per channel, one pixel of one image, raises ValueError."""
         self.check(x)
         of_batch = train and (not self.frozen or self.frozen_statistics == "batch")
         if of_batch:
@@ -95,7 +95,7 @@ class BatchNorm2d(Layer):
         return ops.batch_norm(x, mean, var, self.gamma.data, self.beta.data, self.eps)
 
     def move_statistics(self, mean: Array, var: Array, m: int) -> None:
-        """Mix a batch's mean and biased variance (C,), over ``m`` values a channel, into the running ones."""
+        """Mix a batch's mean and biased variance (C,), over ``m`` values per channel, into the running ones."""
         ops.move_statistics(self.running_mean, self.running_var, mean, var, self.decay, unbiased=m / max(m - 1, 1))
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:

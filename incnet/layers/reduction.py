@@ -18,16 +18,16 @@ class Reduction:
         return images
 
     def moments(self, mean: Array, var: Array, m: int) -> tuple[Array, Array, int]:
-        """Mean and biased variance (C,) to normalise with, and over how many values a channel they are.
+        """Mean and biased variance (C,) to normalise with, and over how many values per channel they are.
 
-        ``mean`` and ``var`` are those of the ``m`` values a channel that the layer has seen.
+        ``mean`` and ``var`` are those of the ``m`` values per channel that the layer has seen.
         """
         return mean, var, m
 
     def sums(self, sums: Array, m: int) -> tuple[Array, int]:
         """Sums (2, C) that the input gradient needs, of dy and of dy * (x - mean), and over how many values they are.
 
-        ``sums`` are those over the layer's own ``m`` values a channel.
+        ``sums`` are those over the layer's own ``m`` values per channel.
         """
         return sums, m
 

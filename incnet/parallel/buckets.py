@@ -114,7 +114,7 @@ class Bucket:
     Parameters
     ----------
     parameters : list of Parameter
-        Of one type. A single one lends its gradient itself, uncopied.
+        Of one type. A single one is its gradient itself, uncopied.
     """
 
     def __init__(self, parameters: list[Parameter]) -> None:

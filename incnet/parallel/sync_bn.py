@@ -92,7 +92,7 @@ class SyncReduction(Reduction):
 
     Notes
     -----
-    With m_r values a channel on rank r, of mean mu_r and biased variance v_r, M the sum of m_r::
+    With m_r values per channel on rank r, of mean mu_r and biased variance v_r, M the sum of m_r::
 
         mean = sum(m_r * mu_r) / M
         var  = sum(m_r * (v_r + mu_r^2)) / M - mean^2

@@ -136,7 +136,7 @@ def plan_stages(config: Config, state: RunState, networks: NetworkFactory, image
 
 
 def fewest_images(config: Config, state: RunState, networks: NetworkFactory, images: RunImages) -> int:
-    """Return how many images a batch has to have, so that batch norm sees more than one value a channel.
+    """Return how many images a batch has to have, so that batch norm sees more than one value per channel.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def smallest_batch(graph: Graph) -> int:
 
 
 class _FewestValues(Reduction):
-    """The fewest values a channel that statistics were taken over."""
+    """The fewest values per channel that statistics were taken over."""
 
     fewest = sys.maxsize
 

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from ..reference.augment import check_rows
 from .emit import clear, floats, integers, kernel, numbers, octets
 from .memory import address, address_of_any
-from .tape import whole
+from .tape import opaque
 
 __all__ = ["augment"]
 
 FLOAT = 4  # bytes
 
 
-@whole
+@opaque
 def augment(
     images: NDArray[np.uint8],
     rows: NDArray[np.int64],

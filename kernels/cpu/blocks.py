@@ -1,4 +1,4 @@
-"""Blocks of memory that are lent, come back, and are lent again.
+"""A caching allocator: blocks of memory that are freed are kept, and allocated again.
 
 Fresh memory comes from the operating system as untouched pages, and touching one costs as much as a kernel's whole work
 on it. A training step creates and drops the same arrays again and again: a `Pool` keeps their memory for the next ones.
@@ -14,14 +14,13 @@ from ..pages import pages
 
 PAGE = 4096
 ALIGNMENT = 64  # bytes: one cache line, one 16-lane float32 vector
-MAX_OVERSIZE = (
-    2.1  # times the size asked for: the largest block that is lent; images lose half of their bytes at a time
-)
-SLACK = 2.0  # lent and waiting blocks may take this many times the most that was ever lent
+# Times the size asked for: the largest block that is allocated for it; images lose half of their bytes at a time.
+MAX_OVERSIZE = 2.1
+SLACK = 2.0  # allocated and waiting blocks may take this many times the most that was ever allocated
 TIGHT = 1.5  # the same, where a limit is planned: whatever waits leaves room for fewer images in a step
 
 
-def whole(size: int, unit: int) -> int:
+def round_up(size: int, unit: int) -> int:
     """Round up to a whole number of units."""
     return -(-size // unit) * unit
 
@@ -34,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Allocation:
-    """One lent block. Every array on it keeps its loan alive, through `ndarray.base`; dying, it returns the block."""
+    """A block in use. Every array on it keeps this alive, through `ndarray.base`; dying, it returns the block."""
 
     __slots__ = ("__array_interface__", "block", "returned")
 
@@ -48,20 +47,20 @@ class Allocation:
 
 
 class Pool:
-    """Blocks that wait to be lent again, by size.
+    """Blocks that wait to be allocated again, by size.
 
     Attributes
     ----------
     limit : int or None
-        Bytes that lent and waiting blocks may take together, unless the lent ones alone take more. None for `slack`
-        times the most that was ever lent.
-    slack, roomy : float
-        See `SLACK` and `MAX_OVERSIZE`. With a limit a block serves its own size alone, so that what is lent is what the
-        arrays take, whatever came before.
-    lent, waiting_bytes : int
+        Bytes that allocated and waiting blocks may take together, unless the allocated ones alone take more. None for
+        `slack` times the most that was ever allocated.
+    slack, max_oversize : float
+        See `SLACK` and `MAX_OVERSIZE`. With a limit a block serves its own size alone, so that what is allocated is
+        what the arrays take, whatever came before.
+    allocated, waiting_bytes : int
         Bytes of the blocks that are in use, and of those that wait.
-    most_lent, most_held : int
-        The most that were ever lent, and the most that were ever lent or waiting.
+    peak_allocated, peak_held : int
+        The most that were ever allocated, and the most that were ever allocated or waiting.
     """
 
     def __init__(self) -> None:
@@ -69,21 +68,21 @@ class Pool:
         self.returned: deque[Block] = deque()
         self.waiting: dict[int, list[tuple[int, Block]]] = {}  # with the number of its return, in that order
         self.limit: int | None = None
-        self.slack, self.roomy = SLACK, MAX_OVERSIZE
-        self.lent = self.most_lent = self.most_held = self.waiting_bytes = self.made = self.returns = 0
+        self.slack, self.max_oversize = SLACK, MAX_OVERSIZE
+        self.allocated = self.peak_allocated = self.peak_held = self.waiting_bytes = self.made = self.returns = 0
 
-    def lend(self, size: int) -> Allocation:
-        """Return a loan of so many bytes."""
-        capacity = whole(size_class(size) + PAGE, PAGE)
+    def allocate(self, size: int) -> Allocation:
+        """Return a block for so many bytes."""
+        capacity = round_up(size_class(size) + PAGE, PAGE)
         with self.lock:
             self._take_back()
             block = self._waiting_block(capacity)
-            self.lent += capacity if block is None else block.raw.size
-            self.most_lent = max(self.most_lent, self.lent)
+            self.allocated += capacity if block is None else block.raw.size
+            self.peak_allocated = max(self.peak_allocated, self.allocated)
             if block is None:
                 self._trim()
                 block = self._make(capacity)
-            self.most_held = max(self.most_held, self.lent + self.waiting_bytes)
+            self.peak_held = max(self.peak_held, self.allocated + self.waiting_bytes)
         return Allocation(block, size, self.returned)
 
     def _waiting_block(self, capacity: int) -> Block | None:
@@ -94,7 +93,7 @@ class Pool:
         """
         size = capacity
         if not self.waiting.get(capacity):
-            most = self.roomy * capacity
+            most = self.max_oversize * capacity
             fitting = [size for size, blocks in self.waiting.items() if blocks and capacity <= size <= most]
             if not fitting:
                 return None
@@ -107,15 +106,15 @@ class Pool:
         while self.returned:
             block = self.returned.popleft()
             capacity = block.raw.size
-            self.lent -= capacity
+            self.allocated -= capacity
             self.waiting_bytes += capacity
             self.returns += 1
             self.waiting.setdefault(capacity, []).append((self.returns, block))
 
     def _trim(self) -> None:
         """Free the blocks that were returned longest ago, until what is held keeps to the limit."""
-        limit = self.slack * self.most_lent if self.limit is None else self.limit
-        while self.waiting_bytes and self.lent + self.waiting_bytes > limit:
+        limit = self.slack * self.peak_allocated if self.limit is None else self.limit
+        while self.waiting_bytes and self.allocated + self.waiting_bytes > limit:
             _, capacity = min((blocks[0][0], capacity) for capacity, blocks in self.waiting.items() if blocks)
             del self.waiting[capacity][0]
             self.waiting_bytes -= capacity
@@ -123,16 +122,16 @@ class Pool:
     def limit_to(self, limit: int | None) -> None:
         """Set the limit, and keep to it from now on."""
         with self.lock:
-            self.limit, self.roomy = limit, MAX_OVERSIZE if limit is None else 1
+            self.limit, self.max_oversize = limit, MAX_OVERSIZE if limit is None else 1
             self._take_back()
             self._trim()
 
     def free(self) -> None:
-        """Give the waiting blocks back to the system, and forget how much was lent before."""
+        """Give the waiting blocks back to the system, and forget how much was allocated before."""
         with self.lock:
             self._take_back()
             self.waiting.clear()
-            self.waiting_bytes, self.most_lent, self.most_held = 0, self.lent, self.lent
+            self.waiting_bytes, self.peak_allocated, self.peak_held = 0, self.allocated, self.allocated
 
     def _make(self, capacity: int) -> Block:
         raw = pages(capacity)
@@ -145,4 +144,4 @@ class Pool:
 def size_class(size: int) -> int:
     """Round up to one of eight sizes between powers of two: nearly equal sizes share their blocks."""
     step = 1 << max(size.bit_length() - 4, 6)
-    return whole(size, step)
+    return round_up(size, step)

@@ -11,7 +11,7 @@ import numpy as np
 from .. import reference
 from .emit import bits, doubles, floats, kernel, numbers, real
 from .memory import address, address_of_any, contiguous, single
-from .tape import whole
+from .tape import opaque
 
 __all__ = ["gradient_coefficients", "moments", "move_statistics", "norm_coefficients", "total"]
 
@@ -40,7 +40,7 @@ def add_up(t, threads, arguments):
 
 
 def moments(sums, m, center):
-    """Mean and variance of m values a channel, from the sums of x - center and of its square."""
+    """Mean and variance of m values per channel, from the sums of x - center and of its square."""
     if not compiled_for(center):
         first, second = sums / m
         return (first + center).astype(center.dtype), np.maximum(second - first * first, 0).astype(center.dtype)
@@ -66,7 +66,7 @@ def norm_coefficients(mean, var, gamma, beta, eps):
     """Batch norm as scale * x + shift: returns scale, shift (C,)."""
     arrays = mean, var, gamma, beta
     if not compiled_for(*arrays):
-        return whole(reference.norm_coefficients)(*arrays, eps)
+        return opaque(reference.norm_coefficients)(*arrays, eps)
     scale, shift = np.empty_like(mean), np.empty_like(mean)
     scale_and_shift(mean.size, bits(eps), *map(address, (*arrays, scale, shift)), threads=1)
     return scale, shift
@@ -92,7 +92,7 @@ def gradient_coefficients(sums, m, mean, var, gamma, eps):
                                                           r = -p * dbeta / m - q * mean
     """
     if not compiled_for(mean, var, gamma):
-        return whole(reference.gradient_coefficients)(sums, m, mean, var, gamma, eps)
+        return opaque(reference.gradient_coefficients)(sums, m, mean, var, gamma, eps)
     results = [np.empty_like(mean) for _ in range(5)]
     arrays = map(address, (mean, var, gamma, *results))
     through_norm(mean.size, m, bits(eps), address_of_any(contiguous(sums)), *arrays, threads=1)
@@ -116,7 +116,7 @@ def move_statistics(running_mean, running_var, mean, var, decay, unbiased):
     """Mix a batch's mean and biased variance, made ``unbiased`` by that factor, into the running ones, in place."""
     arrays = running_mean, running_var, mean, var
     if not compiled_for(*arrays):
-        whole(reference.move_statistics)(*arrays, decay, unbiased)
+        opaque(reference.move_statistics)(*arrays, decay, unbiased)
         return
     mix_statistics(mean.size, bits(decay), bits(unbiased), *map(address, arrays), threads=1)
 

@@ -33,7 +33,7 @@ import numpy as np
 from ..shapes import output_size
 from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, copy, emit, kernel, multiply_add, numbers
-from .memory import WORKSPACE, address, aligned_empty, whole, zero_row
+from .memory import WORKSPACE, address, aligned_empty, round_up, zero_row
 from .norm import BLOCK, pixels
 from .parallel import threads_for
 from .recipes import CENTRED_MOMENTS, NORM_GRADIENT
@@ -317,7 +317,7 @@ def run_phases(x, weight, y, geometry, threads, moments=False):
     G, Hp, Wp, above, left, _ = geometry
     shared_weights = FLOAT * packed.size <= L2 and G * (threads - 1) < N
     panel_groups = 1 if shared_weights else min(threads, K // panel)
-    size = whole(G * Hp * Wp * C, LANES)
+    size = round_up(G * Hp * Wp * C, LANES)
     doubles, part, scratch = WORKSPACE.carve(4 * threads * K, 2 * threads * K, threads * size)
     convolve(
         N, H, W, C, Ho, Wo, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), address(phases),
@@ -362,9 +362,9 @@ def conv2d_weight_grad(x, dy, stride, padding, out, y=None, pqr=None):
     panel = LANES * VECTORS if wide else LANES
     panel_groups = threads if FLOAT * out.size > L2 and K // panel >= threads else 1
     rows = STEM if Kw * C == STEM else ROWS
-    run, shares = whole(Kw * C, rows), threads // panel_groups
+    run, shares = round_up(Kw * C, rows), threads // panel_groups
     parts = aligned_empty((shares, Kh, run, K))
-    scratch = aligned_empty((threads, whole(G * (phase.outputs * panel + Hp * Wp * C) + LANES, LANES)))
+    scratch = aligned_empty((threads, round_up(G * (phase.outputs * panel + Hp * Wp * C) + LANES, LANES)))
     convolve_for_weights(
         N, H, W, C, K, G, Hp, Wp, above, left, int(wide), panel_groups, address(x), Kh, Kw, rows, phase.outputs,
         address(phase.pixels), address(dy), address(y), address(pqr), address(parts), parts.size // shares,

@@ -1,4 +1,4 @@
-"""The kernels of this backend without their arithmetic: they borrow and return memory as those do, and touch none.
+"""The kernels of this backend without their arithmetic: they allocate and free memory as those do, and touch none.
 
 A training step that runs on them, in place of the real ones, is a *dry run*: whoever keeps an array keeps its bytes on
 the account, layers, fusion and kernels alike, so that what a step needs is known for any network and any batch size
@@ -7,7 +7,7 @@ before the memory is there. Arrays are `MetaArray` objects, of a shape and a typ
 
 The functions are those of `reference`, where their docstrings are. Of the scratch memory of convolutions, what grows
 with the network or the batch is counted; buffers of a few hundred KiB per thread are not. A test compares the account
-with what the pool really lends.
+with what the pool really allocates.
 """
 
 import math
@@ -20,7 +20,7 @@ from numba import get_num_threads
 from .. import shapes
 from ..operands import BackwardEpilogue, Normalised, NormGradient, OuterProduct
 from . import convolution, fused, panels, winograd
-from .blocks import ALIGNMENT, TIGHT, Block, Pool, whole
+from .blocks import ALIGNMENT, TIGHT, Block, Pool, round_up
 from .emit import LANES, ROWS, VECTORS
 from .linear import MANY, computed_on_the_way, share
 from .memory import SMALL
@@ -29,13 +29,13 @@ FLOAT = 4  # bytes
 
 
 class MemoryAccount(Pool):
-    """A pool that lends no memory but keeps its accounts, and counts the bytes that were asked for.
+    """A pool that allocates no memory but keeps its accounts, and counts the bytes that were asked for.
 
     Attributes
     ----------
     live, peak : int
-        Bytes of the ghosts that are alive, and the most that ever were; of each, what its shape and type take.
-    most_lent, most_held : int
+        Bytes of the arrays that are alive, and the most that ever were; of each, what its shape and type take.
+    peak_allocated, peak_held : int
         As the real pool counts them: rounded up to its sizes, for arrays that are large enough for it.
     workspaces : dict of int to Bytes
         The buffers, 0 and 1, that kernels carve up for scratch memory: as large as any of them has needed so far.
@@ -48,47 +48,47 @@ class MemoryAccount(Pool):
 
     @property
     def of_arrays(self) -> int:
-        """Bytes of the ghosts that are alive, less the workspaces."""
+        """Bytes of the arrays that are alive, less the workspaces."""
         return self.live - sum(workspace.size for workspace in self.workspaces.values())
 
     def plan_limit(self) -> None:
-        """Lend as a pool with a limit does, from now on: the most that is held is that limit."""
-        self.slack, self.roomy = TIGHT, 1
+        """Allocate as a pool with a limit does, from now on: the most that is held is that limit."""
+        self.slack, self.max_oversize = TIGHT, 1
 
     def _make(self, capacity: int) -> Block:
         return Block(SimpleNamespace(size=capacity), 0)  # type: ignore[arg-type]
 
 
-BOOKS = MemoryAccount()
+ACCOUNT = MemoryAccount()
 
 
 @contextmanager
 def memory_account():
-    """Count on new books in a ``with`` block."""
-    global BOOKS
-    before, BOOKS = BOOKS, MemoryAccount()
+    """Count on a new account in a ``with`` block."""
+    global ACCOUNT
+    before, ACCOUNT = ACCOUNT, MemoryAccount()
     try:
-        yield BOOKS
+        yield ACCOUNT
     finally:
-        BOOKS = before
+        ACCOUNT = before
 
 
 class Bytes:
-    """So many bytes, on the books from when this is made until nobody refers to it any more."""
+    """So many bytes, on the account from when this is made until nobody refers to it any more."""
 
-    __slots__ = ("books", "loan", "size")
+    __slots__ = ("account", "allocation", "size")
 
     def __init__(self, size: int) -> None:
-        self.books, self.size = BOOKS, size
-        self.loan = BOOKS.lend(size) if size >= SMALL else None
-        BOOKS.live += size
-        BOOKS.peak = max(BOOKS.peak, BOOKS.live)
+        self.account, self.size = ACCOUNT, size
+        self.allocation = ACCOUNT.allocate(size) if size >= SMALL else None
+        ACCOUNT.live += size
+        ACCOUNT.peak = max(ACCOUNT.peak, ACCOUNT.live)
 
     def __del__(self) -> None:
-        self.books.live -= self.size
+        self.account.live -= self.size
 
 
-ELSEWHERE = SimpleNamespace(size=0)  # bytes that are not on the books
+ELSEWHERE = SimpleNamespace(size=0)  # bytes that are not on the account
 
 
 class MetaArray:
@@ -138,17 +138,17 @@ def contiguous(x):
     return x if x.bytes.size >= x.size * x.dtype.itemsize else like(x)
 
 
-def borrow(*floats):
-    """Borrow memory of so many floats for a moment."""
-    _loans = [Bytes(FLOAT * count) for count in floats]
+def allocate_briefly(*floats):
+    """Allocate memory of so many floats, and free it."""
+    _allocated = [Bytes(FLOAT * count) for count in floats]
 
 
 def carve(*floats, workspace=0):
     """Take scratch memory of so many floats from a workspace, which grows if need be."""
-    size = sum(whole(FLOAT * count, ALIGNMENT) for count in floats)
-    if workspace not in BOOKS.workspaces or size > BOOKS.workspaces[workspace].size:
-        BOOKS.workspaces.pop(workspace, None)
-        BOOKS.workspaces[workspace] = Bytes(size)
+    size = sum(round_up(FLOAT * count, ALIGNMENT) for count in floats)
+    if workspace not in ACCOUNT.workspaces or size > ACCOUNT.workspaces[workspace].size:
+        ACCOUNT.workspaces.pop(workspace, None)
+        ACCOUNT.workspaces[workspace] = Bytes(size)
 
 
 # Convolutions.
@@ -194,7 +194,7 @@ def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
         case "panels":
             carve(panel_scratch(N, H, W, C, K))
         case "direct":
-            borrow(Kh * Kw * C * K)
+            allocate_briefly(Kh * Kw * C * K)
 
 
 def input_scratch(x_shape, weight_shape, stride, padding, dtype):
@@ -206,7 +206,7 @@ def input_scratch(x_shape, weight_shape, stride, padding, dtype):
     elif chosen == "panels":
         carve(panel_scratch(N, H, W, K, C))
     elif chosen == "direct" and C % LANES == 0:
-        borrow(Kh * Kw * C * K, Kh * Kw * C * K)
+        allocate_briefly(Kh * Kw * C * K, Kh * Kw * C * K)
 
 
 def weight_scratch(x_shape, weight_shape, stride, padding, dtype):
@@ -219,7 +219,7 @@ def weight_scratch(x_shape, weight_shape, stride, padding, dtype):
             family, T = panels.plan(N, H, W)
             carve(panels.FAMILIES[family].points ** 2 * (panels.plane(T, C) + panels.plane(T, K)))
         case "direct":
-            borrow(Kh * Kw * C * K)
+            allocate_briefly(Kh * Kw * C * K)
 
 
 def panel_scratch(N, H, W, C, K):
@@ -333,7 +333,7 @@ def pixels(rows):
 
 
 def dense(x, shape):
-    T = whole(len(x), ROWS)
+    T = round_up(len(x), ROWS)
     _packed, y = Bytes(FLOAT * T * x.shape[1]), MetaArray(shape, x.dtype)
     carve(get_num_threads() * share(T, shape[1]))
     return y
@@ -360,7 +360,7 @@ def bias_grad(dy):
 def sgd_step_all(tensors, *hyper):
     for _, gradient, *_ in tensors:
         if isinstance(gradient, OuterProduct):
-            borrow(gradient.x.size, gradient.dy.size)
+            allocate_briefly(gradient.x.size, gradient.dy.size)
 
 
 rmsprop_step_all = sgd_step_all

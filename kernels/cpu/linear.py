@@ -27,7 +27,7 @@ from ..operands import OuterProduct
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .emit import INT, LANES, ROWS, VECTORS, VectorBuilder, clear, emit, kernel, multiply_add, numbers
 from .matrix import fetch_schedule, multiply_rows
-from .memory import WORKSPACE, address, aligned_empty, aligned_zeros, contiguous, whole, zero_row
+from .memory import WORKSPACE, address, aligned_empty, aligned_zeros, contiguous, round_up, zero_row
 from .parallel import threads_for
 from .tape import call_by_call, issue, unrepeatable
 
@@ -222,7 +222,7 @@ def pixels(rows):
 def product(x, weight, M, bias, transposed=False):
     """``x (N, D) @ weight (D, M) + bias``, or transposed, weight (M, D); the bias is an address, D whole chunks."""
     N, D = x.shape
-    T, panel, threads = whole(N, ROWS), panel_of(M), threads_for(N * D * M // LANES)
+    T, panel, threads = round_up(N, ROWS), panel_of(M), threads_for(N * D * M // LANES)
     height, row = (panel, D) if transposed else (LANES, M)
     schedule = fetch_schedule(1, 0, height, row, LENGTH, height * LENGTH // (panel * LANES) * T // ROWS)
     chunks, y = packed(x, T), aligned_empty((N, M))
@@ -254,7 +254,7 @@ def linear_weight_grad(x, dy):
         return x.T @ dy
     (N, C), K = x.shape, dy.shape[1]
     x, dy, wide = packed_factors(x, columns(dy))
-    dw = aligned_empty((C, whole(K, LANES)))
+    dw = aligned_empty((C, round_up(K, LANES)))
     multiply_for_weights(
         N, *dw.shape, wide, address(x), address(dy), address(dw), threads=threads_for(N * dw.size // LANES)
     )
@@ -306,6 +306,6 @@ def columns(array):
     n, K = array.shape
     if K % LANES == 0:
         return contiguous(array)
-    padded = aligned_zeros((n, whole(K, LANES)), array.dtype)
+    padded = aligned_zeros((n, round_up(K, LANES)), array.dtype)
     issue(np.copyto, padded[:, :K], array)
     return padded

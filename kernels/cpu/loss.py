@@ -6,14 +6,14 @@ from .. import reference
 from ..reference.loss import check_labels
 from .emit import doubles, floats, integers, kernel, numbers
 from .memory import address, address_of_any, aligned_empty, single
-from .tape import whole
+from .tape import opaque
 
 __all__ = ["softmax_cross_entropy"]
 
 FLOAT = 4  # bytes
 
 
-@whole
+@opaque
 def softmax_cross_entropy(logits, labels):
     """Loss of ``logits`` (N, K) against integer ``labels`` (N,), with the gradient of its mean; see the reference.
 

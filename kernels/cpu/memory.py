@@ -1,7 +1,7 @@
 """Aligned arrays whose memory is recycled.
 
-`aligned_empty` lends a block of a pool: when the last array that views it is gone, the block waits for the next array
-of its size.
+`aligned_empty` allocates a block of a pool: when the last array that views it is gone, the block waits for the next
+array of its size.
 
 Vectors that straddle cache lines cost up to half of a kernel's speed, so every array starts at a multiple of 64 bytes.
 And a load whose address equals a recent store's in the last 12 bits waits for it, so arrays start at different places
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import ALIGNMENT, Pool, whole
+from .blocks import ALIGNMENT, Pool, round_up
 from .tape import issue, keep, own_pool
 
 SMALL = 16 * 1024  # bytes: below it the C library recycles well enough
@@ -34,7 +34,7 @@ def aligned_empty(shape: int | tuple[int, ...], dtype: Any = np.float32, pool: P
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size].view(dtype).reshape(shape)
-    return np.ndarray(shape, dtype, np.asarray((pool or own_pool() or POOL).lend(size)))
+    return np.ndarray(shape, dtype, np.asarray((pool or own_pool() or POOL).allocate(size)))
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
@@ -93,7 +93,7 @@ class Workspace(threading.local):
 
     def carve(self, *sizes: int) -> list[int]:
         """Aligned addresses of uninitialised buffers of so many floats, valid until the next call on this thread."""
-        starts = [0, *accumulate(whole(size, ALIGNMENT // 4) for size in sizes)]
+        starts = [0, *accumulate(round_up(size, ALIGNMENT // 4) for size in sizes)]
         if starts[-1] > self.array.size:
             self.free()  # first, so that there are never two
             self.array = aligned_empty(starts[-1], pool=POOL)

@@ -29,7 +29,7 @@ from numba import get_num_threads
 from . import winograd
 from .emit import LANES, ROWS, VECTORS, clear, emit, kernel, numbers
 from .matrix import fetch_schedule, multiply_rows
-from .memory import WORKSPACE, address, whole, zero_row
+from .memory import WORKSPACE, address, round_up, zero_row
 from .winograd import GAP, product_over_tiles, rotate_block
 
 FLOAT, LONG = 4, 8  # bytes
@@ -39,17 +39,17 @@ DEPTH = 64
 class Transforms(NamedTuple):
     """The 1-D transforms: functions of a VectorBuilder and a list of vectors."""
 
-    image: Callable
+    input: Callable
     output: Callable
     output_gradient: Callable
-    weight: Callable
-    weight_gradient: Callable
+    filter: Callable
+    filter_gradient: Callable
     pixels_in: int  # of a tile of the image, along an axis
     pixels_out: int
     points: int
 
 
-def small_image(v, d):
+def small_input(v, d):
     """2 pixels -> 3 points."""
     return [v.add(d[0], d[1]), d[1], d[0]]
 
@@ -64,20 +64,27 @@ def small_output_gradient(v, y):
     return [v.add(y[0], y[1]), y[0], y[1]]
 
 
-def small_weight(v, g):
+def small_filter(v, g):
     """3 taps -> 3 points."""
     return [g[1], v.sub(g[2], g[1]), v.sub(g[0], g[1])]
 
 
-def small_weight_gradient(v, u):
+def small_filter_gradient(v, u):
     """3 points -> 3 taps."""
     return [u[2], v.sub(v.sub(u[0], u[1]), u[2]), u[1]]
 
 
 USUAL = Transforms(
-    winograd.image, winograd.output, winograd.output_gradient, winograd.weight, winograd.weight_gradient, 6, 4, 6
+    winograd.input_transform,
+    winograd.output_transform,
+    winograd.output_gradient_transform,
+    winograd.filter_transform,
+    winograd.filter_gradient_transform,
+    6,
+    4,
+    6,
 )
-SMALL = Transforms(small_image, small_output, small_output_gradient, small_weight, small_weight_gradient, 2, 2, 3)
+SMALL = Transforms(small_input, small_output, small_output_gradient, small_filter, small_filter_gradient, 2, 2, 3)
 
 
 def both_ways(v, network, square):
@@ -132,12 +139,12 @@ transform_tile = emit(
     *(
         tile_transform(network, size)
         for family in FAMILIES
-        for network, size in ((family.image, family.pixels_in), (family.output_gradient, family.pixels_out))
+        for network, size in ((family.input, family.pixels_in), (family.output_gradient, family.pixels_out))
     )
 )
 inverse_tile = emit(*(tile_inverse(family) for family in FAMILIES))
-transform_kernel = emit(*(square_transform(family.weight, 3) for family in FAMILIES))
-inverse_kernel = emit(*(square_transform(family.weight_gradient, family.points) for family in FAMILIES))
+transform_kernel = emit(*(square_transform(family.filter, 3) for family in FAMILIES))
+inverse_kernel = emit(*(square_transform(family.filter_gradient, family.points) for family in FAMILIES))
 
 
 @kernel
@@ -237,7 +244,7 @@ def plan(N, H, W):
     """Choose the transforms, and count the tiles."""
     family = int((H, W) == (2, 2))
     step = FAMILIES[family].pixels_out
-    return Plan(family, whole(N * -(-H // step) * -(-W // step), ROWS))
+    return Plan(family, round_up(N * -(-H // step) * -(-W // step), ROWS))
 
 
 def plane(T, channels):

@@ -6,7 +6,7 @@ from .. import reference
 from .emit import bits, clear, copy, floats, integers, kernel, numbers, real
 from .memory import address, address_of_any, aligned_empty, contiguous, single
 from .parallel import threads_for
-from .tape import call_by_call, unrepeatable, whole
+from .tape import call_by_call, opaque, unrepeatable
 
 __all__ = [
     "add",
@@ -24,7 +24,7 @@ __all__ = [
 FLOAT = 4  # bytes
 
 # Of few numbers: NumPy's definition serves.
-cast, draw_seed = whole(reference.cast), whole(reference.draw_seed)
+cast, draw_seed = opaque(reference.cast), opaque(reference.draw_seed)
 
 
 @call_by_call

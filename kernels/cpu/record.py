@@ -30,7 +30,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._pool = Pool()
-        self._pool.slack = math.inf  # whatever has been lent once is still worked in
+        self._pool.slack = math.inf  # whatever was allocated once is still worked in
 
     def __call__(self, function: Callable[[], None]) -> "Recorded":
         return Recorded(function, self._pool)
@@ -49,7 +49,7 @@ class Recorder:
     @property
     def memory(self) -> int:
         """Bytes that the recorded calls work in."""
-        return self._pool.most_held
+        return self._pool.peak_held
 
 
 class Recorded:

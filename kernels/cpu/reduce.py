@@ -7,14 +7,14 @@ from .coefficients import total
 from .emit import doubles, floats, kernel, numbers
 from .memory import address, address_of_any, single
 from .parallel import threads_for
-from .tape import whole
+from .tape import opaque
 
 __all__ = ["bias_grad"]
 
 FLOAT, DOUBLE = 4, 8  # bytes
 
 
-@whole
+@opaque
 def bias_grad(dy):
     """Sum of ``dy`` (..., K) over all axes but the last, accumulated in float64."""
     if not single(dy):

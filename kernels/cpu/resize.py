@@ -9,14 +9,14 @@ from .. import reference
 from ..reference.resize import neighbours, shares
 from .emit import floats, integers, kernel, numbers
 from .memory import address, address_of_any, aligned_empty, single
-from .tape import whole
+from .tape import opaque
 
 __all__ = ["resize_area", "resize_bilinear"]
 
 FLOAT = 4  # bytes
 
 
-@whole
+@opaque
 def resize_bilinear(x, size, out=None):
     """Interpolate x (n, H, W, C) between its pixels to (n, Ho, Wo, C); see the reference."""
     if not single(x):
@@ -56,7 +56,7 @@ def interpolate(t, threads, arguments):
                 result[i] = row[before[i]] + (row[behind[i]] - row[before[i]]) * weights[i]
 
 
-@whole
+@opaque
 def resize_area(x, size, out=None):
     """Average x (n, H, W, C) over the area of each pixel of (n, Ho, Wo, C); see the reference."""
     if not single(x):

@@ -1,7 +1,7 @@
 """The calls that a function makes, noted while it runs, so that they can be repeated without its Python.
 
 Whatever computes on arrays does so through `issue`: a plain call, which is noted as well while a `Tape` is being
-written on this thread. An operation whose calls are not issued is noted as a `whole`.
+written on this thread. An operation whose calls are not issued is noted as one `opaque` call.
 """
 
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 
 from .blocks import Allocation, Pool
 
-__all__ = ["Tape", "call_by_call", "issue", "keep", "noted", "noting_kernels", "own_pool", "unrepeatable", "whole"]
+__all__ = ["Tape", "call_by_call", "issue", "keep", "noted", "noting_kernels", "opaque", "own_pool", "unrepeatable"]
 
 
 class Tape:
@@ -58,7 +58,7 @@ class Tape:
 
     def keep(self, thing: Any) -> None:
         """Let something live as long as the tape. An array of the pool need not: its memory does."""
-        if not self._lent(thing):
+        if not self._of_pool(thing):
             self.kept.append(thing)
 
     def clear(self, calls: int = 0, kept: int = 0) -> None:
@@ -66,15 +66,15 @@ class Tape:
         del self.calls[calls:], self.kept[kept:]
 
     def detached(self, argument: Any) -> Any:
-        """Return an array of the pool as a view that does not keep its loan; of a container, its members' views."""
-        if self._lent(argument):
+        """Return an array of the pool as a view that does not own its memory; of a container, its members' views."""
+        if self._of_pool(argument):
             return np.asarray(SimpleNamespace(__array_interface__=argument.__array_interface__))
         if isinstance(argument, tuple):
             members = map(self.detached, argument)
             return type(argument)(*members) if hasattr(argument, "_fields") else tuple(members)
         return [*map(self.detached, argument)] if isinstance(argument, list) else argument
 
-    def _lent(self, thing: Any) -> bool:
+    def _of_pool(self, thing: Any) -> bool:
         owner = thing
         while isinstance(owner, np.ndarray):
             owner = owner.base
@@ -126,20 +126,20 @@ def keep(thing: Any) -> None:
         _NOW.noted_on.keep(thing)
 
 
-def whole(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an operation that is noted as a whole; its results are copied to where the first ones were."""
+def opaque(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate an operation that is noted as one opaque call; its results are copied to where the first ones were."""
 
     @functools.wraps(operation)
     def noted(*arguments: Any, **options: Any) -> Any:
         if _NOW.noted_on is None:
             return operation(*arguments, **options)
-        return _note_whole(_NOW.noted_on, operation, arguments, options)
+        return _note_opaque(_NOW.noted_on, operation, arguments, options)
 
     return noted
 
 
 def call_by_call(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an operation that issues its calls; or else says `unrepeatable`, and is noted as a whole."""
+    """Decorate an operation that issues its calls; or else says `unrepeatable`, and is noted as one opaque call."""
 
     @functools.wraps(operation)
     def noted(*arguments: Any, **options: Any) -> Any:
@@ -151,7 +151,7 @@ def call_by_call(operation: Callable[..., Any]) -> Callable[..., Any]:
             return operation(*arguments, **options)
         except _UnrepeatableError:
             tape.clear(*before)
-            return _note_whole(tape, operation, arguments, options)
+            return _note_opaque(tape, operation, arguments, options)
 
     return noted
 
@@ -166,15 +166,15 @@ def unrepeatable() -> None:
         raise _UnrepeatableError
 
 
-def _note_whole(tape: Tape, operation: Callable[..., Any], arguments: tuple, options: dict[str, Any]) -> Any:
+def _note_opaque(tape: Tape, operation: Callable[..., Any], arguments: tuple, options: dict[str, Any]) -> Any:
     with tape.writing(noting=False):
         results = operation(*arguments, **options)
     call = functools.partial(operation, **{name: tape.detached(value) for name, value in options.items()})
-    tape.note(_repeat_whole, call, arguments, results)
+    tape.note(_repeat_opaque, call, arguments, results)
     return results
 
 
-def _repeat_whole(operation: Callable[..., Any], arguments: tuple, results: Any) -> None:
+def _repeat_opaque(operation: Callable[..., Any], arguments: tuple, results: Any) -> None:
     again = operation(*arguments)
     if isinstance(results, tuple):
         for result, new in zip(results, again, strict=True):

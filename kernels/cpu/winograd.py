@@ -39,7 +39,7 @@ import numpy as np
 
 from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, call, clear, emit, kernel, multiply_add, numbers
-from .memory import SECOND_WORKSPACE, WORKSPACE, address, whole, zero_row
+from .memory import SECOND_WORKSPACE, WORKSPACE, address, round_up, zero_row
 from .parallel import threads_for
 from .recipes import (
     BIAS,
@@ -83,33 +83,33 @@ EPILOGUES = (
 # The 1-D transforms, for the points 0, 1, -1, 2, -2 and infinity: functions of a VectorBuilder v and a list of vectors.
 
 
-def image(v, d):
+def input_transform(v, d):
     """B^T, 6 -> 6."""
     a, b, c, e = v.fma(-4, d[2], d[4]), v.fma(-4, d[1], d[3]), v.sub(d[4], d[2]), v.sub(d[3], d[1])
     first, last = v.fma(4, d[0], v.fma(-5, d[2], d[4])), v.fma(4, d[1], v.fma(-5, d[3], d[5]))
     return [first, v.add(a, b), v.sub(a, b), v.fma(2, e, c), v.fma(-2, e, c), last]
 
 
-def output(v, m):
+def output_transform(v, m):
     """A^T, 6 -> 4."""
     s, d, s2, d2 = v.add(m[1], m[2]), v.sub(m[1], m[2]), v.add(m[3], m[4]), v.sub(m[3], m[4])
     return [v.add(v.add(m[0], s), s2), v.fma(2, d2, d), v.fma(4, s2, s), v.add(v.fma(8, d2, d), m[5])]
 
 
-def output_gradient(v, y):
+def output_gradient_transform(v, y):
     """A, 4 -> 6."""
     a, b, c, e = v.add(y[0], y[2]), v.add(y[1], y[3]), v.fma(4, y[2], y[0]), v.fma(4, y[3], y[1])
     return [y[0], v.add(a, b), v.sub(a, b), v.fma(2, e, c), v.fma(-2, e, c), y[3]]
 
 
-def weight(v, g):
+def filter_transform(v, g):
     """G, 3 -> 6."""
     a, b = v.mul(-1 / 6, v.add(g[0], g[2])), v.fma(1 / 24, g[0], v.mul(1 / 6, g[2]))
     c, d = v.mul(1 / 6, g[1]), v.mul(1 / 12, g[1])
     return [v.mul(1 / 4, g[0]), v.sub(a, c), v.add(a, c), v.add(b, d), v.sub(b, d), g[2]]
 
 
-def weight_gradient(v, u):
+def filter_gradient_transform(v, u):
     """G^T, 6 -> 3."""
     s, d, s2, d2 = v.add(u[1], u[2]), v.sub(u[2], u[1]), v.add(u[3], u[4]), v.sub(u[3], u[4])
     outer = v.fma(-1 / 6, s, v.mul(1 / 4, u[0]))
@@ -150,8 +150,8 @@ def rows_transform(network, size, recipe):
     return body
 
 
-image_rows = emit(*(rows_transform(image, 6, recipe) for recipe in PROLOGUES))
-output_gradient_rows = emit(*(rows_transform(output_gradient, 4, recipe) for recipe in DY_PROLOGUES))
+input_rows = emit(*(rows_transform(input_transform, 6, recipe) for recipe in PROLOGUES))
+output_gradient_rows = emit(*(rows_transform(output_gradient_transform, 4, recipe) for recipe in DY_PROLOGUES))
 
 
 def tiles_transform(network, size, step_in, step_out):
@@ -174,9 +174,9 @@ def tiles_transform(network, size, step_in, step_out):
     return body
 
 
-image_tiles = emit(tiles_transform(image, 6, 4, 1))
-output_gradient_tiles = emit(tiles_transform(output_gradient, 4, 4, 1))
-output_tiles = emit(tiles_transform(output, 6, 1, 4))
+input_tiles = emit(tiles_transform(input_transform, 6, 4, 1))
+output_gradient_tiles = emit(tiles_transform(output_gradient_transform, 4, 4, 1))
+output_tiles = emit(tiles_transform(output_transform, 6, 1, 4))
 
 
 def rows_inverse(recipe):
@@ -197,7 +197,7 @@ def rows_inverse(recipe):
         def step(p, sums):
             here, more = v.b.mul(p, K), []
             values = [v.load(v.at(src, v.times(n, plane), v.times(LANES, p))) for n in range(6)]
-            for r, value in enumerate(output(v, values)):
+            for r, value in enumerate(output_transform(v, values)):
                 value, terms = recipe.function(v, [value, *(v.load(v.at(rows[r], here)) for rows in sources)], table)
                 v.store(value, v.at(targets[r], here))
                 more.append(terms)
@@ -282,9 +282,9 @@ fetch, fetch_to_write = emit(prefetch_floats(False)), emit(prefetch_floats(True)
 @emit
 def weight_transform(v, w, tap, u, plane):
     """``u = G g G^T of 16 kernels g``; the 9 taps lie `tap` floats apart, the 36 results a plane apart."""
-    columns = [weight(v, [v.load(v.at(w, v.times(3 * kh + kw, tap))) for kh in range(3)]) for kw in range(3)]
+    columns = [filter_transform(v, [v.load(v.at(w, v.times(3 * kh + kw, tap))) for kh in range(3)]) for kw in range(3)]
     for i in range(6):
-        for j, value in enumerate(weight(v, [column[i] for column in columns])):
+        for j, value in enumerate(filter_transform(v, [column[i] for column in columns])):
             v.store(value, v.at(u, v.times(6 * i + j, plane)))
 
 
@@ -297,9 +297,9 @@ def weight_gradient_transform(v, du, plane, part_size, parts, dw, tap):
         return [v.add(total, v.load(v.at(part, v.times(n, plane)))) for n, total in enumerate(sums)]
 
     u = v.loop(parts, [v.vector(0)] * 36, add_part)
-    columns = [weight_gradient(v, u[j::6]) for j in range(6)]
+    columns = [filter_gradient_transform(v, u[j::6]) for j in range(6)]
     for kh in range(3):
-        for kw, value in enumerate(weight_gradient(v, [column[kh] for column in columns])):
+        for kw, value in enumerate(filter_gradient_transform(v, [column[kh] for column in columns])):
             v.store(value, v.at(dw, v.times(3 * kh + kw, tap)))
 
 
@@ -368,7 +368,7 @@ def convolve(t, threads, arguments):
             for c in range(0, C, LANES):
                 here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
                 there = rows_in + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
-                image_rows(
+                input_rows(
                     prologue, x + here, x2 + here, kept + here, W * C, inside, zeros, before + FLOAT * c, C,
                     there, IN, W,
                 )  # fmt: skip
@@ -376,7 +376,7 @@ def convolve(t, threads, arguments):
             for b in range(rows):
                 for c in range(0, C, LANES):
                     here = rows_in + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
-                    image_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
+                    input_tiles(here, tiles + FLOAT * (c * T + b * S * LANES), V, S)
             for j in range(6):
                 then = FLOAT * (((block + 1) * B * 4 + 1) * W * C + (6 * i + j) * part_in)
                 now = FLOAT * (block * B * 4 * W * K + (6 * i + j) * part_out)
@@ -448,7 +448,7 @@ def convolve_for_weights(t, threads, arguments):
             for c in range(0, C, LANES):
                 here = FLOAT * ((n * H + 4 * h - 1) * W * C + c)
                 there = rows_x + FLOAT * ((b * C + c) * (4 * S + 2) + LANES)
-                image_rows(
+                input_rows(
                     prologue, x + here, 0, 0, W * C, inside, zeros, before + FLOAT * c, C, there, IN, W
                 )  # fmt: skip
             for k in range(0, K, LANES):
@@ -462,7 +462,7 @@ def convolve_for_weights(t, threads, arguments):
             for b in range(B):
                 for c in range(0, C, LANES):
                     here = rows_x + FLOAT * (i * IN + (b * C + c) * (4 * S + 2))
-                    image_tiles(here, tiles_x + FLOAT * (c * T + b * S * LANES), V, S)
+                    input_tiles(here, tiles_x + FLOAT * (c * T + b * S * LANES), V, S)
                 for k in range(0, K, LANES):
                     here = rows_dy + FLOAT * (i * DY + (b * K + k) * 4 * S)
                     output_gradient_tiles(here, tiles_dy + FLOAT * (k * T + b * S * LANES), Z, S)
@@ -646,7 +646,7 @@ def plan_forward(N, H, W, C, K, threads, of_weights):
     """Plan of a convolution on so many threads."""
     panel = VECTORS * LANES if K % (VECTORS * LANES) == 0 else LANES
     division, U = divide(N, H, W, C, K, FORWARD_TILES[width(C, K)], threads), C * K + GAP
-    share = whole(6 * sum(division[2:]) + 2 * K + W * K, LANES)
+    share = round_up(6 * sum(division[2:]) + 2 * K + W * K, LANES)
     buffers = 36 * U, 4 * threads * K, of_weights * BLOCK, threads * share
     return ForwardPlan(threads, of_weights, division, panel, U, share, buffers)
 
@@ -679,5 +679,5 @@ def blocking(N, H, W, tiles, threads):
     """Tiles in a tile row (S), tile rows in a block (B), tiles in a block (T), for about so many tiles in a block."""
     S, tile_rows, unit = -(-W // 4), N * -(-H // 4), 8
     most = max(1, min(2 * tiles // S, -(-tile_rows // threads)))
-    B = max(range(1, most + 1), key=lambda B: (B * S / whole(B * S, unit), -abs(B * S - tiles)))
-    return S, B, whole(B * S, unit)
+    B = max(range(1, most + 1), key=lambda B: (B * S / round_up(B * S, unit), -abs(B * S - tiles)))
+    return S, B, round_up(B * S, unit)
