@@ -67,7 +67,7 @@ class RankSteps:
     device: Literal["cpu", "gpu"] = "cpu"
     """Where to compute, as for incnet.train."""
 
-    sums: Literal["auto", "nccl", "staged"] = "auto"
+    allreduce: Literal["auto", "nccl", "staged"] = "auto"
     """What carries the sums of GPUs, as for incnet.train."""
 
     serve: bool = False
@@ -118,7 +118,7 @@ def serve(options: RankSteps) -> None:
     """Take as many steps as each line of rank 0's standard input says; answer with seconds, of steps and of waiting."""
     communicator = connect()
     use(device_of_rank(options.device, communicator))
-    communicator.reach_devices(options.sums)
+    communicator.reach_devices(options.allreduce)
     timed = Timed(communicator)
     use_threads(1)
     work = Workload(options.arch, options.batch_size, frozen=options.frozen)
@@ -166,7 +166,7 @@ def measure(options: RankSteps) -> dict[str, Any]:
     mpiexec = Path(sys.executable).with_name("mpiexec")
     worker = [sys.executable, "-m", "bench.rank_steps", "--serve", "--arch", options.arch]
     worker += ["--batch-size", str(options.batch_size), "--frozen", str(options.frozen)]
-    worker += ["--device", options.device, "--sums", options.sums]
+    worker += ["--device", options.device, "--allreduce", options.allreduce]
     worker += ["--sync-bn"] if options.sync_bn else []
     counts = (1, options.ranks)
     processes = {

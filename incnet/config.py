@@ -438,12 +438,13 @@ class Config:
         otherwise="one for each core that this process may run on; ranks of one machine share its cores",
         by_machine=True,
     )
-    sums: Literal["auto", "nccl", "staged"] = option(
-        "With several ranks on GPUs: how their sums travel, over NCCL or staged in page-locked host memory. auto takes "
-        "NCCL where it can connect the ranks, and says what it took and why.",
+    allreduce: Literal["auto", "nccl", "staged"] = option(
+        "All-reduce backend of several ranks on GPUs: NCCL, or staged in page-locked host memory. auto takes NCCL "
+        "where it can connect the ranks, and says what it took and why.",
         "auto",
         group=MACHINE,
         on_resume="may change",
+        old_names=("sums",),
     )
 
     # Run folder.

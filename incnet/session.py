@@ -217,7 +217,7 @@ def _description(run: Run) -> dict[str, Any]:
 
 def _environment(communicator: Communicator) -> dict[str, str]:
     """Versions, machine, and what else decides how sums are divided and rounded."""
-    sums = {"sums": communicator.carried_by} if communicator.carried_by else {}
+    sums = {"allreduce": communicator.carried_by} if communicator.carried_by else {}
     chosen = {"device": device_in_use(communicator), "threads": str(threads_in_use()), "ranks": str(communicator.size)}
     return environment() | chosen | sums
 
@@ -229,10 +229,14 @@ def device_in_use(communicator: Communicator) -> str:
 
 
 def environment_before(content: dict[str, Any]) -> dict[str, Any]:
-    """Return that of ``config.json``; earlier versions kept device and threads among the options, whoever chose."""
+    """Return that of ``config.json``; earlier versions kept device and threads among the options, whoever chose.
+
+    What is ``allreduce`` now, they called ``sums``.
+    """
     options = content.get("config", {})
     kept = {name: str(options[name]) for name in ("device", "threads") if options.get(name) is not None}
-    return kept | content.get("environment", {})
+    environment = content.get("environment", {})
+    return kept | {"allreduce" if name == "sums" else name: value for name, value in environment.items()}
 
 
 def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) -> list[str]:

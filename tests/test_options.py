@@ -8,11 +8,13 @@ from typing import get_type_hints
 import pytest
 
 from incnet import export, predict
+from incnet.commandline import parse
 from incnet.config import Config
 from incnet.doctor import __main__ as doctor
 from incnet.options import as_arguments, default_in_words, described, making_no_other, option
 from incnet.report import __main__ as report
 from incnet.savings import __main__ as savings
+from incnet.session import environment_before
 from incnet.study.options import Study
 
 README = Path(__file__).parents[1] / "README.md"
@@ -56,8 +58,8 @@ def test_what_is_left_open_depends_on_other_options(options, expected):
 
 def test_what_makes_no_other_run():
     assert making_no_other(Config) == {
-        "out", "resume", "data_dir", "cache_memory", "sums", "checkpoint_minutes", "keep_checkpoints", "on_nonfinite",
-        "preset", "stop", "end", "report", "tensorboard",
+        "out", "resume", "data_dir", "cache_memory", "allreduce", "checkpoint_minutes", "keep_checkpoints",
+        "on_nonfinite", "preset", "stop", "end", "report", "tensorboard",
     }  # fmt: skip
 
 
@@ -85,6 +87,14 @@ def test_a_run_of_before_is_read_as_it_ran():
     before |= {"warmup": 0, "subnetworks": None, "shortcut": "A", "image_sizes": None, "preset": None}
     config = Config.from_json({name: value for name, value in written.items() if name not in before})
     assert {name: getattr(config, name) for name in before} == before
+
+
+def test_a_run_of_an_option_that_was_renamed_goes_on():
+    written = Config(dataset="digits").resolve().as_json()
+    del written["allreduce"]
+    assert Config.from_json(written | {"sums": "staged"}).allreduce == "staged"
+    assert parse(Config, ["digits", "--sums", "nccl"], "incnet train").allreduce == "nccl"
+    assert environment_before({"environment": {"sums": "NCCL 2"}}) == {"allreduce": "NCCL 2"}
 
 
 def test_the_document_on_resuming():

@@ -96,7 +96,7 @@ class MpiCommunicator(Communicator):
             return self.on_every(lambda: NcclTransport(unique_id, self.rank, self.size))
         except nccl.NcclError as error:
             failed = DeviceError(
-                f"NCCL cannot connect the ranks ({error}); NCCL_DEBUG=INFO says more, --sums staged does without it"
+                f"NCCL cannot connect the ranks ({error}); NCCL_DEBUG=INFO says more, --allreduce staged works without"
             )
             self._shared = failed
             raise failed from error

@@ -120,7 +120,7 @@ def choose(asked: str, places: Sequence[Place]) -> tuple[str, str]:
     on_cpu = [rank for rank, its in enumerate(places) if its.gpu is None]
     if len(on_cpu) == len(places):
         if asked != "auto":
-            raise DeviceError(f"--sums {asked}: the ranks compute on CPUs; leave it out, or choose --device gpu")
+            raise DeviceError(f"--allreduce {asked}: the ranks compute on CPUs; leave it out, or choose --device gpu")
         return "mpi", "the ranks compute on CPUs"
     if on_cpu:
         raise DeviceError(
@@ -128,10 +128,10 @@ def choose(asked: str, places: Sequence[Place]) -> tuple[str, str]:
             "told what is missing"
         )
     if asked == "staged":
-        return "staged", "as --sums staged says"
+        return "staged", "as --allreduce staged says"
     if trouble := why_not_nccl(places):
         if asked == "nccl":
-            raise DeviceError(f"--sums nccl: {trouble}")
+            raise DeviceError(f"--allreduce nccl: {trouble}")
         return "staged", trouble
     return "nccl", "every rank has a GPU of its own"
 

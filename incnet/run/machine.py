@@ -34,7 +34,7 @@ def choose_machine(config: Config, communicator: Communicator, before: Mapping[s
         use_threads(config.threads or min(available, earlier or available))
 
     communicator.on_every(choose)
-    return communicator.reach_devices(config.sums)
+    return communicator.reach_devices(config.allreduce)
 
 
 def use_as_asked(config: Config, communicator: Communicator) -> Setting:
@@ -52,7 +52,7 @@ def use_as_asked(config: Config, communicator: Communicator) -> Setting:
     if config.threads is not None or config.device == "reference":
         use_threads(config.threads or 1)
     if backend.ops.on_device and communicator.size > 1 and not communicator.carried_by:
-        communicator.reach_devices(config.sums)
+        communicator.reach_devices(config.allreduce)
     return asked
 
 

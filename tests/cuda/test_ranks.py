@@ -115,7 +115,7 @@ def test_each_rank_takes_a_gpu_of_its_own(finished):
     session = json.loads((folder / "sessions.jsonl").read_text().splitlines()[0])
     assert [name.partition(", ")[2] for name in session["processes"]] == ["GPU 0000:00:00.0", "GPU 0000:01:00.0"]
     content = json.loads((folder / "config.json").read_text())
-    assert content["environment"]["sums"] == "NCCL 2.27.7"
+    assert content["environment"]["allreduce"] == "NCCL 2.27.7"
     assert content["config"]["device"] == "gpu"
 
 
@@ -159,11 +159,11 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(finished, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (("--sums", "nccl"), TOGETHER, "--sums nccl: ranks 0 and 1 share a GPU, which NCCL refuses"),
+        (("--allreduce", "nccl"), TOGETHER, "--allreduce nccl: ranks 0 and 1 share a GPU, which NCCL refuses"),
         (
-            ("--sums", "nccl"),
+            ("--allreduce", "nccl"),
             {"GPUS": "2", "NCCL": "missing"},
-            "--sums nccl: CuPy finds no NCCL for ranks 0 and 1 (pip",
+            "--allreduce nccl: CuPy finds no NCCL for ranks 0 and 1 (pip",
         ),
         (
             ("--device", "gpu:1"),
@@ -171,7 +171,7 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(finished, tmp_path):
             "--device gpu:1: 2 ranks of this machine would share that GPU; choose --device gpu",
         ),
         ((), {"GPUS": "2", "NCCL": "broken"}, "NCCL cannot connect the ranks (NCCL_ERROR_SYSTEM_ERROR: unhandled"),
-        (("--device", "cpu", "--sums", "staged"), APART, "--sums staged: the ranks compute on CPUs; leave it out"),
+        (("--device", "cpu", "--allreduce", "staged"), APART, "--allreduce staged: the ranks compute on CPUs"),
     ],
 )
 def test_bad_input_is_one_line_of_all_ranks(arguments, environment, message, tmp_path):

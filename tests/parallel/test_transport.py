@@ -23,7 +23,7 @@ def gpus(*addresses, machine=0, nccl="2.27.7"):
         ("auto", gpus("a", "b"), "nccl", "every rank has a GPU of its own"),
         ("nccl", gpus("a", "b"), "nccl", "every rank has a GPU of its own"),
         ("auto", gpus("a", "b") + gpus("a", "b", machine=2), "nccl", "every rank has a GPU of its own"),
-        ("staged", gpus("a", "b"), "staged", "as --sums staged says"),
+        ("staged", gpus("a", "b"), "staged", "as --allreduce staged says"),
         ("auto", gpus("a", "b", "a", "a"), "staged", "ranks 0, 2 and 3 share a GPU, which NCCL refuses"),
         (
             "auto",
@@ -48,9 +48,9 @@ def test_the_choice_and_its_reason(asked, places, kind, reason):
 @pytest.mark.parametrize(
     ("asked", "places", "message"),
     [
-        ("nccl", gpus("a", "a"), "--sums nccl: ranks 0 and 1 share a GPU"),
-        ("nccl", [CPU, CPU], "--sums nccl: the ranks compute on CPUs; leave it out, or choose --device gpu"),
-        ("staged", [CPU, CPU], "--sums staged: the ranks compute on CPUs"),
+        ("nccl", gpus("a", "a"), "--allreduce nccl: ranks 0 and 1 share a GPU"),
+        ("nccl", [CPU, CPU], "--allreduce nccl: the ranks compute on CPUs; leave it out, or choose --device gpu"),
+        ("staged", [CPU, CPU], "--allreduce staged: the ranks compute on CPUs"),
         ("auto", [*gpus("a", "b"), CPU], "no GPU for rank 2 of 3, and some for the others; choose --device cpu"),
     ],
 )

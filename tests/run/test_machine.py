@@ -72,14 +72,14 @@ class Ranks(Communicator):
 def test_what_carries_the_sums_of_ranks_on_gpus(monkeypatch):
     monkeypatch.setattr(type(backend.ops), "on_device", True)
     ranks = Ranks()
-    for sums, expected in (("staged", "staged"), ("nccl", "staged")):  # a second run sends them as the first one does
-        use_as_asked(Config(sums=sums).resolve(), ranks)
+    for asked, expected in (("staged", "staged"), ("nccl", "staged")):  # a second run sends them as the first one does
+        use_as_asked(Config(allreduce=asked).resolve(), ranks)
         assert ranks.carried_by == expected
 
 
 def test_no_option_of_the_machine_is_forgotten():
     options = {name for name, facts in described(Config).items() if facts.group == MACHINE}
-    assert options == {"device", "convolution", "tf32", "threads", "sums"}
+    assert options == {"device", "convolution", "tf32", "threads", "allreduce"}
 
 
 def test_a_run_stays_where_it_was_made():
