@@ -32,7 +32,7 @@ __all__ = [
     "CONVOLUTIONS",
     "Array",
     "DeviceError",
-    "Setting",
+    "Selection",
     "asarray",
     "asnumpy",
     "current",
@@ -47,7 +47,7 @@ __all__ = [
     "prepare",
     "recorder",
     "resolve",
-    "setting",
+    "selected",
     "substituted",
     "synchronize",
     "use",
@@ -167,7 +167,7 @@ def use(name: str, convolution: str = "auto", tf32: bool = False) -> None:
         ops.tf32 = tf32
 
 
-class Setting(NamedTuple):
+class Selection(NamedTuple):
     """Arguments of :func:`use`."""
 
     name: str
@@ -175,9 +175,9 @@ class Setting(NamedTuple):
     tf32: bool
 
 
-def setting() -> Setting:
+def selected() -> Selection:
     """Return what was last chosen by :func:`use`."""
-    return Setting(ops.name, ops.convolution, ops.tf32)
+    return Selection(ops.name, ops.convolution, ops.tf32)
 
 
 def current() -> str:

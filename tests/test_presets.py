@@ -17,7 +17,7 @@ from incnet.report.reading import read_history
 from incnet.report.setup import command
 from incnet.run.run import Run
 from incnet.study.__main__ import arguments
-from incnet.study.folder import Run as StudyRun
+from incnet.study.folder import StudyRun
 from incnet.study.options import Study
 
 PAGE = Path(__file__).parents[1] / "docs" / "presets.md"

@@ -124,7 +124,7 @@ class GrowthRule(Protocol):
 
 
 @dataclass(frozen=True)
-class Windows:
+class SlopeAngleState:
     """What a :class:`SlopeAngle` remembers: accuracies of the window in progress, angle of the stage's last one."""
 
     accuracies: list[float] = field(default_factory=list)
@@ -152,7 +152,7 @@ class SlopeAngle:
     window: int = 5
     gamma: float = 0.5
     unit: str = "percent"
-    seen: Windows = field(default_factory=Windows, init=False)
+    seen: SlopeAngleState = field(default_factory=SlopeAngleState, init=False)
 
     def __post_init__(self) -> None:
         if self.window < 2:
@@ -163,13 +163,13 @@ class SlopeAngle:
             raise ValueError(f"accuracy unit {self.unit!r}: choose one of {', '.join(UNITS)}")
 
     def restart(self) -> None:
-        self.seen = Windows()
+        self.seen = SlopeAngleState()
 
     def state(self) -> Any:
         return asdict(self.seen)
 
     def restore(self, state: Any) -> None:
-        seen: Windows = from_json(Windows, state, "state.schedule.rule")
+        seen: SlopeAngleState = from_json(SlopeAngleState, state, "state.schedule.rule")
         if len(seen.accuracies) >= self.window:
             raise ValueError(f"{len(seen.accuracies)} accuracies in an unfinished window of {self.window} epochs")
         self.seen = seen
@@ -182,7 +182,7 @@ class SlopeAngle:
         steepness = slope([value * UNITS[self.unit] for value in accuracies])
         angle = math.degrees(math.atan(steepness))
         window = self._judge(steepness, angle)
-        self.seen = Windows(previous=angle)
+        self.seen = SlopeAngleState(previous=angle)
         return window
 
     def _judge(self, steepness: float, angle: float) -> Window:
@@ -240,7 +240,7 @@ class Periodic:
 
 
 @dataclass(frozen=True)
-class Best:
+class PlateauState:
     """What a :class:`Plateau` remembers: the stage's best accuracy so far, a fraction, and the epochs since."""
 
     best: float | None = None
@@ -265,7 +265,7 @@ class Plateau:
 
     patience: int = 5
     min_delta: float = 0.001
-    seen: Best = field(default_factory=Best, init=False)
+    seen: PlateauState = field(default_factory=PlateauState, init=False)
 
     def __post_init__(self) -> None:
         if self.patience < 1:
@@ -274,13 +274,13 @@ class Plateau:
             raise ValueError(f"min_delta {self.min_delta}: choose a fraction of at least 0 and below 1")
 
     def restart(self) -> None:
-        self.seen = Best()
+        self.seen = PlateauState()
 
     def state(self) -> Any:
         return asdict(self.seen)
 
     def restore(self, state: Any) -> None:
-        seen: Best = from_json(Best, state, "state.schedule.rule")
+        seen: PlateauState = from_json(PlateauState, state, "state.schedule.rule")
         if seen.waited < 0 or (seen.best is None and seen.waited):
             raise ValueError(f"{seen.waited} epochs since the best accuracy, {seen.best}")
         self.seen = seen
@@ -289,7 +289,7 @@ class Plateau:
         best, waited = self.seen.best, self.seen.waited + 1
         if best is None or accuracy > best + self.min_delta:
             best, waited = accuracy, 0
-        self.seen = Best(best, waited)
+        self.seen = PlateauState(best, waited)
         if waited < self.patience:
             return None
         return Verdict(True, f"{waited} epochs without a better accuracy than {best:.2%}")

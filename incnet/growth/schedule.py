@@ -15,7 +15,7 @@ from typing import Any, Literal
 from incnet.growth.criterion import GrowthRule, Verdict, as_verdict
 from incnet.records import to_json
 
-__all__ = ["Decision", "Grow", "Schedule", "ScheduleState", "Stop", "Unfreeze"]
+__all__ = ["Decision", "Finish", "Grow", "Schedule", "ScheduleState", "Unfreeze"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Unfreeze:
 
 
 @dataclass(frozen=True)
-class Stop:
+class Finish:
     """The run is over."""
 
     reason: str
 
 
-Decision = Verdict | Grow | Unfreeze | Stop
+Decision = Verdict | Grow | Unfreeze | Finish
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ class Schedule:
             decisions.append(verdict)
         over = self._stage_is_over(verdict)
         if stop and (reason := stop(over is not None)):
-            decisions.append(self._stop(reason))
+            decisions.append(self._finish(reason))
         elif self.epoch >= self.budget:
-            decisions.append(self._stop(f"the budget of {self.budget} epochs is used"))
+            decisions.append(self._finish(f"the budget of {self.budget} epochs is used"))
         elif over:
-            decisions.append(self._stop(over) if self.last else self._grow(over))
+            decisions.append(self._finish(over) if self.last else self._grow(over))
         return decisions
 
     @property
@@ -198,9 +198,9 @@ class Schedule:
         self.stage_limit = self._limit()
         return Grow(reason)
 
-    def _stop(self, reason: str) -> Stop:
+    def _finish(self, reason: str) -> Finish:
         self.finished = True
-        return Stop(reason)
+        return Finish(reason)
 
     def _limit(self) -> int:
         stages_left = self.subnetworks - self.inserted + 1

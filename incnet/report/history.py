@@ -19,7 +19,7 @@ __all__ = [
     "Insert",
     "Rollback",
     "Setup",
-    "Stage",
+    "StageHistory",
     "StageSummary",
     "Stop",
     "Summary",
@@ -124,7 +124,7 @@ class Timed:
 
 
 @dataclass
-class Stage:
+class StageHistory:
     """The run from one insertion to the next; a baseline has one.
 
     Attributes
@@ -215,15 +215,15 @@ class History:
         return np.array([100 * epoch.val_accuracy for epoch in self.epochs])
 
     @cached_property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[StageHistory]:
         """The stages that have begun."""
-        stages: list[Stage] = []
+        stages: list[StageHistory] = []
         for timed in self.events:
             match timed.event:
                 case Insert() as insert:
                     if stages and not stages[-1].epochs:  # a baseline's sub-networks are inserted together
                         stages.pop()
-                    stages.append(Stage(insert, timed.seconds, timed.seconds))
+                    stages.append(StageHistory(insert, timed.seconds, timed.seconds))
                 case Epoch() as epoch if stages:
                     stages[-1].epochs.append(epoch)
                     stages[-1].end = timed.seconds
@@ -234,7 +234,7 @@ class History:
         """Of the last stage, a fraction; None for a run that has not ended."""
         return self.summary.test_accuracy
 
-    def tested(self, stage: Stage) -> float | None:
+    def tested(self, stage: StageHistory) -> float | None:
         """Test accuracy of a stage, a fraction; None where it was not tested."""
         if stage is self.stages[-1]:
             return self.test_accuracy

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from incnet.report.arms import Arm, Spread
-from incnet.report.history import Epoch, History, Stage
+from incnet.report.history import Epoch, History, StageHistory
 from incnet.report.interval import Interval
 
 __all__ = ["MeanStage", "as_good_as_the_best", "backward_skipped", "mean_stages"]
@@ -47,7 +47,7 @@ def mean_stages(arm: Arm) -> list[MeanStage]:
     runs = arm.counted
     longest = max(runs, key=lambda run: len(run.stages)).stages
 
-    def mean(k: int, value: Callable[[History, Stage], float | None]) -> Spread | None:
+    def mean(k: int, value: Callable[[History, StageHistory], float | None]) -> Spread | None:
         return Spread.of(value(run, run.stages[k]) for run in runs if len(run.stages) > k)
 
     return [
@@ -80,7 +80,7 @@ def as_good_as_the_best(stages: Sequence[MeanStage]) -> MeanStage | None:
     return min((stage for stage, _, interval in tested if interval.overlaps(best)), key=lambda stage: stage.params)
 
 
-def backward_skipped(run: History, stage: Stage) -> float | None:
+def backward_skipped(run: History, stage: StageHistory) -> float | None:
     """Return the share of the stage's backward pass that freezing spared; None if the run did not record it."""
     if not stage.epochs:
         return None

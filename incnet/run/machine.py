@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from incnet import backend
-from incnet.backend import Setting
+from incnet.backend import Selection
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.parallel.transport import device_of_rank
@@ -37,7 +37,7 @@ def choose_machine(config: Config, communicator: Communicator, before: Mapping[s
     return communicator.reach_devices(config.allreduce)
 
 
-def use_as_asked(config: Config, communicator: Communicator) -> Setting:
+def use_as_asked(config: Config, communicator: Communicator) -> Selection:
     """Compute as ``config`` says from here on, and return how. Device and threads that it leaves open stay as they are.
 
     Raises
@@ -46,8 +46,8 @@ def use_as_asked(config: Config, communicator: Communicator) -> Setting:
         This machine does not have what is asked for.
     """
     device = backend.current() if config.device == "auto" else device_of_rank(config.device, communicator)
-    asked = Setting(device, config.convolution, config.tf32)
-    if asked != backend.setting():
+    asked = Selection(device, config.convolution, config.tf32)
+    if asked != backend.selected():
         backend.use(*asked)
     if config.threads is not None or config.device == "reference":
         use_threads(config.threads or 1)

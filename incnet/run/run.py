@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from incnet.backend import free_memory, limit_memory, prepare, setting, use
+from incnet.backend import free_memory, limit_memory, prepare, selected, use
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule, Verdict
 from incnet.growth.insertion import insert
-from incnet.growth.schedule import Decision, Grow, Stop, Unfreeze
+from incnet.growth.schedule import Decision, Finish, Grow, Unfreeze
 from incnet.run.compiling import work_ahead
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
@@ -89,7 +89,7 @@ class Run:
         if dataset is not None:
             config = config.for_dataset(dataset.name)
         self.communicator = communicator or Communicator()
-        self._setting = use_as_asked(config, self.communicator)
+        self._selection = use_as_asked(config, self.communicator)
         self.config, self._rule = config, rule
         self.objects = {} if rule is None else {"rule": type(rule).__name__}
         if stop is not None:
@@ -157,8 +157,8 @@ class Run:
 
     def _use_again(self) -> None:
         """Go back to the backend that the run was made on, where its arrays are."""
-        if self._setting != setting():
-            use(*self._setting)
+        if self._selection != selected():
+            use(*self._selection)
 
     def _compile(self, output: RunOutput, signals: StopSignals) -> None:
         """Compile all that the run will need, so that no step has to wait for it."""
@@ -245,7 +245,7 @@ class Run:
                 self._end_lookahead()
             case Grow(reason):
                 self._grow(reason, output)
-            case Stop(reason):
+            case Finish(reason):
                 self._end_lookahead()
                 output.emit(events.Stop(self.state.schedule.epoch, reason))
 

@@ -19,10 +19,10 @@ from incnet.report.history import History
 from incnet.run.images import load_data
 from incnet.run.network import NetworkFactory
 from incnet.storage.files import WriteError
-from incnet.study.display import Display, plan_table, results_table
+from incnet.study.display import StudyDisplay, plan_table, results_table
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Executor, Job, Outcome, Processes
-from incnet.study.folder import FREE, Run, StudyFolder
+from incnet.study.folder import FREE, StudyFolder, StudyRun
 from incnet.study.options import Study, StudyError
 from incnet.study.tables import as_markdown, summarise
 from incnet.terminal import Terminal, command
@@ -123,7 +123,7 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
     study = folder.study
     device = backend.resolve(study.device)
     check_networks(folder, load_data(folder.runs[0].planned.config))  # errors and downloads come once, and now
-    display = Display(terminal)
+    display = StudyDisplay(terminal)
     with folder, StopSignals(announce=display.announce) as signals:
         folder.record(given)
         todo = [run for run in folder.runs if run.status != "finished"]
@@ -168,7 +168,7 @@ def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
             raise ConfigError(f"{config.arch}: {error}") from error
 
 
-def arguments(run: Run) -> list[str]:
+def arguments(run: StudyRun) -> list[str]:
     """Return the arguments of ``python -m incnet.train`` that begin a run, or go on with it."""
     config = run.planned.config
     if run.status == "new":  # beside a preset, which sets what is left out, nothing is
@@ -181,7 +181,7 @@ def arguments(run: Run) -> list[str]:
     return ["--resume", str(run.path), *as_arguments(Config, asked, vars(begun))]
 
 
-def look_again(run: Run, outcome: Outcome, job: Job, *, stopped: bool) -> None:
+def look_again(run: StudyRun, outcome: Outcome, job: Job, *, stopped: bool) -> None:
     """Find out how a run ended."""
     try:
         run.look()
@@ -231,7 +231,7 @@ def _groups(folder: StudyFolder) -> dict[tuple[str, str], Sequence[History]]:
     return {key: groups[key] for arch in archs for key in groups if key[0] == arch}
 
 
-def _log(folder: StudyFolder, run: Run) -> Path:
+def _log(folder: StudyFolder, run: StudyRun) -> Path:
     return folder.path / "logs" / f"{run.planned.name}.log"
 
 

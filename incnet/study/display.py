@@ -12,15 +12,15 @@ from rich.progress import Task, TaskID
 from rich.table import Table
 
 from incnet.report.numbers import duration, engineering
-from incnet.study.folder import Run
+from incnet.study.folder import StudyRun
 from incnet.terminal import Bars, Terminal
 from incnet.training.progress import clock
 from incnet.training.signals import write_line
 
-__all__ = ["Display", "plan_table", "results_table"]
+__all__ = ["StudyDisplay", "plan_table", "results_table"]
 
 
-class Display:
+class StudyDisplay:
     """A bar for each run at work on a terminal, and a line when one begins and ends."""
 
     def __init__(self, terminal: Terminal) -> None:
@@ -48,7 +48,7 @@ class Display:
         else:
             write_line(text)
 
-    def follow(self, run: Run) -> None:
+    def follow(self, run: StudyRun) -> None:
         """Move the run's bar to where it is; the first time that it has grown, say that it is at work."""
         name, metrics = run.planned.name, run.path / "metrics.jsonl"
         size = metrics.stat().st_size if metrics.exists() else 0
@@ -61,7 +61,7 @@ class Display:
             self._tasks[name] = self.bars.add_task(name, total=run.planned.config.epochs, facts=_times)
         self.bars.update(self._tasks[name], completed=epochs)
 
-    def end(self, run: Run) -> None:
+    def end(self, run: StudyRun) -> None:
         """Say how a run ended."""
         name, history = run.planned.name, run.history
         if name in self._tasks:
@@ -85,7 +85,7 @@ def _count_epochs(metrics: Path) -> int:
     return metrics.read_bytes().count(b'{"event": "epoch"')
 
 
-def plan_table(runs: Sequence[Run], estimates: dict[tuple[str, str], tuple[float, float]]) -> Table:
+def plan_table(runs: Sequence[StudyRun], estimates: dict[tuple[str, str], tuple[float, float]]) -> Table:
     """Return a row for each run: what it is at, and what it would take in all.
 
     Parameters

@@ -20,7 +20,7 @@ from incnet.storage.folder import environment
 from incnet.storage.lock import FolderInUseError, Lock
 from incnet.study.options import Planned, Study, StudyError
 
-__all__ = ["Run", "StudyFolder"]
+__all__ = ["StudyFolder", "StudyRun"]
 
 Status = Literal["new", "unfinished", "failed", "finished"]
 
@@ -32,7 +32,7 @@ _OURS = {"runs", "logs", "figures", "study.json", "table2.json", "table2.md", "r
 
 
 @dataclass
-class Run:
+class StudyRun:
     """A run of a study, and what it is at.
 
     Attributes
@@ -134,7 +134,7 @@ class StudyFolder:
     def __init__(self, study: Study) -> None:
         self.study, self.path = study, study.folder
         self._stack = ExitStack()
-        self.runs = [Run(planned, self.path / "runs" / planned.name) for planned in study.runs()]
+        self.runs = [StudyRun(planned, self.path / "runs" / planned.name) for planned in study.runs()]
         self._check()
         for run in self.runs:
             run.look()
@@ -196,7 +196,7 @@ class StudyFolder:
                         raise StudyError(f"{run.path}: {error}; wait for it, or end it") from error
                     time.sleep(0.2)
 
-    def of(self, name: str) -> Run:
+    def of(self, name: str) -> StudyRun:
         """Return the run of that name."""
         return next(run for run in self.runs if run.planned.name == name)
 

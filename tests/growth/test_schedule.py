@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from incnet.growth.criterion import Periodic, Plateau, SlopeAngle, Window
-from incnet.growth.schedule import Grow, Schedule, Stop, Unfreeze
+from incnet.growth.schedule import Finish, Grow, Schedule, Unfreeze
 
 
 def course(schedule, accuracies):
@@ -44,7 +44,7 @@ def test_rule_drives_growth_and_the_end():
         ("train", 2, ["Window", "Grow"]),
         ("lookahead", 3, ["Unfreeze"]),
         ("train", 3, []),
-        ("train", 3, ["Window", "Stop"]),
+        ("train", 3, ["Window", "Finish"]),
     ]
 
 
@@ -68,7 +68,7 @@ def test_every_subnetwork_gets_its_share_of_a_budget_that_the_rule_would_use_up(
     schedule = Schedule(subnetworks=3, budget=12, rule=SlopeAngle(window=5), lookahead=1)
     rows = course(schedule, rising())
     assert [inserted for _, inserted, _ in rows] == [1] * 4 + [2] * 4 + [3] * 4
-    assert rows[-1][2][-1] == "Stop"
+    assert rows[-1][2][-1] == "Finish"
 
 
 def test_epochs_that_an_early_stage_did_not_need_are_shared_by_the_later_ones():
@@ -88,7 +88,7 @@ def test_the_last_stage_can_use_the_whole_budget():
     schedule = Schedule(subnetworks=2, budget=20, rule=SlopeAngle(window=2), lookahead=1, end="budget")
     rows = course(schedule, flat())
     assert len(rows) == 20
-    assert [decisions for _, inserted, decisions in rows if inserted == 2] == [["Unfreeze"], *[[]] * 16, ["Stop"]]
+    assert [decisions for _, inserted, decisions in rows if inserted == 2] == [["Unfreeze"], *[[]] * 16, ["Finish"]]
 
 
 def test_baseline_uses_its_budget():
@@ -122,7 +122,7 @@ def test_periodic_growth_counts_the_lookahead():
         ["Unfreeze"],
         ["Verdict", "Grow"],
         ["Unfreeze"],
-        ["Stop"],
+        ["Finish"],
     ]
 
 
@@ -149,13 +149,13 @@ def test_budget_ends_a_lookahead():
     schedule = Schedule(subnetworks=2, budget=4, rule=SlopeAngle(window=2), lookahead=2)
     rows = course(schedule, flat())
     assert len(rows) == 4
-    assert rows[-1] == ("lookahead", 2, ["Unfreeze", "Stop"])
+    assert rows[-1] == ("lookahead", 2, ["Unfreeze", "Finish"])
 
 
 def test_reasons_say_what_happened():
     schedule = Schedule(subnetworks=2, budget=4, rule=SlopeAngle(window=5), lookahead=0)
     decisions = [decision for _ in range(4) for decision in schedule.observe(0.5)]
-    assert decisions == [Grow("the stage has had its 2 epochs"), Stop("the budget of 4 epochs is used")]
+    assert decisions == [Grow("the stage has had its 2 epochs"), Finish("the budget of 4 epochs is used")]
     assert Unfreeze() == Unfreeze()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from incnet import backend
-from incnet.backend import DeviceError, setting
+from incnet.backend import DeviceError, selected
 from incnet.communicator import Communicator
 from incnet.config import MACHINE, Config
 from incnet.fusion import FusedSequential
@@ -31,9 +31,9 @@ def _threads_afterwards():
 
 def test_how_to_convolve():
     run = make(convolution="im2col")
-    assert (setting().convolution, is_fused(run)) == ("im2col", False)
+    assert (selected().convolution, is_fused(run)) == ("im2col", False)
     run = make()
-    assert (setting().convolution, is_fused(run)) == ("auto", True)
+    assert (selected().convolution, is_fused(run)) == ("auto", True)
 
 
 def test_where_to_compute():
@@ -86,4 +86,4 @@ def test_a_run_stays_where_it_was_made():
     run = make(epochs=1, method="baseline")
     make(device="reference", convolution="im2col")
     run.train(SilentFolder("nowhere"))
-    assert setting() == ("cpu", "auto", False)
+    assert selected() == ("cpu", "auto", False)

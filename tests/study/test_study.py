@@ -22,7 +22,7 @@ from incnet.study import __main__ as command
 from incnet.study.designs import DESIGNS
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Job, Processes
-from incnet.study.folder import Run
+from incnet.study.folder import StudyRun
 from incnet.study.options import Planned, Study, StudyError
 
 SMALL = (
@@ -410,7 +410,7 @@ def test_a_run_goes_on_with_options_that_make_no_other_run(finished):
     path = finished / "runs" / RUNS[0]
     begun = Config.from_json(json.loads((path / "config.json").read_text())["config"])
     asked = replace(begun, on_nonfinite="rollback", report=not begun.report, keep_checkpoints=5)
-    run = Run(Planned("resnet8", "baseline", 0, asked), path)
+    run = StudyRun(Planned("resnet8", "baseline", 0, asked), path)
     run.look()
     run.status = "unfinished"
     report = "--report" if asked.report else "--no-report"

@@ -8,8 +8,8 @@ import pytest
 from incnet.config import Config
 from incnet.study.__main__ import main
 from incnet.study.designs import DESIGNS
-from incnet.study.display import Display, plan_table
-from incnet.study.folder import Run
+from incnet.study.display import StudyDisplay, plan_table
+from incnet.study.folder import StudyRun
 from incnet.study.options import Planned
 from incnet.terminal import Terminal
 
@@ -20,7 +20,7 @@ from .screen import Inside
 def test_the_plan_of_a_study(name, monkeypatch):
     """All arms, of networks with long names, with costs as long as they get."""
     arms = [*DESIGNS[name].arms, *DESIGNS[name].more_arms]
-    runs = [Run(Planned("resnet110", arm, 12, Config(epochs=1000)), Path("run"), "unfinished") for arm in arms]
+    runs = [StudyRun(Planned("resnet110", arm, 12, Config(epochs=1000)), Path("run"), "unfinished") for arm in arms]
     with Inside(monkeypatch) as screen:
         Terminal().print(plan_table(runs, {("resnet110", arm): (1.234e15, 359_999.0) for arm in arms}))
     screen.check()
@@ -40,8 +40,8 @@ def test_a_study_and_its_results(tmp_path, monkeypatch):
 
 
 def test_bars_of_runs_with_long_names(tmp_path, monkeypatch):
-    run = Run(Planned("resnet110", "lookahead-rho-alone", 12, Config(epochs=1000)), tmp_path)
-    with Inside(monkeypatch) as screen, Display(Terminal()) as display:
+    run = StudyRun(Planned("resnet110", "lookahead-rho-alone", 12, Config(epochs=1000)), tmp_path)
+    with Inside(monkeypatch) as screen, StudyDisplay(Terminal()) as display:
         display.follow(run)
         (tmp_path / "metrics.jsonl").write_bytes(b'{"event": "epoch"' * 3)
         display.follow(run)
