@@ -229,6 +229,10 @@ class History:
                     stages[-1].end = timed.seconds
         return stages
 
+    def first_with(self, accuracy: float) -> Epoch | None:
+        """Return the first epoch of at least that validation accuracy, a fraction, whose ledger says what it took."""
+        return next((epoch for epoch in self.epochs if epoch.val_accuracy >= accuracy), None)
+
     @property
     def test_accuracy(self) -> float | None:
         """Of the last stage, a fraction; None for a run that has not ended."""

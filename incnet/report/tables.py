@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from incnet.report.arms import Arm, Network, Spread
-from incnet.report.history import Epoch, History
+from incnet.report.history import History
 from incnet.report.numbers import NOTHING, between, duration, engineering, percent, share, whole
 from incnet.report.paper import paper_accuracy
 from incnet.report.stages import MeanStage, as_good_as_the_best, mean_stages
 from incnet.sizes import FLOPS_PER_MAC
 
-__all__ = ["DEFINITIONS", "Table", "cost_to_reach", "results", "shared_accuracy", "stages"]
+__all__ = ["DEFINITIONS", "Table", "results", "shared_accuracy", "stages"]
 
 DEFINITIONS = (
     f"MACs are multiply-adds, of which each is {FLOPS_PER_MAC} FLOP. Training FLOPs count forward, weight gradient and "
@@ -105,18 +105,13 @@ def shared_accuracy(network: Network) -> float | None:
     return level if len(network.arms) > 1 and level > 0 else None
 
 
-def cost_to_reach(run: History, accuracy: float) -> Epoch | None:
-    """Return the first epoch with that validation accuracy, whose ledger says what it took."""
-    return next((epoch for epoch in run.epochs if epoch.val_accuracy >= accuracy), None)
-
-
 def _flops_to(run: History, accuracy: float) -> float | None:
-    epoch = cost_to_reach(run, accuracy)
+    epoch = run.first_with(accuracy)
     return FLOPS_PER_MAC * epoch.macs_training if epoch else None
 
 
 def _seconds_to(network: Network, run: History, accuracy: float) -> float | None:
-    epoch = cost_to_reach(run, accuracy)
+    epoch = run.first_with(accuracy)
     return float(network.seconds(run)[epoch.epoch - 1]) if epoch else None
 
 

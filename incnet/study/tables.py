@@ -63,10 +63,10 @@ def _at_accuracy(arm: str, rivals: dict[str, Sequence[History]], levels: Sequenc
     """Return the cost of reaching each level that any run of the arm has reached."""
     rows = []
     for level in sorted({*levels, *_common_level(rivals.values())}):
-        reached = [_first(run, level) for run in rivals[arm]]
+        reached = [run.first_with(level) for run in rivals[arm]]
         if not any(reached):
             continue
-        baseline = [_first(run, level) for run in rivals.get("baseline", ())]
+        baseline = [run.first_with(level) for run in rivals.get("baseline", ())]
         row: Row = {"val_accuracy": level, "reached": sum(epoch is not None for epoch in reached)}
         for name in ("macs_training", "seconds_training"):
             ours, theirs = _mean(reached, name), _mean(baseline, name)
@@ -83,10 +83,6 @@ def _common_level(groups: Iterable[Sequence[History]]) -> list[float]:
         return []
     best = min(run.accuracy.max() for runs in groups for run in runs)
     return [int(10 * best + 1e-6) / 1000]
-
-
-def _first(run: History, level: float) -> Epoch | None:
-    return next((epoch for epoch in run.epochs if epoch.val_accuracy >= level), None)
 
 
 def _mean(epochs: Sequence[Epoch | None], name: str) -> float | None:
