@@ -30,7 +30,7 @@ def test_every_option_is_described(kind):
             continue
         assert facts.help.endswith("."), each.name
         if hints[each.name] not in (bool, str) and each.default in (None, ()):
-            unset = {"stop", "memory_limit", "resume", "dask", "json", "plot", "figures", "images", "runs"}
+            unset = {"stop", "memory_limit", "resume", "dask", "json", "plot", "figures", "images", "runs", "trust"}
             assert default_in_words(facts, each.default) or each.name in unset, each.name
         if facts.goes_with:
             assert facts.goes_with[0] in hints
