@@ -109,6 +109,16 @@ class Config:
         group=NETWORK,
         before="A",
     )
+    start_from: Path | None = option(
+        "Model or run folder from which trained weights are taken over: sub-networks that fit, by names and shapes, "
+        "are in from the start. Where the classes are others the classifier is new, and first trained alone, for "
+        "--lookahead-epochs.",
+        None,
+        group=NETWORK,
+        metavar="MODEL",
+        otherwise="weights are drawn at random",
+        before=None,
+    )
     epochs: int | None = option(
         "Epochs of the whole run, look-ahead included.",
         None,
@@ -572,6 +582,8 @@ class Config:
         filled = replace(self, **{name: self._default(name) for name in left_open})
         if filled.data_dir is not None:  # the run may be resumed from another folder
             filled = replace(filled, data_dir=filled.data_dir.absolute())
+        if filled.start_from is not None:
+            filled = replace(filled, start_from=_one_name(filled.start_from))
         if filled.dataset not in DATASETS and Path(filled.dataset).exists():
             filled = replace(filled, dataset=str(_one_name(Path(filled.dataset))))
         filled._check()

@@ -20,6 +20,7 @@ from incnet.data.dataset import DataError
 from incnet.report.live import LiveReport
 from incnet.run.export import export_stage, export_weights, summary
 from incnet.run.run import Run
+from incnet.run.start import FILE as START
 from incnet.run.tensorboard import TensorBoard
 from incnet.run.testing import evaluate_stages
 from incnet.storage.folder import RunFolder, environment
@@ -116,6 +117,8 @@ def begin(run: Run, path: Path) -> Iterator[RunFolder]:
     """Make the folder of a new run, and open it."""
     communicator = run.communicator
     with open_folder(communicator, path, lambda: RunFolder.create(path, _description(run))) as folder:
+        if run.start is not None:
+            folder.replace(START, [run.start.model.content])
         folder.log_session("begin", processes=communicator.names, environment=_environment(communicator))
         yield folder
 
@@ -211,6 +214,7 @@ def _description(run: Run) -> dict[str, Any]:
         "config": run.config.as_json(),
         **({"objects": run.objects} if run.objects else {}),
         "data": {"sha256": run.images.digest()},
+        **({"start": run.start.as_json()} if run.start is not None else {}),
         "environment": _environment(run.communicator),
     }
 
@@ -252,6 +256,8 @@ def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) ->
             f"the run was begun in Python with a condition to stop, {begun['stop']!r:.200}; choose one by --stop, "
             "or go on there, by incnet.session.resume_run"
         )
+    if run.start is not None and content.get("start", {}).get("sha256") != run.start.model.sha256:
+        raise ConfigError(f"{run.start.model.path} is another model than that which the run was begun with")
     if "data" not in content:
         return ["config.json holds no checksum of the data: whether the images are the same is not known"]
     if content["data"] != described["data"]:

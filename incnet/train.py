@@ -21,6 +21,7 @@ from incnet.parallel.launch import LaunchError, connect
 from incnet.presets import PRESETS
 from incnet.run.machine import choose_machine
 from incnet.run.run import Run
+from incnet.run.start import FILE as START
 from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.files import WriteError
 from incnet.storage.folder import RunFolder, RunFolderError, new_folder
@@ -107,7 +108,9 @@ def resume(path: Path, arguments: list[str] | None, communicator: Communicator) 
         config = communicator.on_root(lambda: _resumed(path, content, arguments, communicator.size))
         communicator.on_root(lambda: _check_extras(config))
         _choose_machine(config, communicator, session.environment_before(content))
-        run = communicator.on_every(lambda: Run(replace(config, resume=None), communicator=communicator))
+        start = path / START if (path / START).exists() else None
+        begun = replace(config, resume=None)
+        run = communicator.on_every(lambda: Run(begun, start=start, communicator=communicator))
         session.restart(run, folder, content, terminal.say)
         return _train(run, folder, terminal)
 
@@ -173,6 +176,8 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
 
 def _remarks(run: Run) -> Iterator[str]:
     """Say what a preset could not set, and what was chosen for images of which nothing is known by their name."""
+    if run.start is not None and run.state.epochs == 0:
+        yield from run.start.said
     images, preset = run.images, PRESETS.get(run.config.preset or "")
     for option, remark in preset.partly.items() if preset else ():
         if getattr(run.config, option) is None:

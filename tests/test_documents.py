@@ -48,7 +48,7 @@ def test_the_way_from_pictures_to_a_small_network(tmp_path, monkeypatch):
     page = (ROOT / "docs" / "own-images.md").read_text()
     exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
     commands = re.findall(r"^    incnet (.*)$", page, re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["train", "predict", "study", "export"]
+    assert [command.split()[0] for command in commands] == ["train", "predict", "export", "train", "train", "study"]
     for command in commands:
         assert incnet(command.split()) == 0
     assert (tmp_path / "small.onnx").stat().st_size > 10_000

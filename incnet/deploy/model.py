@@ -41,6 +41,7 @@ __all__ = [
     "find_model",
     "load_model",
     "pack_model",
+    "read_model",
     "save_model",
     "unpack_model",
 ]
@@ -382,6 +383,17 @@ def unpack_model(content: bytes, trust: Trust = ()) -> Model:
     ValueError
         If it is damaged, or no model.
     """
+    return Model(*read_model(content), trust)
+
+
+def read_model(content: bytes) -> tuple[Description, dict[str, np.ndarray]]:
+    """Return what a model's file says, and its arrays by name; the network is not built.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or no model.
+    """
     arrays, text = unpack(content)
     if not text:
         raise ValueError("it holds arrays, but does not say what they are; models are in a run's folder stages")
@@ -390,7 +402,7 @@ def unpack_model(content: bytes, trust: Trust = ()) -> Model:
     description: Description = from_json(Description, header.model, "header.model")
     if header.sha256 != _digest(header.model, arrays):
         raise ValueError("it is damaged: its checksum is another one")
-    return Model(description, arrays, trust)
+    return description, arrays
 
 
 @dataclass(frozen=True)

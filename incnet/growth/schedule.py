@@ -76,6 +76,9 @@ class Schedule:
         Whether the rule ends the last stage too, or only the budget does; the rule is then not asked any more.
     inserted : int
         Sub-networks that are in. A baseline begins with all of them.
+    first_frozen : int
+        Of those, how many are frozen in a look-ahead with which the run begins, since they are trained already; 0 for
+        none.
 
     Attributes
     ----------
@@ -95,6 +98,7 @@ class Schedule:
     most: int | None = None
     end: str = "rule"
     inserted: int = 1
+    first_frozen: int = 0
     phase: Literal["train", "lookahead"] = "train"
     epoch: int = 0
     stage_epochs: int = 0
@@ -102,6 +106,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         self._inserted_first = self.inserted
+        if self.first_frozen:
+            self.phase = "lookahead"
         self.stage_limit = self._limit()
 
     def state(self) -> ScheduleState:
@@ -123,7 +129,7 @@ class Schedule:
             raise ValueError(f"{state.inserted} of {self.subnetworks} sub-networks, a stage of {state.stage_limit}")
         if not (0 <= state.stage_epochs <= state.epoch < self.budget):
             raise ValueError(f"epoch {state.stage_epochs} of a stage, {state.epoch} of {self.budget}")
-        if state.phase == "lookahead" and not (state.stage_epochs < self.lookahead and state.inserted > 1):
+        if state.phase == "lookahead" and not (state.stage_epochs < self.lookahead and self.frozen(state.inserted)):
             raise ValueError(f"a look-ahead of {self.lookahead} epochs after {state.stage_epochs}")
         self.rule.restore(state.rule)
         self.inserted, self.phase = state.inserted, state.phase
@@ -162,10 +168,16 @@ class Schedule:
         """Epochs that the rest of the run takes if each stage is as short as can be."""
         return sum(self._shortest(inserted) for inserted in range(self.inserted, self.subnetworks + 1))
 
+    def frozen(self, inserted: int) -> int:
+        """How many sub-networks are frozen in the look-ahead of the stage of so many; 0 if it has none."""
+        if inserted > self._inserted_first:
+            return inserted - 1 if self.lookahead else 0
+        return self.first_frozen
+
     @property
     def phase_epochs(self) -> int:
         """Epochs of the phase in progress that are over: of the look-ahead, or of training everything since then."""
-        looked_ahead = self.phase == "train" and self.inserted > self._inserted_first
+        looked_ahead = self.phase == "train" and self.frozen(self.inserted) > 0
         return self.stage_epochs - (self.lookahead if looked_ahead else 0)
 
     @property
@@ -209,4 +221,4 @@ class Schedule:
 
     def _shortest(self, inserted: int) -> int:
         """Epochs that the stage of so many sub-networks has at least, if the budget allows."""
-        return max(self.least, 1 + (self.lookahead if inserted > 1 else 0))
+        return max(self.least, 1 + (self.lookahead if self.frozen(inserted) else 0))

@@ -13,6 +13,7 @@ from incnet.report.numbers import duration
 __all__ = ["Course", "Step", "course"]
 
 INITIALISATION = {
+    "trained": "weights of another run",
     "lookahead": "look-ahead begins",
     "random": "initialised at random",
     "identity": "initialised as the identity",

@@ -52,8 +52,7 @@ def work_ahead(
             continue
         if config.preserves_output and number > 1:
             yield partial(_preserve, graph, images.validation.batch_size // images.ranks)
-        looks_ahead = state.schedule.lookahead > 0 and number > 1
-        for boundary in {number - 1 if looks_ahead else 0, 0}:
+        for boundary in {state.schedule.frozen(number), 0}:
             graph.freeze_prefix(boundary)
             step = make_step(config, graph, _fresh(state.optimizer, graph), nobody)
             for size in _sizes(images.train, plan[name].batch_size):

@@ -22,6 +22,7 @@ from incnet.run.machine import use_as_asked
 from incnet.run.memory_plan import fewest_images, plan_stages, return_freed_memory
 from incnet.run.network import NetworkFactory
 from incnet.run.output import RunOutput, epoch_event, insert_event
+from incnet.run.start import Start, StartModel
 from incnet.run.state import MAX_ROLLBACKS, RunState
 from incnet.stopping import Condition, Progress, as_condition, parse, reason_to_stop
 from incnet.storage.checkpoint import CheckpointError
@@ -47,6 +48,8 @@ class Run:
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
     stop : Condition or callable, optional
         Ends the run early, instead of the one that ``config`` spells; see :mod:`incnet.stopping`.
+    start : Path, optional
+        Where the model of ``config.start_from`` is now: a run's folder keeps a copy, ``start.safetensors``.
     communicator : Communicator, optional
         Of the ranks, if there are several that train the network together. They go through the same course: each has
         the whole network and a part of every batch, and what is decided is decided from sums over all of them.
@@ -63,6 +66,8 @@ class Run:
         What the network learns from, and is judged by.
     networks : NetworkFactory
         Makes sub-networks and classifiers.
+    start : Start or None
+        What is taken over from a model.
     plan : dict of str to StagePlan
         Batch size and memory for each stage, by the name of its sub-network.
     state : RunState
@@ -84,6 +89,7 @@ class Run:
         *,
         rule: GrowthRule | None = None,
         stop: Condition | Callable[[Progress], bool | str | None] | None = None,
+        start: Path | None = None,
         communicator: Communicator | None = None,
     ) -> None:
         if dataset is not None:
@@ -99,8 +105,14 @@ class Run:
         self._stop = None if stop is None else as_condition(stop)
         if config.batch_size == "auto":
             return_freed_memory()
+        where = start or config.start_from
+        model = None if where is None else self.communicator.on_root(lambda: StartModel.read(where))
         self.images = RunImages(config, dataset, self.communicator)
         self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes)
+        self.start = None
+        if model is not None:
+            classes = self.images.dataset.classes
+            self.start = Start(model, self.networks, classes, all_at_once=config.method == "baseline")
         self.begin()
         self.images.train.least = fewest_images(config, self.state, self.networks, self.images)
         self.plan = plan_stages(config, self.state, self.networks, self.images)
@@ -108,7 +120,7 @@ class Run:
 
     def begin(self) -> None:
         """Go to the beginning."""
-        self.state = RunState.initial(self.config, self.networks, self._rule)
+        self.state = RunState.initial(self.config, self.networks, self._rule, self.start)
         self.trainer = EpochTrainer(self.config, self.state, self.images, self.communicator)
 
     # The course of a run.
@@ -253,7 +265,12 @@ class Run:
         state = self.state
         for name in list(state.subnetworks)[: state.schedule.inserted]:
             state.graph.insert(name, state.subnetworks[name])
-            self._emit_insertion(name, "random", output)
+            taken = self.start is not None and name in self.start.taken
+            self._emit_insertion(name, "trained" if taken else "random", output)
+        if self.start is not None:
+            self.start.fill_classifier(state.graph)
+        if trained := state.schedule.frozen(state.schedule.inserted):
+            state.graph.freeze_prefix(trained)
         self._begin_stage()
 
     def _grow(self, reason: str, output: RunOutput) -> None:

@@ -21,6 +21,7 @@ from incnet.optim import SGD, Optimizer, RMSProp
 from incnet.records import from_json, later
 from incnet.run.network import NetworkFactory
 from incnet.run.stage import Stage
+from incnet.run.start import Start
 from incnet.storage.checkpoint import Checkpoint
 from incnet.training.average import WeightAverage
 from incnet.training.loop import MetricAccumulator, Metrics
@@ -120,20 +121,26 @@ class RunState:
     seconds_compiling: float = 0.0
 
     @classmethod
-    def initial(cls, config: Config, networks: NetworkFactory, rule: GrowthRule | None = None) -> Self:
+    def initial(
+        cls, config: Config, networks: NetworkFactory, rule: GrowthRule | None = None, start: Start | None = None
+    ) -> Self:
         """Return the state before the first epoch.
 
         Parameters
         ----------
         rule : GrowthRule, optional
             Decides when to grow, instead of the one that ``config`` names.
+        start : Start, optional
+            Trained weights that are taken over.
         """
         subnetworks = networks.subnetworks()
+        if start is not None:
+            start.fill(subnetworks)
         return cls(
             subnetworks,
             networks.graph(),
             _optimizer(config),
-            _schedule(config, len(subnetworks), rule),
+            _schedule(config, len(subnetworks), rule, start),
             WeightAverage() if config.average else None,
         )
 
@@ -265,18 +272,20 @@ def _optimizer(config: Config) -> Optimizer:
     return RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
-def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None) -> Schedule:
+def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None, start: Start | None) -> Schedule:
     assert config.epochs is not None
+    trained, lookahead = len(start.taken) if start else 0, config.lookahead_epochs if config.looks_ahead else 0
     baseline, periodic = config.method == "baseline", rule is None and config.growth == "periodic"
     return Schedule(
         subnetworks=subnetworks,
         budget=config.epochs,
         rule=make_rule(config, subnetworks) if rule is None else deepcopy(rule),
-        lookahead=config.lookahead_epochs if config.looks_ahead else 0,
+        lookahead=lookahead,
         least=config.min_stage_epochs,
         most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
         end="budget" if baseline or periodic or config.ends_by_budget else "rule",
-        inserted=subnetworks if baseline else 1,
+        inserted=subnetworks if baseline else max(1, trained),
+        first_frozen=trained if start and not start.classifier and lookahead else 0,
     )
 
 

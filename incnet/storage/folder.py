@@ -35,6 +35,7 @@ class RunFolder:
 
     ==================  ==================================================================================
     config.json         the options, resolved; a checksum of the data; versions; there from the beginning
+    start.safetensors   with --start-from: the model that the run began with
     metrics.jsonl       the run's events, the same ones however often it was interrupted
     sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
     checkpoints/        see :class:`incnet.storage.checkpoint.Checkpoints`
@@ -198,7 +199,7 @@ class RunFolder:
 
 # What a run leaves that has not come as far as to learn anything; the checkpoint is that of its beginning.
 _BEGUN = {"lock", "config.json", "sessions.jsonl", "metrics.jsonl", "checkpoints", "tensorboard"}
-_BEGUN |= {"report.html", "summary.json", "last.safetensors"}
+_BEGUN |= {"report.html", "summary.json", "last.safetensors", "start.safetensors"}
 
 
 def _check_unused(path: Path) -> None:

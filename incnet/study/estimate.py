@@ -47,6 +47,8 @@ class Estimator:
         schedule, names = run.state.schedule, list(run.state.subnetworks)
         for name in names[: schedule.inserted]:
             run.state.graph.insert(name, run.state.subnetworks[name])
+        if trained := schedule.frozen(schedule.inserted):
+            run.state.graph.freeze_prefix(trained)
         cache = run.config.cache()
         while not schedule.finished:
             read = cache and schedule.phase == "lookahead" and not cache.computes(schedule.stage_epochs)
