@@ -722,7 +722,17 @@ class Config:
     @property
     def ends_by_budget(self) -> bool:
         """Whether the budget alone ends the last stage: what is planned over all epochs must come to its end."""
-        return self.end == "budget" or self.lr_schedule != "constant" or self.image_sizes is not None
+        return self.end == "budget" or self.planned_by_epochs
+
+    @property
+    def planned_by_epochs(self) -> bool:
+        """Whether what an epoch does depends on how many there are: more of them make another run from the start."""
+        return self.lr_schedule != "constant" or self.image_sizes is not None
+
+    @property
+    def holds_shorter_runs(self) -> bool:
+        """Whether each of the run's epochs is the last one of a shorter run with the same options."""
+        return self.method == "baseline" and not self.planned_by_epochs
 
     def lr_for(self, batch_size: int) -> float:
         """Learning rate for batches of this size, as ``scale_lr`` says."""

@@ -44,6 +44,7 @@ class Epoch:
     macs_inference: int
     macs_training: int
     params: int
+    macs_forward: int | None = None
     macs_weight_grad: int | None = None
     macs_input_grad: int | None = None
     macs_skipped: int | None = None

@@ -21,12 +21,13 @@ from incnet.optim import RMSProp
 from incnet.options import option
 from incnet.report.numbers import duration
 from incnet.savings.boundaries import Measured, measure, settings, whole_network
-from incnet.savings.display import progress, table
+from incnet.savings.display import table
 from incnet.savings.memory import available_bytes
 from incnet.storage.files import WriteError, replace_file, writing
 from incnet.storage.folder import environment
 from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
+from incnet.timing.display import progress
 
 __all__ = ["Savings", "main"]
 

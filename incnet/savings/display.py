@@ -1,58 +1,22 @@
-"""What the measurement shows on a terminal: a bar while it goes on, and the table."""
+"""What the measurement shows on a terminal: the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich import box
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from incnet.report.numbers import share
 from incnet.savings.boundaries import Measured, Setting
-from incnet.terminal import Terminal
 from incnet.timing.turns import Quartiles
 from incnet.training.progress import extent
 
-__all__ = ["progress", "table"]
+__all__ = ["table"]
 
 # Columns of a terminal, at most.
 BAR = 12
-
-
-@contextmanager
-def progress(terminal: Terminal, settings: int, rounds: int) -> Iterator[Callable[[], None]]:
-    """Show a bar in a ``with`` block; yields what is to be called after each turn."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=terminal,
-        disable=not terminal.is_live,
-        transient=True,
-    )
-    first = bar.add_task("kernels are compiled on first use", total=settings)
-    rest = None
-    turns = 0
-
-    def after_turn() -> None:
-        nonlocal turns, rest
-        turns += 1
-        if turns < settings:
-            bar.update(first, completed=turns)
-            return
-        if rest is None:
-            bar.remove_task(first)
-            rest = bar.add_task("", total=rounds * settings)
-        done = turns - settings
-        which = min(done // settings + 1, rounds)
-        bar.update(rest, completed=done, description=f"round {which} of {rounds}")
-
-    with bar:
-        yield after_turn
 
 
 def table(title: str, rows: Sequence[Measured]) -> Table:

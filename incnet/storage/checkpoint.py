@@ -151,6 +151,11 @@ class Checkpoints:
             raise CheckpointError(f"{damaged[0][1]}, and so is every one before it; without it the run cannot go on")
         return None
 
+    def after(self, epochs: int) -> Path | None:
+        """Return the newest one, whole or not, that was taken at the end of so many epochs; None if there is none."""
+        found = (path for path, name in self._newest_first() if (name.epoch, name.batch) == (epochs, 0))
+        return next(found, None)
+
     def _names(self) -> dict[Path, Name]:
         found = {path: _NAME.fullmatch(path.name) for path in self.folder.glob("*.safetensors")}
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from incnet.report.history import History
 from incnet.run.images import load_data
 from incnet.run.network import NetworkFactory
 from incnet.storage.files import WriteError
+from incnet.study.budget import results as budget
+from incnet.study.budget.arms import Arms
+from incnet.study.budget.branches import Branch, begin_branch, plan_branches
 from incnet.study.display import StudyDisplay, plan_table, results_table
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Executor, Job, Outcome, Processes
@@ -49,11 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
     terminal, errors = Terminal(), Terminal(stderr=True)
     given = f"{PROGRAM} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     try:
+        if study.from_runs:
+            study.check()
+            budget.tabulate(study, terminal)
+            return 0
         folder = StudyFolder(study)
         if study.dry_run:
             return show_plan(folder, terminal)
         return carry_out(folder, make_executor(study, terminal), given, terminal)
-    except (ConfigError, DataError, StudyError, backend.DeviceError) as error:
+    except (ConfigError, DataError, ReportError, StudyError, backend.DeviceError) as error:
         errors.say(f"error: {error}")
         return BAD_INPUT
     except WriteError as error:
@@ -134,24 +141,40 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
         )
         shared = device == "cpu" and study.runs_here > 1
         threads = available_threads(study.runs_here) if shared else None
-        jobs = [Job(run.planned.name, arguments(run), _log(folder, run), threads) for run in todo]
+        branches = plan_branches([run.planned for run in folder.runs]) if study.name == "budget" else {}
+        for trunk in {branch.trunk for branch in branches.values()}:
+            folder.of(trunk).keep_checkpoints()
+
+        def watch() -> bool:
+            for run in todo:
+                display.follow(run)
+            return signals.received is None
+
         with display:
-
-            def watch() -> bool:
-                for run in todo:
-                    display.follow(run)
-                return signals.received is None
-
-            for job, outcome in executor.execute(jobs, watch):
-                run = folder.of(job.name)
-                look_again(run, outcome, job, stopped=signals.received is not None)
-                display.end(run)
-                folder.record(given)
+            for wave in (False, True):  # trunks, then their branches
+                now = [run for run in todo if (run.planned.name in branches) == wave and signals.received is None]
+                for run in now:
+                    begin(folder, run, branches)
+                jobs = [Job(run.planned.name, arguments(run), _log(folder, run), threads) for run in now]
+                for job, outcome in executor.execute(jobs, watch) if jobs else ():
+                    run = folder.of(job.name)
+                    look_again(run, outcome, job, stopped=signals.received is not None)
+                    display.end(run)
+                    folder.record(given)
         write_results(folder, terminal)
         if signals.received is not None:
             terminal.say("stopped; the same command goes on")
             return 128 + signals.received
     return FAILED if any(run.status == "failed" for run in folder.runs) else 0
+
+
+def begin(folder: StudyFolder, run: StudyRun, branches: Mapping[str, Branch]) -> None:
+    """Begin a run as a branch of another one, if it is to be one and can."""
+    branch = branches.get(run.planned.name)
+    if branch is not None and run.status == "new":
+        trunk = folder.of(branch.trunk)
+        if begin_branch(trunk.path, branch.epochs, run.planned.config, run.path):
+            run.look()
 
 
 def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
@@ -207,6 +230,9 @@ def write_results(folder: StudyFolder, terminal: Terminal) -> None:
     study = folder.study
     if not folder.histories:
         return
+    if study.name == "budget":
+        budget.write_results(_curves(folder), study, terminal)
+        return
     rows = summarise(_groups(folder), study.levels)
     folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
     folder.write("table2.md", as_markdown(study.title, rows))
@@ -229,6 +255,16 @@ def _groups(folder: StudyFolder) -> dict[tuple[str, str], Sequence[History]]:
         if run.status == "finished" and run.history is not None:
             group.append(run.history)
     return {key: groups[key] for arch in archs for key in groups if key[0] == arch}
+
+
+def _curves(folder: StudyFolder) -> Arms:
+    """Return the finished runs of each network and arm, whatever their budgets."""
+    arms: Arms = {}
+    for run in folder.runs:
+        if run.status == "finished" and run.history is not None:
+            groups = arms.setdefault((run.planned.config.dataset, run.planned.arch), {})
+            groups.setdefault(run.planned.curve, []).append(run.history)
+    return arms
 
 
 def _log(folder: StudyFolder, run: StudyRun) -> Path:

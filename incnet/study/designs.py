@@ -23,6 +23,15 @@ IDENTITY: Arms = {
 CACHED: Arms = {"cached": LOOKAHEAD["lookahead"] | {"lookahead_cache": "fixed"}}
 PERIODIC: Arms = {"periodic": LOOKAHEAD["lookahead"] | {"growth": "periodic"}}
 
+GROWING = {"image_sizes": "16,24,32"}
+BUDGET: Arms = {
+    "constant": BASELINE["baseline"],
+    "decay": BASELINE["baseline"] | {"lr_schedule": "linear", "lr_decay": 0.5},
+    "sgd": {"preset": "fast", "image_sizes": None},
+    "growing": BASELINE["baseline"] | GROWING,
+    "fast": {"preset": "fast"},
+}
+
 # The interpretations of the paper's "momentum 0.9": a heavy ball on RMSProp's step, or the decay of its squared
 # gradients.
 READINGS = {"": {"rho": 0.9, "momentum": 0.9}, "-rho-alone": {"rho": 0.9, "momentum": 0.0}}
@@ -64,6 +73,7 @@ DESIGNS = {
             "lookahead-batches": LOOKAHEAD["lookahead"] | {"resize": 224, "batch_size": "auto", "scale_lr": "linear"},
         },
     ),
+    "budget": Design(("resnet20",), BUDGET, more_arms=LOOKAHEAD | RANDOM | PERIODIC),
     "momentum": Design(
         ("resnet20",),
         {

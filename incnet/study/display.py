@@ -17,7 +17,7 @@ from incnet.terminal import Bars, Terminal
 from incnet.training.progress import clock
 from incnet.training.signals import write_line
 
-__all__ = ["StudyDisplay", "plan_table", "results_table"]
+__all__ = ["StudyDisplay", "make_table", "plan_table", "results_table"]
 
 
 class StudyDisplay:
@@ -93,7 +93,7 @@ def plan_table(runs: Sequence[StudyRun], estimates: dict[tuple[str, str], tuple[
     estimates : dict of (arch, arm) to (MACs, seconds)
         Of runs that are not finished.
     """
-    table = _table("What would run", ("network", "arm", "seed", "state", "epochs", "MACs", "time"), left=("state",))
+    table = make_table("What would run", ("network", "arm", "seed", "state", "epochs", "MACs", "time"), left=("state",))
     macs = seconds = 0.0
     for run in runs:
         config, history = run.planned.config, run.history
@@ -111,7 +111,8 @@ def plan_table(runs: Sequence[StudyRun], estimates: dict[tuple[str, str], tuple[
     return table
 
 
-def _table(title: str, headings: Sequence[str], left: Sequence[str] = ()) -> Table:
+def make_table(title: str, headings: Sequence[str], left: Sequence[str] = ()) -> Table:
+    """Return a table without rows; columns of numbers, which most are, stand to the right."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
         justify: Literal["left", "right"] = "left" if heading in ("network", "arm", *left) else "right"
@@ -121,7 +122,7 @@ def _table(title: str, headings: Sequence[str], left: Sequence[str] = ()) -> Tab
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Return the results in short."""
-    table = _table("Means over finished runs", ("network", "arm", "n", "test, %", "paper, %", "MACs", "time"))
+    table = make_table("Means over finished runs", ("network", "arm", "n", "test, %", "paper, %", "MACs", "time"))
     for row in rows:
         test, paper = row["test_accuracy"], row["paper_test_accuracy"]
         table.add_row(

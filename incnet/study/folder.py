@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -26,9 +26,11 @@ Status = Literal["new", "unfinished", "failed", "finished"]
 
 # Options that make no other run.
 FREE = making_no_other(Config) - {"stop"}
+ALL_CHECKPOINTS = 10_000
 PATIENCE = 60.0  # seconds in which a run that was told to stop has surely done so
 _MAX_STUDY = 2**22  # bytes
-_OURS = {"runs", "logs", "figures", "study.json", "table2.json", "table2.md", "report.html", "lock"}
+_TABLES = {"table2.json", "table2.md", "budget.json", "budget.md", "timings.json"}
+_OURS = {"runs", "logs", "figures", "study.json", "report.html", "lock"} | _TABLES
 
 
 @dataclass
@@ -73,6 +75,11 @@ class StudyRun:
             raise StudyError(f"{error}; move the folder away to begin that run again") from error
         self.status = "finished" if self.history.finished else "unfinished"
 
+    def keep_checkpoints(self) -> None:
+        """Let the run keep all of them: others are to begin there, some of which may be asked for later."""
+        config = replace(self.planned.config, keep_checkpoints=ALL_CHECKPOINTS)
+        self.planned = replace(self.planned, config=config)
+
     def check(self) -> None:
         """Raise StudyError if the folder holds a run with other options than those that are planned."""
         if self.history is None:
@@ -116,6 +123,8 @@ class StudyFolder:
     logs/NAME.log       what each run printed
     study.json          the study's name, options and versions, and its runs: path, arch, arm, seed, status
     table2.json, .md    see :mod:`incnet.study.tables`
+    budget.json, .md    of a study of budgets instead; see :mod:`incnet.study.budget`
+    timings.json        what was measured for it, see :mod:`incnet.study.budget.seconds`
     figures/            as SVG and PNG
     report.html         see :mod:`incnet.report`
     ==================  ==================================================================================
@@ -208,7 +217,7 @@ class StudyFolder:
     def record(self, command: str) -> None:
         """Write ``study.json``."""
         facts = described(Study)
-        names = [name for name in facts if facts[name].shown and name not in ("name", "dry_run")]
+        names = [name for name in facts if facts[name].shown and name not in ("name", "dry_run", "from_runs")]
         options = {name: getattr(self.study, name) for name in names}
         self.write(
             "study.json",

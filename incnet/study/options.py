@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from incnet.config import GO_WITH, Config, ConfigError
 from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
-from incnet.options import decided, flag, option
+from incnet.options import decided, described, flag, option
 from incnet.records import can_be_path
 from incnet.study.designs import DESIGNS
 
 __all__ = ["Planned", "Study", "StudyError"]
 
 # Groups of options, beside those of a run.
-STUDY = "study"
+STUDY, BUDGET = "study", "study of budgets"
 
 
 class StudyError(Exception):
@@ -26,12 +26,16 @@ class StudyError(Exception):
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a study: which, and with which options."""
+    """A run of a study: which, and with which options.
+
+    ``curve`` is the arm without its budget, in a study of budgets.
+    """
 
     arch: str
     arm: str
     seed: int
     config: Config
+    curve: str = ""
 
     @property
     def name(self) -> str:
@@ -45,9 +49,11 @@ class Study(Config):
 
     table2: accuracies. figure3: accuracy and cost over epochs. figure4: accuracy against parameters.
     figure5: images of 224 x 224, batches as large as --memory-limit. momentum: the two interpretations of the paper's
-    "momentum 0.9". gamma: how much window and gamma matter. Options that incnet train has as well hold for every run.
+    "momentum 0.9". gamma: how much window and gamma matter. budget: what accuracy some epochs buy in each arm, and for
+    what share of another arm's cost. Options that incnet train has as well hold for every run.
 
-    Writes a folder with runs/, study.json, table2.json, table2.md, figures/ and report.html. A study that was
+    Writes a folder with runs/, study.json, table2.json, table2.md (budget.json and budget.md), figures/ and
+    report.html. A study that was
     interrupted goes on with the same command. Exits with 0; 1 if a run failed; 2 for bad input; 4 when the disk is
     full; 130 or 143 when SIGINT or SIGTERM stops it.
 
@@ -56,10 +62,12 @@ class Study(Config):
       incnet study table2 --out S --dry-run
       incnet study table2 --archs resnet20 --seeds 1 --jobs 2 --out S
       incnet study momentum --dask tcp://host:8786 --out /shared/S
+      incnet study budget --budgets 12 24 --arms sgd fast --seeds 5 --measure
+      incnet study budget --from-runs docs/results/runs --out table
     """
 
-    name: Literal["table2", "figure3", "figure4", "figure5", "momentum", "gamma"] = option(
-        "What to find out: table2, figure3, figure4, figure5, momentum or gamma.", group=STUDY, positional=True
+    name: Literal["table2", "figure3", "figure4", "figure5", "momentum", "gamma", "budget"] = option(
+        "What to find out: table2, figure3, figure4, figure5, momentum, gamma or budget.", group=STUDY, positional=True
     )
     archs: tuple[str, ...] = option(
         "Networks.",
@@ -67,7 +75,7 @@ class Study(Config):
         group=STUDY,
         names=ARCHITECTURES,
         metavar="NAME",
-        otherwise="those of the paper's table or figure; resnet20 for momentum and gamma",
+        otherwise="those of the paper's table or figure; resnet20 for momentum, gamma and budget",
     )
     arms: tuple[str, ...] = option(
         "Arms to compare, of those that the study has.",
@@ -105,6 +113,42 @@ class Study(Config):
         "Validation accuracies, fractions, at which costs are compared, besides the highest that all runs reached.",
         (0.5, 0.6, 0.7, 0.8, 0.85, 0.9),
         group=STUDY,
+    )
+    budgets: tuple[int, ...] = option(
+        "Epochs of the runs of each arm; a run whose epochs do not depend on their number is one of each on its way.",
+        (10, 16, 24, 32, 40),
+        group=BUDGET,
+        metavar="N",
+        goes_with=("name", ("budget",)),
+    )
+    against: tuple[str, ...] = option(
+        "Arms whose curves the others are compared with.",
+        (),
+        group=BUDGET,
+        metavar="NAME",
+        otherwise="those that train the whole network on whole images: constant, decay and sgd",
+        goes_with=("name", ("budget",)),
+    )
+    accuracy: Literal["validation", "test"] = option(
+        "Which accuracy is compared: of the last epoch on the validation images, or of the end on the test images, "
+        "which shorter runs on the way do not have.",
+        "validation",
+        group=BUDGET,
+        goes_with=("name", ("budget",)),
+    )
+    measure: bool = option(
+        "Measure the training steps, validations and recalibrations of all arms side by side, to give costs in "
+        "seconds too. The machine should have nothing else to do meanwhile.",
+        False,
+        group=BUDGET,
+    )
+    from_runs: tuple[Path, ...] = option(
+        "Train nothing: take finished runs from these folders, by their config.json, metrics.jsonl and summary.json.",
+        (),
+        group=BUDGET,
+        metavar="FOLDER",
+        otherwise="none; the runs are trained",
+        place=True,
     )
     dataset: str = option(
         "What to learn: cifar10, cifar100, cifar100-coarse, mnist, fashion-mnist or digits; or images of one's own, a "
@@ -157,13 +201,14 @@ class Study(Config):
         ConfigError
             If one of the runs' options is.
         """
-        self._check_study()
+        self.check()
         archs, arms = self.archs or DESIGNS[self.name].archs, self._arms()
         runs = [
-            Planned(arch, arm, seed, self._config(arch, arm, seed))
+            run
             for seed in range(self.seeds)
             for arch in archs
             for arm in arms
+            for run in (self._of_budgets(arch, arm, seed) if self.name == "budget" else [self._of(arch, arm, seed)])
         ]
         for name, (other, values) in GO_WITH.items():
             asked = getattr(self, name)
@@ -172,15 +217,17 @@ class Study(Config):
                 raise StudyError(f"{flag(name)} {asked}: no arm has {needed}, which it goes with")
         return runs
 
-    def _check_study(self) -> None:
-        known = self._known_arms()
+    def check(self) -> None:
+        """Raise StudyError if an option of the study is impossible."""
+        known = self.known_arms
         if unknown := [arm for arm in self.arms if arm not in known]:
             meant = did_you_mean(unknown[0], known)
             raise StudyError(f"--arms {unknown[0]}: the study {self.name} has {', '.join(known)}{meant}")
-        for name in ("archs", "arms"):
+        for name in ("archs", "arms", "budgets", "against"):
             asked = getattr(self, name)
             if len(set(asked)) < len(asked):
-                raise StudyError(f"{flag(name)} {' '.join(asked)}: name each only once")
+                raise StudyError(f"{flag(name)} {' '.join(map(str, asked))}: name each only once")
+        self._check_budgets()
         for name in ("seeds", "jobs"):
             if getattr(self, name) < 1:
                 raise StudyError(f"{flag(name)} {getattr(self, name)}: choose at least 1")
@@ -198,19 +245,58 @@ class Study(Config):
                 asked = f"{flag(field.name)} {getattr(self, field.name)}"
                 raise StudyError(f"{asked}: the arms of {self.name} set this option themselves; leave it out")
 
-    def _known_arms(self) -> dict[str, dict[str, Any]]:
+    def _check_budgets(self) -> None:
+        if self.name != "budget":
+            for name, field in ((each.name, each) for each in fields(self)):
+                if described(Study)[name].group == BUDGET and getattr(self, name) != field.default:
+                    raise StudyError(f"{flag(name)}: it goes with the study budget")
+            return
+        if self.epochs is not None:
+            raise StudyError(f"--epochs {self.epochs}: the study budget takes --budgets, such as {self.epochs}")
+        if not self.budgets or min(self.budgets) < 1:
+            raise StudyError(f"--budgets {' '.join(map(str, self.budgets))}: choose numbers of epochs, at least 1")
+        if unknown := [arm for arm in self.against if not self.from_runs and arm not in self._arms()]:
+            raise StudyError(
+                f"--against {unknown[0]}: choose among the arms, {', '.join(self._arms())}"
+                f"{did_you_mean(unknown[0], self._arms())}"
+            )
+
+    @property
+    def known_arms(self) -> dict[str, dict[str, Any]]:
+        """Options of all arms that the study has, by name."""
         design = DESIGNS[self.name]
         return design.arms | design.more_arms
 
     def _arms(self) -> tuple[str, ...]:
         return self.arms or tuple(DESIGNS[self.name].arms)
 
-    def _config(self, arch: str, arm: str, seed: int) -> Config:
-        """Options of one run, resolved."""
+    def _of(self, arch: str, arm: str, seed: int) -> Planned:
+        return Planned(arch, arm, seed, self.config(arch, arm, seed))
+
+    def _of_budgets(self, arch: str, arm: str, seed: int) -> list[Planned]:
+        """Return a run for each budget of an arm; if shorter ones are on the way of longer ones, the longest alone."""
+        budgets = sorted(self.budgets)
+        longest = self.config(arch, arm, seed, budgets[-1])
+        if longest.holds_shorter_runs:
+            budgets = budgets[-1:]
+        configs = {epochs: self.config(arch, arm, seed, epochs) for epochs in budgets}
+        return [Planned(arch, f"{arm}-{epochs}", seed, config, arm) for epochs, config in configs.items()]
+
+    def config(
+        self, arch: str, arm: str, seed: int, epochs: int | None = None, *, dataset: str | None = None
+    ) -> Config:
+        """Return the options of one run, resolved; epochs and data set are those asked for, unless given here.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot be.
+        """
         common = {field.name: getattr(self, field.name) for field in fields(Config) if self._is_given(field)}
-        own = {"arch": arch, "seed": seed, "dataset": self.dataset, "out": None, "resume": None}
+        common |= {} if epochs is None else {"epochs": epochs}
+        own = {"arch": arch, "seed": seed, "dataset": dataset or self.dataset, "out": None, "resume": None}
         try:
-            config = Config(**Config.completed(common | self._known_arms()[arm] | own))
+            config = Config(**Config.completed(common | self.known_arms[arm] | own))
         except ValueError as error:
             raise ConfigError(str(error)) from error
         pointless: dict[str, Any] = {

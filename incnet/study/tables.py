@@ -9,7 +9,7 @@ from incnet.report.arms import Spread
 from incnet.report.history import Epoch, History
 from incnet.report.paper import paper_accuracy
 
-__all__ = ["Row", "as_markdown", "summarise"]
+__all__ = ["Row", "as_markdown", "markdown_table", "summarise"]
 
 Row = dict[str, Any]
 
@@ -130,10 +130,10 @@ def as_markdown(title: str, rows: Sequence[Row]) -> str:
         "training TMAC",
     ]
     heads += ["training seconds", "inference MMAC", "parameters"]
-    parts = [f"# {title}\n", EXPLANATION, _table(heads, results)]
+    parts = [f"# {title}\n", EXPLANATION, markdown_table(heads, results)]
     if equal := [_equal(row, level) for row in rows for level in row["at_accuracy"]]:
         heads = ["network", "arm", "validation accuracy", "TMAC", "of the baseline's", "seconds", "of the baseline's"]
-        parts += ["## At equal accuracy\n", EQUAL, _table(heads, equal)]
+        parts += ["## At equal accuracy\n", EQUAL, markdown_table(heads, equal)]
     return "\n".join(parts)
 
 
@@ -150,8 +150,9 @@ def _equal(row: Row, level: Row) -> list[str]:
     ]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2), *rows]
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], words: int = 2) -> str:
+    """Return a table whose first columns hold words, all others numbers."""
+    lines = [heads, ["---"] * words + ["---:"] * (len(heads) - words), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -11,10 +11,11 @@ The seconds of a run are then, for each phase, its steps times their median; val
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import copy, deepcopy
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, repeat
+from itertools import count, islice, repeat
 from typing import Any, NamedTuple
 
 from incnet.backend import Array, asarray
@@ -22,12 +23,15 @@ from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.data.loader import Loader
+from incnet.graph import Graph
 from incnet.run.run import Run
 from incnet.timing.turns import Timing, take_turns, time_steps
+from incnet.training.loop import evaluate
+from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 
-__all__ = ["Phase", "PhaseSteps", "SteppingNetwork", "measure_steps", "phases"]
+__all__ = ["Phase", "PhaseSteps", "SteppingNetwork", "TimedRun", "measure_steps", "phases"]
 
 # When the boundary has moved, steps are recorded anew: the first one on the CPU, the second one on a device.
 WARM_UP = 2
@@ -89,11 +93,14 @@ class Phase(NamedTuple):
         Whether all but the uppermost one are frozen.
     cached : bool
         Whether the frozen ones' features were computed in an epoch before.
+    image_size : int or None
+        Height and width of the images while they grow; None when they are whole.
     """
 
     subnetworks: int
     lookahead: bool = False
     cached: bool = False
+    image_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,16 @@ class PhaseSteps:
 
 
 def phases(config: Config, subnetworks: int) -> list[Phase]:
-    """Return the phases that a run may have, in their order."""
+    """Return the phases that a run may have, in their order; those of growing images one size after the other."""
+    grow = config.images_grow()
+    return [
+        phase._replace(image_size=size)
+        for size in (*(grow.sizes[:-1] if grow else ()), None)
+        for phase in _phases_of_growth(config, subnetworks)
+    ]
+
+
+def _phases_of_growth(config: Config, subnetworks: int) -> list[Phase]:
     if config.method == "baseline":
         return [Phase(subnetworks)]
     found = [Phase(1)]
@@ -144,35 +160,78 @@ def measure_steps(
     after_turn : callable
         For progress; called ``(rounds + 1) * len(phases)`` times.
     """
-    run = Run(config, dataset)
-    names = list(run.state.subnetworks)
-    wanted = phases(config, len(names))
-    batch_sizes = {phase.subnetworks: run.plan[names[phase.subnetworks - 1]].batch_size for phase in wanted}
-    networks = {number: _network_of(run, number, batch_sizes[number]) for number in dict.fromkeys(batch_sizes)}
+    run = TimedRun(config, dataset)
+    turns = {phase: partial(run.turn, phase) for phase in run.phases}
+    take_turns({phase: partial(turn, 1) for phase, turn in turns.items()}, 1, after_turn)
+    timings = take_turns({phase: partial(turn, steps) for phase, turn in turns.items()}, rounds, after_turn)
+    return [run.described(phase, timing) for phase, timing in timings.items()]
 
-    def turn(phase: Phase, steps: int) -> list[float]:
-        frozen = phase.subnetworks - 1 if phase.lookahead else 0
-        return networks[phase.subnetworks].turn(steps, frozen=frozen, cached=phase.cached)
 
-    take_turns({phase: partial(turn, phase, 1) for phase in wanted}, 1, after_turn)
-    timings = take_turns({phase: partial(turn, phase, steps) for phase in wanted}, rounds, after_turn)
-    found = []
-    for phase in wanted:
-        graph, size = networks[phase.subnetworks].training_step.graph, batch_sizes[phase.subnetworks]
+class TimedRun:
+    """A run whose steps, validations and recalibrations are to be timed, in any order.
+
+    Parameters
+    ----------
+    config : Config
+        Resolved.
+    dataset : Dataset
+        That it is about.
+
+    Attributes
+    ----------
+    phases : list of Phase
+        That it may have.
+    images : int
+        That it learns from in an epoch.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.run = Run(config, dataset)
+        self.images = len(self.run.images.train.split)
+        self.phases = phases(config, len(self.run.state.subnetworks))
+        self._networks = {place: self._network(*place) for place in dict.fromkeys(map(_place, self.phases))}
+
+    def turn(self, phase: Phase, steps: int) -> list[float]:
+        """Seconds of each of so many steps of a phase."""
+        network = self._networks[_place(phase)]
+        return network.turn(steps, frozen=phase.subnetworks - 1 if phase.lookahead else 0, cached=phase.cached)
+
+    def evaluate(self, subnetworks: int) -> list[float]:
+        """Seconds that recalibration and validation take after an epoch with so many sub-networks, in a list."""
+        graph = self._networks[subnetworks, None].training_step.graph
+        graph.unfreeze()
+        return time_steps(partial(self._evaluate, graph, self._loader(subnetworks, None)), 1)
+
+    def _evaluate(self, graph: Graph, loader: Loader) -> None:
+        with closing(loader.epoch(0)) as batches:
+            recalibrate(graph, islice(batches, self.run.config.recalibrate))
+        evaluate(graph, self.run.images.validation.epoch(0))
+
+    def described(self, phase: Phase, timing: Timing) -> PhaseSteps:
+        """Return what was measured of a phase with what is known of it."""
+        graph, loader = self._networks[_place(phase)].training_step.graph, self._loader(*_place(phase))
         graph.freeze_prefix(phase.subnetworks - 1 if phase.lookahead else 0)
-        found.append(PhaseSteps(phase, size, Ledger.of(graph, size, from_features=phase.cached), timings[phase]))
-    return found
+        size, shape = loader.batch_size, loader.image_shape
+        return PhaseSteps(phase, size, Ledger.of(graph, size, shape=shape, from_features=phase.cached), timing)
+
+    def _loader(self, subnetworks: int, image_size: int | None) -> Loader:
+        loader = self.run.images.train.at_size(image_size)
+        loader.batch_size = self.run.plan[list(self.run.state.subnetworks)[subnetworks - 1]].batch_size
+        return loader
+
+    def _network(self, subnetworks: int, image_size: int | None) -> SteppingNetwork:
+        """Return the network that the run trains once so many sub-networks are in, on images of a size."""
+        run = self.run
+        graph = run.networks.graph()
+        for name in list(run.state.subnetworks)[:subnetworks]:
+            graph.insert(name, run.state.subnetworks[name])
+        step = Step(graph, deepcopy(run.state.optimizer))
+        batches = _endless(self._loader(subnetworks, image_size))
+        return SteppingNetwork(Replay(step) if run.config.memory_limit is None else step, batches)
 
 
-def _network_of(run: Run, subnetworks: int, batch_size: int) -> SteppingNetwork:
-    """Return the network that a run trains once so many sub-networks are in."""
-    graph = run.networks.graph()
-    for name in list(run.state.subnetworks)[:subnetworks]:
-        graph.insert(name, run.state.subnetworks[name])
-    step = Step(graph, deepcopy(run.state.optimizer))
-    loader = copy(run.images.train)
-    loader.batch_size = batch_size
-    return SteppingNetwork(Replay(step) if run.config.memory_limit is None else step, _endless(loader))
+def _place(phase: Phase) -> tuple[int, int | None]:
+    return phase.subnetworks, phase.image_size
 
 
 def _endless(loader: Loader) -> Iterator[tuple[Any, Any]]:

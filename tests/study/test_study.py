@@ -380,12 +380,13 @@ def test_a_study_that_is_at_work(copy, capsys):
 def test_every_arm_is_a_run(name):
     design = DESIGNS[name]
     arms = (*design.arms, *design.more_arms)
-    limit = "4GB" if name == "figure5" else None
-    planned = Study(name=name, arms=arms, seeds=2, memory_limit=limit).runs()
+    more = {"figure5": {"memory_limit": "4GB"}, "budget": {"budgets": (24,)}}.get(name, {})
+    planned = Study(name=name, arms=arms, seeds=2, **more).runs()
     assert len({run.name for run in planned}) == len(planned) == 2 * len(design.archs) * len(arms)
     for run in planned:
         assert all(
-            getattr(run.config, option) == value for option, value in (design.arms | design.more_arms)[run.arm].items()
+            getattr(run.config, option) == value
+            for option, value in (design.arms | design.more_arms)[run.curve or run.arm].items()
         )
         assert (run.config.arch, run.config.seed, run.config.dataset) == (run.arch, run.seed, "cifar10")
 

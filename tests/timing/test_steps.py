@@ -67,6 +67,10 @@ CONFIG = {"arch": "resnet8", "limit": 100, "batch_size": 16}
     ("options", "expected"),
     [
         ({"method": "baseline"}, [Phase(3)]),
+        (
+            {"method": "baseline", "image_sizes": "4,6,8", "epochs": 3},
+            [Phase(3, image_size=4), Phase(3, image_size=6), Phase(3)],
+        ),
         ({"init": "random"}, [Phase(1), Phase(2), Phase(3)]),
         ({}, [Phase(1), Phase(2, True), Phase(2), Phase(3, True), Phase(3)]),
         (
@@ -75,7 +79,7 @@ CONFIG = {"arch": "resnet8", "limit": 100, "batch_size": 16}
         ),
         ({"lookahead_cache": "views:3", "partition": "2"}, [Phase(1), Phase(2, True), Phase(2)]),
     ],
-    ids=["baseline", "random", "lookahead", "cache", "cache-never-read"],
+    ids=["baseline", "growing-images", "random", "lookahead", "cache", "cache-never-read"],
 )
 def test_every_phase_of_a_run_is_measured(options, expected):
     config = Config("digits", **CONFIG, **options).resolve()
@@ -89,6 +93,10 @@ def test_every_phase_of_a_run_is_measured(options, expected):
         assert steps.timing.seconds.median > 0
         assert (steps.ledger.skipped > 0) == steps.phase.lookahead
         assert (steps.ledger.cached > 0) == steps.phase.cached
+    if config.image_sizes:
+        quarter, half, whole = (steps.ledger.forward for steps in found)
+        assert quarter == pytest.approx(whole / 4, rel=0.01)
+        assert quarter < half < whole
 
 
 def test_each_stage_has_its_own_batch():

@@ -1,0 +1,167 @@
+"""What a run takes by itself, in seconds: each kind of step, validation and recalibration is measured, and counted.
+
+All kinds of all runs that are compared take turns, on one machine that has nothing else to do. The seconds of a run are
+then the sum, over its epochs, of the number of steps times their median, and the median of a recalibration with a
+validation. A run's own clock would say what else its machine did.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Any
+
+from incnet.config import Config
+from incnet.data.dataset import Dataset
+from incnet.options import described, making_no_other
+from incnet.records import from_json
+from incnet.report.history import Epoch, History
+from incnet.timing.steps import Phase, TimedRun
+from incnet.timing.turns import take_turns
+
+__all__ = ["Timings", "kind_of", "measure"]
+
+# Options by which neither a step takes longer nor a recalibration or validation.
+RULES = {"window", "gamma", "angle_unit", "period", "patience", "min_delta", "min_stage_epochs", "max_stage_epochs"}
+RATES = {"lr", "lr_schedule", "lr_decay", "warmup", "scale_lr", "rho", "momentum", "weight_decay"}
+OTHERS = {"seed", "epochs", "growth", "average", "image_sizes"} | making_no_other(Config)
+IRRELEVANT = RULES | RATES | OTHERS | {name for name, facts in described(Config).items() if facts.by_machine}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kind of step, as :class:`incnet.timing.steps.Phase` names it: images in it, and the median of its seconds."""
+
+    subnetworks: int
+    lookahead: bool
+    cached: bool
+    image_size: int | None
+    batch_size: int
+    seconds: float
+
+    @property
+    def phase(self) -> Phase:
+        """What it is a step of."""
+        return Phase(self.subnetworks, self.lookahead, self.cached, self.image_size)
+
+
+@dataclass(frozen=True)
+class RunTiming:
+    """What was measured for runs of some options.
+
+    Attributes
+    ----------
+    kind : str
+        The options that matter, as JSON.
+    images : int
+        That are learnt from in an epoch.
+    steps : list of Step
+        Of each phase.
+    evaluations : dict of str to float
+        By the number of sub-networks: seconds of a recalibration and a validation.
+    """
+
+    kind: str
+    images: int
+    steps: list[Step]
+    evaluations: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What was measured, side by side, and where.
+
+    Attributes
+    ----------
+    where : str
+        Processor or device, and threads.
+    runs : list of RunTiming
+        One for each kind of runs.
+    """
+
+    where: str
+    runs: list[RunTiming]
+
+    def seconds(self, run: History) -> Sequence[float] | None:
+        """Return what a run takes by itself up to the end of each epoch; None if it is of a kind not measured."""
+        config = Config.from_json(run.options)
+        found = next((timing for timing in self.runs if timing.kind == kind_of(config)), None)
+        if found is None:
+            return None
+        steps = {step.phase: -(-found.images // step.batch_size) * step.seconds for step in found.steps}
+        phases = list(_phases(run.epochs, config))
+        if not all(phase in steps and str(phase.subnetworks) in found.evaluations for phase in phases):
+            return None
+        return list(accumulate(steps[phase] + found.evaluations[str(phase.subnetworks)] for phase in phases))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values; :meth:`from_json` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Any) -> Timings:
+        """Read what :meth:`as_json` has written. Raises ValueError if it is something else."""
+        timings: Timings = from_json(cls, content, "timings")
+        return timings
+
+
+def kind_of(config: Config) -> str:
+    """Return the options on which times depend, as JSON; of growing images the sizes, not their epochs."""
+    grow = config.images_grow()
+    options = {name: value for name, value in config.as_json().items() if name not in IRRELEVANT}
+    return json.dumps(options | {"image_sizes": grow and grow.sizes}, sort_keys=True)
+
+
+def _phases(epochs: Iterable[Epoch], config: Config) -> Iterator[Phase]:
+    """Yield what each epoch's steps were."""
+    grow, cache = config.images_grow(), config.cache()
+    inserted = within = 0
+    for epoch in epochs:
+        within = within + 1 if epoch.subnetworks == inserted else 0
+        inserted = epoch.subnetworks
+        lookahead = epoch.phase == "lookahead"
+        cached = lookahead and cache is not None and not cache.computes(within)
+        whole = grow is None or epoch.image_size == grow.sizes[-1]
+        yield Phase(inserted, lookahead, cached, None if whole else epoch.image_size)
+
+
+def measure(
+    configs: Iterable[Config],
+    dataset: Dataset,
+    *,
+    where: str,
+    rounds: int = 8,
+    steps: int = 4,
+    after_turn: Callable[[], None] = lambda: None,
+) -> Timings:
+    """Time every kind of step, recalibration and validation that some runs have, on the backend and threads in use.
+
+    Parameters
+    ----------
+    configs : iterable of Config
+        Resolved; of those that take equally long, one is measured.
+    rounds, steps : int
+        All kinds take turns of so many steps, so many times, after a round that does not count.
+    after_turn : callable
+        For progress.
+    """
+    runs = {kind: TimedRun(config, dataset) for kind, config in {kind_of(each): each for each in configs}.items()}
+    counts = {kind: sorted({phase.subnetworks for phase in run.phases}) for kind, run in runs.items()}
+    turns: dict[tuple[str, Any], Any] = {
+        (kind, phase): partial(run.turn, phase) for kind, run in runs.items() for phase in run.phases
+    }
+    checks: dict[tuple[str, Any], Any] = {
+        (kind, count): partial(run.evaluate, count) for kind, run in runs.items() for count in counts[kind]
+    }
+    take_turns({name: partial(turn, 1) for name, turn in turns.items()} | checks, 1, after_turn)
+    timings = take_turns({name: partial(turn, steps) for name, turn in turns.items()} | checks, rounds, after_turn)
+    found = []
+    for kind, run in runs.items():
+        known = {phase: run.described(phase, timings[kind, phase]) for phase in run.phases}
+        kinds = [Step(*phase, each.batch_size, each.timing.seconds.median) for phase, each in known.items()]
+        evaluations = {str(count): timings[kind, count].seconds.median for count in counts[kind]}
+        found.append(RunTiming(kind, run.images, kinds, evaluations))
+    return Timings(where, found)
