@@ -1,4 +1,7 @@
-"""The fast kernels for the CPU, compiled by numba on first use and cached on disk."""
+"""The fast kernels for the CPU, compiled by numba on first use and cached on disk.
+
+Those of `reference`, and a recorder.
+"""
 
 from .cache import find_cache
 
@@ -46,58 +49,3 @@ from .pool import avg_pool, avg_pool_grad, global_avg_pool, global_avg_pool_grad
 from .record import Recorder
 from .reduce import bias_grad
 from .resize import resize_area, resize_bilinear
-
-__all__ = [
-    "Recorder",
-    "add",
-    "as_matrix",
-    "augment",
-    "avg_pool",
-    "avg_pool_grad",
-    "batch_norm",
-    "batch_norm_fixed_grad",
-    "batch_norm_grad",
-    "batch_norm_stats",
-    "bias_grad",
-    "cast",
-    "col2im",
-    "conv2d",
-    "conv2d_bias_relu",
-    "conv2d_input_grad",
-    "conv2d_moments",
-    "conv2d_weight_grad",
-    "draw_seed",
-    "dropout",
-    "factored_weight_grad",
-    "fused_input_grad",
-    "fused_weight_grad",
-    "global_avg_pool",
-    "global_avg_pool_grad",
-    "gradient_coefficients",
-    "im2col",
-    "leaky_relu",
-    "leaky_relu_grad",
-    "lerp_all",
-    "linear",
-    "linear_input_grad",
-    "linear_weight_grad",
-    "masked_grads",
-    "masked_input_grad",
-    "max_pool",
-    "max_pool_grad",
-    "move_statistics",
-    "norm_coefficients",
-    "norm_conv2d_moments",
-    "norm_gradient",
-    "norm_relu",
-    "relu",
-    "relu_grad",
-    "relu_mask",
-    "resize_area",
-    "resize_bilinear",
-    "rmsprop_step_all",
-    "sgd_step_all",
-    "softmax_cross_entropy",
-    "subsample",
-    "subsample_grad",
-]

@@ -64,7 +64,6 @@ def test_headers_are_part_of_the_source(loader):
 def test_every_kernel_is_there_with_its_signature(device, kernel):
     from incnet.kernels import cuda
 
-    assert kernel in cuda.__all__
     expected, found = (list(inspect.signature(getattr(k, kernel)).parameters.values()) for k in (reference, cuda))
     assert [(p.name, p.default) for p in found[: len(expected)]] == [(p.name, p.default) for p in expected]
     assert all(p.default is not p.empty for p in found[len(expected) :])
