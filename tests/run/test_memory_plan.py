@@ -147,7 +147,7 @@ def test_the_pool_keeps_to_the_plan_in_every_stage(tmp_path, monkeypatch):
 
     def note(event):
         if isinstance(event, Epoch):
-            held[event.subnetworks] = max(held.get(event.subnetworks, 0), pool.most_held)
+            held[event.subnetworks] = max(held.get(event.subnetworks, 0), pool.peak_held)
 
     with RunFolder.create(tmp_path / "run", {"config": config.as_json()}) as folder:
         run.train(folder, listeners=[SimpleNamespace(event=note)])
