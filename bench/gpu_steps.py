@@ -142,8 +142,7 @@ def _theirs(arch: str, size: int, frozen: int, tf32: bool, mode: str | None) -> 
     import torch.nn.functional as F
     from torch import nn
 
-    from bench.mirror import mirror
-    from bench.peer import rmsprop
+    from bench.mirror import mirror, rmsprop
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True

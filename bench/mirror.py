@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench.peer import named_arrays
-from incnet.backend import asnumpy
+from incnet.backend import Array, asnumpy
 from incnet.layer import Layer
 from incnet.layers import (
     AvgPool2d,
@@ -32,7 +31,9 @@ from incnet.layers import (
     Subsample,
 )
 
-__all__ = ["mirror"]
+__all__ = ["mirror", "rmsprop", "to_torch"]
+
+AXES = {4: (3, 2, 0, 1), 2: (1, 0)}  # of an array, in the order of a tensor
 
 
 class MirroredResidual(nn.Module):
@@ -119,6 +120,22 @@ def mirror(layer: Layer) -> nn.Module:
         case _:
             raise TypeError(f"no PyTorch module is known for {type(layer).__name__}")
     with torch.no_grad():
-        for _, array, tensor in named_arrays(layer, module):
-            tensor.copy_(torch.from_numpy(asnumpy(array)))
+        for name, array in layer.state().items():
+            tensor = getattr(module, {"gamma": "weight", "beta": "bias"}.get(name, name))
+            # Filters (Kh, Kw, C, K) are (K, C, Kh, Kw) there, dense weights (in, out) are (out, in).
+            tensor.copy_(torch.from_numpy(asnumpy(array).transpose(*AXES.get(array.ndim, (0,)))))
     return module
+
+
+def to_torch(images: Array) -> torch.Tensor:
+    """Images (N, H, W, C) as a tensor (N, C, H, W) on the same memory, in PyTorch's channels_last order."""
+    return torch.from_numpy(asnumpy(images)).permute(0, 3, 1, 2)
+
+
+def rmsprop(
+    module: nn.Module, *, lr: float, rho: float, momentum: float, eps: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """RMSProp as :class:`incnet.optim.RMSProp`: weight decay on the weights of convolutions and dense layers alone."""
+    decayed, others = ([p for p in module.parameters() if (p.ndim > 1) == weights] for weights in (True, False))
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.RMSprop(groups, lr=lr, alpha=rho, momentum=momentum, eps=eps)

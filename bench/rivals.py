@@ -105,8 +105,7 @@ def torch_step(work: Workload, layout: str, *, no_grad: bool = True) -> TakeStep
     import torch.nn.functional as F
     from torch import nn
 
-    from bench.mirror import mirror
-    from bench.peer import rmsprop, to_torch
+    from bench.mirror import mirror, rmsprop, to_torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     memory_format = getattr(torch, layout)

@@ -11,7 +11,7 @@ from tests.networks import grow, randomise, set_dropout
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
-peer = importlib.import_module("bench.peer")  # needs torch; any failure of its own must be seen
+twins = importlib.import_module("tests.twins")  # needs torch; any failure of its own must be seen
 
 TOLERANCE = 1e-9  # of the largest value of the array compared
 
@@ -48,8 +48,8 @@ def pair(request):
     network = randomise(grow(arch, input_shape, dtype=np.float64, seed=1, fused=steps != "layers"), rng)
     # No mask can be the same on both sides: dropout stays in place, and drops nothing.
     set_dropout(network, 0.0)
-    twin = peer.make_twin(arch, input_shape, 10, dropout=0.0).double()
-    peer.copy_weights(network, twin)
+    twin = twins.make_twin(arch, input_shape, 10, dropout=0.0).double()
+    twins.copy_weights(network, twin)
     return network, twin, rng.standard_normal((n, *input_shape)), rng.integers(10, size=n)
 
 
@@ -58,21 +58,21 @@ def test_values_gradients_and_statistics(pair):
 
     # Before the training pass moves the running statistics, which are random so far, the evaluation that uses them.
     with torch.no_grad():
-        expected = twin.eval()(peer.to_torch(x))
-    assert_close(network.forward(x), peer.to_numpy(expected), "logits in evaluation")
+        expected = twin.eval()(twins.to_torch(x))
+    assert_close(network.forward(x), twins.to_numpy(expected), "logits in evaluation")
 
     logits = network.forward(x, train=True)
     (loss, _), dlogits = ops.softmax_cross_entropy(logits, labels)
     dx = backward_to_the_image(network, dlogits)
 
-    images = peer.to_torch(x).requires_grad_()
+    images = twins.to_torch(x).requires_grad_()
     their_logits = twin.train()(images)
     their_loss = F.cross_entropy(their_logits, torch.from_numpy(labels))
     their_loss.backward()
 
-    assert_close(logits, peer.to_numpy(their_logits), "logits")
+    assert_close(logits, twins.to_numpy(their_logits), "logits")
     assert loss / len(x) == pytest.approx(their_loss.item(), rel=TOLERANCE)
-    assert_close(dx, peer.to_numpy(images.grad), "gradient of the image")
+    assert_close(dx, twins.to_numpy(images.grad), "gradient of the image")
     assert compare_layers(network, twin) == len(network.parameters()) == len(list(twin.parameters()))
 
 
@@ -87,12 +87,12 @@ def backward_to_the_image(network, dlogits):
 def compare_layers(network, twin):
     """Compare all gradients and running statistics; return the number of gradients."""
     gradients = 0
-    for where, layer, module in peer.matching_layers(network, twin):
-        for name, array, tensor in peer.named_arrays(layer, module):
+    for where, layer, module in twins.matching_layers(network, twin):
+        for name, array, tensor in twins.named_arrays(layer, module):
             if name in layer.buffers:
                 assert_close(array, tensor.numpy(), f"{where}.{name}")
             else:
-                expected = peer.in_our_layout(peer.twin_parameter(module, name).grad, module).numpy()
+                expected = twins.in_our_layout(twins.twin_parameter(module, name).grad, module).numpy()
                 assert_close(getattr(layer, name).grad, expected, f"gradient of {where}.{name}")
                 gradients += 1
     return gradients
@@ -101,23 +101,23 @@ def compare_layers(network, twin):
 def test_projection_shortcut(backend, rng):
     """Option B is no part of a built-in architecture, but of the layer library."""
     block = randomise(residual_block(3, 5, stride=2, shortcut="B", rng=rng, dtype=np.float64), rng)
-    twin = peer.BasicBlock(3, 5, 2, "B").double()
-    peer.copy_weights(block, twin)
+    twin = twins.BasicBlock(3, 5, 2, "B").double()
+    twins.copy_weights(block, twin)
     x, dy = rng.standard_normal((2, 7, 9, 3)), rng.standard_normal((2, 4, 5, 5))
 
     y, dx = block.forward(x, train=True), block.backward(dy)
-    images = peer.to_torch(x).requires_grad_()
+    images = twins.to_torch(x).requires_grad_()
     their_y = twin(images)
-    their_y.backward(peer.to_torch(dy))
+    their_y.backward(twins.to_torch(dy))
 
-    assert_close(y, peer.to_numpy(their_y), "y")
-    assert_close(dx, peer.to_numpy(images.grad), "dx")
+    assert_close(y, twins.to_numpy(their_y), "y")
+    assert_close(dx, twins.to_numpy(images.grad), "dx")
     assert compare_layers(block, twin) == 9
 
 
 def test_networks_that_do_not_match_are_refused():
     network = grow("resnet20", (8, 8, 1))
     with pytest.raises(ValueError, match=r"classifier\.linear is a Linear here and a Conv2d in the twin"):
-        peer.copy_weights(network, peer.make_twin("resnet32", (8, 8, 1), 10))
+        twins.copy_weights(network, twins.make_twin("resnet32", (8, 8, 1), 10))
     with pytest.raises(ValueError, match="no PyTorch twin of 'lenet'"):
-        peer.make_twin("lenet", (8, 8, 1), 10)
+        twins.make_twin("lenet", (8, 8, 1), 10)

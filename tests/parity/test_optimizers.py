@@ -12,18 +12,18 @@ from tests.networks import grow
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
-peer = importlib.import_module("bench.peer")  # needs torch; any failure of its own must be seen
+twins = importlib.import_module("tests.twins")  # needs torch; any failure of its own must be seen
 
 STEPS = 10
 
 RMSPROP = {"lr": 3e-3, "eps": 1e-7, "weight_decay": 0.02}
 OPTIMIZERS = {
-    "rmsprop with momentum": (RMSProp, peer.rmsprop, RMSPROP | {"rho": 0.9, "momentum": 0.9}),
-    "rmsprop, momentum read as rho": (RMSProp, peer.rmsprop, RMSPROP | {"rho": 0.9, "momentum": 0.0}),
+    "rmsprop with momentum": (RMSProp, twins.rmsprop, RMSPROP | {"rho": 0.9, "momentum": 0.9}),
+    "rmsprop, momentum read as rho": (RMSProp, twins.rmsprop, RMSPROP | {"rho": 0.9, "momentum": 0.0}),
     # An eps that matters: inside the root it would change every step.
-    "rmsprop with a large eps": (RMSProp, peer.rmsprop, RMSPROP | {"rho": 0.7, "momentum": 0.5, "eps": 0.1}),
-    "sgd with momentum": (SGD, peer.sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),
-    "sgd": (SGD, peer.sgd, {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.02}),
+    "rmsprop with a large eps": (RMSProp, twins.rmsprop, RMSPROP | {"rho": 0.7, "momentum": 0.5, "eps": 0.1}),
+    "sgd with momentum": (SGD, twins.sgd, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),
+    "sgd": (SGD, twins.sgd, {"lr": 0.1, "momentum": 0.0, "weight_decay": 0.02}),
 }
 
 
@@ -59,8 +59,8 @@ def test_ten_steps_of_training(optimizers, rng):
     """The whole loop: pass, loss, gradients, step; parameters and losses stay together to 1e-9."""
     ours, make_theirs = optimizers
     network = grow("resnet20", (10, 10, 1), dtype=np.float64)
-    twin = peer.make_twin("resnet20", (10, 10, 1), 10).double().train()
-    peer.copy_weights(network, twin)
+    twin = twins.make_twin("resnet20", (10, 10, 1), 10).double().train()
+    twins.copy_weights(network, twin)
     theirs = make_theirs(twin)
     for _ in range(STEPS):
         x, labels = rng.standard_normal((6, 10, 10, 1)), rng.integers(10, size=6)
@@ -68,13 +68,13 @@ def test_ten_steps_of_training(optimizers, rng):
         network.backward(dlogits)
         ours.step(network.trainable_parameters())
 
-        their_loss = F.cross_entropy(twin(peer.to_torch(x)), torch.from_numpy(labels))
+        their_loss = F.cross_entropy(twin(twins.to_torch(x)), torch.from_numpy(labels))
         theirs.zero_grad()
         their_loss.backward()
         theirs.step()
         assert loss / len(x) == pytest.approx(their_loss.item(), rel=1e-9)
-    for where, layer, module in peer.matching_layers(network, twin):
-        for name, array, tensor in peer.named_arrays(layer, module):
+    for where, layer, module in twins.matching_layers(network, twin):
+        for name, array, tensor in twins.named_arrays(layer, module):
             error = np.abs(array - tensor.detach().numpy()).max() / np.abs(array).max()
             assert error <= 1e-9, f"{where}.{name}: off by {error:.1e} after {STEPS} steps"
 

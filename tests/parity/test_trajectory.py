@@ -22,7 +22,7 @@ from tests.networks import grow
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
-peer = importlib.import_module("bench.peer")  # needs torch; any failure of its own must be seen
+twins = importlib.import_module("tests.twins")  # needs torch; any failure of its own must be seen
 
 STEPS = 30
 
@@ -50,10 +50,10 @@ def test_losses_stay_within_one_percent(images, batch, lr):
     x, labels = images()
     x = ((x - x.mean(axis=(0, 1, 2))) / x.std(axis=(0, 1, 2))).astype(np.float32)
     network = grow("resnet20", (32, 32, 3), fused=True)  # as it is trained
-    twin = peer.make_twin("resnet20", (32, 32, 3), 10).train()
-    peer.copy_weights(network, twin)
+    twin = twins.make_twin("resnet20", (32, 32, 3), 10).train()
+    twins.copy_weights(network, twin)
     settings = {"lr": lr, "rho": 0.9, "momentum": 0.9, "eps": 1e-7, "weight_decay": 1e-4}
-    optimizer, their_optimizer = RMSProp(**settings), peer.rmsprop(twin, **settings)
+    optimizer, their_optimizer = RMSProp(**settings), twins.rmsprop(twin, **settings)
     losses, their_losses = [], []
     for step in range(STEPS):
         rows = np.arange(step * batch, (step + 1) * batch) % len(x)
@@ -72,7 +72,7 @@ def _step(network, optimizer, x, labels):
 
 
 def _their_step(twin, optimizer, x, labels):
-    loss = F.cross_entropy(twin(peer.to_torch(x)), torch.from_numpy(labels))
+    loss = F.cross_entropy(twin(twins.to_torch(x)), torch.from_numpy(labels))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-"""The same networks in PyTorch: what parity tests and benchmarks compare with.
+"""The same networks in PyTorch: what parity tests compare with.
 
 Written as a PyTorch user would write them, from the papers and not from incnet's layers; only the widths and the order
 of the layers agree, so that weights can be copied from one to the other::
