@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import bench.checkout  # noqa: F401
+from bench.rivals import CLASSES, HYPER
 from incnet import backend
 from incnet.backend import asarray, ops, recorder
 from incnet.graph import Graph
@@ -18,8 +19,6 @@ from incnet.savings.boundaries import whole_network
 
 __all__ = ["compiled", "median_ms", "network", "steps", "train_step"]
 
-CLASSES = 10
-HYPER = {"rho": 0.9, "momentum": 0.9, "eps": 1e-7, "weight_decay": 1e-4}
 # (architecture, batch size, frozen sub-networks): a look-ahead step trains the uppermost sub-network alone.
 WORKLOADS = (("resnet20", 128, 0), ("resnet56", 128, 0), ("vgg16", 32, 0), ("resnet20", 128, 2), ("vgg16", 32, 5))
 
@@ -41,7 +40,7 @@ def train_step(
     graph: Graph, size: int, *, image: int = 32, lr: float = 1e-4, recorded: bool = True
 ) -> tuple[Callable[[], None], Any]:
     """Return one training step and the array (2,) in which it adds up losses and correct answers."""
-    optimizer = RMSProp(lr, **HYPER)
+    optimizer = RMSProp(**HYPER | {"lr": lr})
     images, labels = (asarray(array) for array in batch(size, image))
     totals = asarray(np.zeros(2))
 
@@ -158,7 +157,7 @@ def _theirs(arch: str, size: int, frozen: int, tf32: bool, mode: str | None) -> 
     prefix, suffix = moved
     prefix.eval()
     suffix.train()
-    optimizer = rmsprop(suffix, lr=1e-4, **HYPER)
+    optimizer = rmsprop(suffix, **HYPER)
     images, labels = batch(size, 32)
     x = torch.from_numpy(images).permute(0, 3, 1, 2).to("cuda", memory_format=torch.channels_last)
     targets = torch.from_numpy(labels).to("cuda")
