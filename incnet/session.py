@@ -175,6 +175,7 @@ def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say
         where = f"epoch {schedule.epoch + 1} ({schedule.phase}), learning rate {lr:g}"
         stopped = NonFiniteError(f"{where}: {error}")
         run.resume(folder, between_epochs=True)
+    run.end_broken_epoch()
     if first:
         export_weights(run.state, folder)
         export_stage(run.state, run.config, run.images, folder)

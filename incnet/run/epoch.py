@@ -86,14 +86,18 @@ class EpochTrainer:
         Both at full size, whatever was trained on.
         """
         graph, communicator = self.state.graph, self.communicator
-        if self.config.recalibrate:
-            self.state.stage.ledger += self._recalibrate()
+        self.state.stage.ledger += self.recalibrate()
         if self.features:
             return evaluate(graph, self.features.validation(), from_features=True, communicator=communicator)
         return evaluate(graph, self.images.validation.epoch(0), communicator=communicator)
 
-    def _recalibrate(self) -> Ledger:
-        """Take the statistics over the first training batches of the epoch in progress; return what it cost."""
+    def recalibrate(self) -> Ledger:
+        """Take the statistics over the first training batches of the epoch in progress; return what it cost.
+
+        As many as the options say, or none.
+        """
+        if not self.config.recalibrate:
+            return Ledger()
         graph, epoch, from_features = self.state.graph, self.state.schedule.epoch, self.features is not None
         serve = self.features.train if self.features else self.images.train.at_size(None).epoch
         with closing(serve(epoch)) as batches:

@@ -223,6 +223,15 @@ class Run:
         factor = self.config.rate_schedule().factor(state.schedule.epoch, state.schedule.phase_epochs)
         state.optimizer.lr = self.config.lr_for(size) * factor / 2**state.rollbacks
 
+    def end_broken_epoch(self) -> None:
+        """Let batch norm's statistics be those of the weights, if an epoch has been broken off: these can be read then.
+
+        Its checkpoint has what the epoch goes on from.
+        """
+        if self.state.running.batches:
+            with self.state.averaged():
+                self.trainer.recalibrate()
+
     # Decisions.
 
     def _observe(self, output: RunOutput) -> None:

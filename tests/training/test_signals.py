@@ -5,11 +5,17 @@ import os
 import signal
 import threading
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from incnet import train as command
+from incnet.config import Config
 from incnet.run import epoch as epoch_module
+from incnet.run.run import Run
+from incnet.storage.folder import RunFolder
 from incnet.training import loop
+from incnet.training.recalibration import recalibrate
 from incnet.training.signals import Interrupted, StopSignals
 from tests.faults.runs import ARGUMENTS
 
@@ -54,6 +60,23 @@ def test_the_first_signal_saves_and_stops(number, code, signalled, tmp_path, cap
     assert f"{number.name}: finishing the step, then saving; a second signal ends the run at once" in err
     sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
     assert [(session["event"], session.get("exit_code")) for session in sessions] == [("begin", None), ("end", code)]
+
+
+def test_what_is_saved_of_an_epoch_that_was_broken_off_is_a_network(signalled, tmp_path):
+    """With batch norm's statistics taken anew of the weights, where they learn; the checkpoint has those in use."""
+    assert signalled(signal.SIGINT) == 130
+    saved = load_file(tmp_path / "run" / "last.safetensors")
+    run = Run(Config.from_json(json.loads((tmp_path / "run" / "config.json").read_text())["config"]))
+    with RunFolder.reopen(tmp_path / "run") as folder:
+        run.resume(folder)
+    in_use = {name: array.copy() for name, array in run.state.graph.state().items()}
+    with run.state.averaged():
+        recalibrate(run.state.graph, run.images.train.epoch(2))
+        expected = run.state.graph.state()
+        for name, array in saved.items():
+            np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    moved = {name for name, array in saved.items() if not np.array_equal(array, in_use[name])}
+    assert moved == {name for name in saved if name.startswith("S2.") and "running" in name}
 
 
 def test_the_second_signal_ends_the_run_at_once(signalled, tmp_path):
