@@ -1,8 +1,10 @@
 """Images of one's own: a folder of pictures or arrays, by the command and from Python, under any name."""
 
+import csv
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from incnet.config import Config, ConfigError
 from incnet.data import Augmentation, DataError, Dataset, Split
 from incnet.data.digits import load_digits
 from incnet.deploy import load_model
+from incnet.predict import main as predict
 from incnet.report.arms import networks
 from incnet.report.headline import headline
 from incnet.report.reading import read_history
@@ -63,6 +66,48 @@ def test_a_folder_is_learnt_resumed_after_it_was_moved_and_predicted(folder, tmp
     assert json.loads((tmp_path / "cut" / "summary.json").read_text())["epochs"] == 2
     model = load_model(tmp_path / "cut")
     assert (model.classes, model.description.dataset) == (["zwölf", "два", "三"], "moved")
+
+
+def write_kinds(folder):
+    """Digits in five classes named in five scripts, as pictures of ten kinds, beside what is none, or damaged."""
+    pillow = pytest.importorskip("PIL.Image")
+    train, turned = load_digits().train, pillow.Exif()
+    turned[0x0112] = 6
+    kinds = [
+        lambda im, at: pillow.merge("LA", (pillow.new("L", im.size), im)).save(at.with_suffix(".png")),
+        lambda im, at: im.rotate(90, expand=True).save(at.with_suffix(".jpg"), exif=turned),
+        lambda im, at: im.save(at.with_suffix(".bmp")),
+        lambda im, at: pillow.fromarray(np.asarray(im).astype(np.uint16) * 257).save(at.with_suffix(".png")),
+        lambda im, at: im.convert("CMYK").save(at.with_suffix(".tiff")),
+        lambda im, at: im.convert("RGB").quantize(8).save(at.with_suffix(".gif")),
+    ]
+    for label, name in enumerate(("zero", "один", "二", "ثلاثة", "τέσσερα")):
+        (folder / name).mkdir(parents=True)
+        for i, pixels in enumerate(train.images[train.labels == label][:12, ..., 0]):
+            kinds[i % len(kinds)](pillow.fromarray(pixels).resize((11, 8)), folder / name / f"{name} {i}")
+        (folder / name / "damaged.jpg").write_bytes((folder / name / f"{name} 1.jpg").read_bytes()[:99])
+        (folder / name / "notes.txt").write_text("no picture")
+        (folder / name / ".hidden.png").write_bytes(b"")
+
+
+def test_pictures_of_all_kinds_are_learnt_interrupted_resumed_and_predicted(tmp_path, capsys):
+    write_kinds(tmp_path / "写真")
+    assert main(["写真", *QUICK, "2", "--image-size", "8", "--out", "whole"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in colour" in said
+    assert said.count("damaged.jpg") == 5
+    whole = weights(tmp_path / "whole")
+    sorted((tmp_path / "whole" / "checkpoints").iterdir())[-1].unlink()
+    assert main(["--resume", "whole"]) == 0
+    assert weights(tmp_path / "whole") == whole
+    assert (
+        predict(["whole", *(f"写真/{place.name}" for place in sorted(Path("写真").iterdir())), "--out", "a.csv"]) == 2
+    )
+    assert capsys.readouterr().err.count("damaged.jpg cannot be read") == 5
+    with open("a.csv", encoding="utf-8", newline="") as file:
+        images = {Path(row["image"]) for row in csv.DictReader(file)}
+    expected = {path for path in Path("写真").rglob("* *") if path.is_file()}
+    assert (images, len(images)) == (expected, 60)
 
 
 def test_a_folder_interrupted_and_resumed_is_the_same_to_the_bit(folder, tmp_path):
