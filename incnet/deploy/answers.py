@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import TypedDict
 
 __all__ = ["FORMATS", "SUFFIXES", "Answer", "Named"]
@@ -34,12 +35,13 @@ def as_json_lines(answers: Iterable[Answer]) -> Iterator[str]:
 
 def as_csv(answers: Iterable[Answer]) -> Iterator[str]:
     """A header, ``image,class,probability``, then ``class_2,probability_2`` and so on; and a line for each image."""
-    for i, answer in enumerate(answers):
-        named = answer["predictions"]
-        if i == 0:
-            places = ["", *(f"_{place}" for place in range(2, len(named) + 1))]
-            yield _row(["image", *(f"{column}{place}" for place in places for column in ("class", "probability"))])
-        yield _row([answer["image"], *(value for each in named for value in (each["class"], each["probability"]))])
+    answers = iter(answers)
+    first = list(islice(answers, 1))
+    places = ["", *(f"_{place}" for answer in first for place in range(2, len(answer["predictions"]) + 1))]
+    yield _row(["image", *(f"{column}{place}" for place in places for column in ("class", "probability"))])
+    for answer in chain(first, answers):
+        named = ((each["class"], each["probability"]) for each in answer["predictions"])
+        yield _row([answer["image"], *chain.from_iterable(named)])
 
 
 def _row(values: Iterable[object]) -> str:

@@ -164,6 +164,8 @@ def test_a_file_of_answers_of_which_some_cannot_be_given(place, tmp_path, capsys
     *_, damaged, last = capsys.readouterr().err.splitlines()
     assert "damaged.png cannot be read" in damaged
     assert last == f"{out}: 2 images"
+    assert predict.main([str(place / "runs" / "digits"), str(folder / "damaged.png"), "--out", str(out)]) == 2
+    assert out.read_text() == "image,class,probability\n"
 
 
 def test_a_picture(place, capsys, tmp_path):
