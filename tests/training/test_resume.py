@@ -12,6 +12,7 @@ import pytest
 from incnet import session
 from incnet import train as command
 from incnet.run import epoch as epoch_module
+from incnet.run import machine
 from incnet.run import network as network_module
 from incnet.storage import folder as folder_module
 from incnet.storage.checkpoint import Checkpoints
@@ -180,8 +181,8 @@ def on_cores(monkeypatch):
 
     def run(cores, *arguments):
         used = []
-        monkeypatch.setattr(command, "available_threads", lambda sharing: cores)
-        monkeypatch.setattr(command, "use_threads", lambda count: used.append(min(count, cores)))
+        monkeypatch.setattr(machine, "available_threads", lambda sharing: cores)
+        monkeypatch.setattr(machine, "use_threads", lambda count: used.append(min(count, cores)))
         for module in (command, session):
             monkeypatch.setattr(module, "threads_in_use", lambda: used[-1])
         return command.main([*map(str, arguments)])
