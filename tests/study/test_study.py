@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from incnet import train
 from incnet.commandline import parse
 from incnet.config import Config
 from incnet.data.digits import load_digits
@@ -21,7 +22,6 @@ from incnet.storage.lock import Lock
 from incnet.study import __main__ as command
 from incnet.study.designs import DESIGNS
 from incnet.study.estimate import Estimator
-from incnet.study.executor import Job, Processes
 from incnet.study.folder import StudyRun
 from incnet.study.options import Planned, Study, StudyError
 
@@ -255,11 +255,10 @@ def test_a_dry_run_changes_nothing(copy, tmp_path, capsys):
 )
 def test_estimated_macs_are_those_of_a_run_that_the_rule_does_not_end(arguments, tmp_path):
     config = Config(
-        "digits", "resnet8", limit=200, gamma=1e-9, window=9, seed=1, **{"epochs": 9, **arguments}
+        "digits", "resnet8", limit=200, gamma=1e-9, window=9, seed=1, report=False, **{"epochs": 9, **arguments}
     ).resolve()
     estimator = Estimator(config, load_digits())
-    job = Job("run", [*arguments_of(config), "--out", str(tmp_path / "run")], tmp_path / "log")
-    assert [code for _, code in Processes(1).execute([job], lambda: True)] == [0]
+    assert train.main([*arguments_of(config), "--out", str(tmp_path / "run")]) == 0
     assert estimator.ledger.total == events(tmp_path / "run")[-1]["macs_training"]
     assert 0 < estimator.seconds_per_mac() < 1e-6
     assert estimator.run.images.train.batch_size == config.batch_size
