@@ -53,7 +53,7 @@ PRESETS = {
             "lr_schedule": {"": "linear"},
             "warmup": {"": 2},
             # So few epochs see each image so seldom that larger shifts cost more than they bring.
-            "augmentation": {name: "shift+mirror:2" for name in ("cifar10", "cifar100", "cifar100-coarse")},
+            "augmentation": dict.fromkeys(("cifar10", "cifar100", "cifar100-coarse"), "shift+mirror:2"),
             "image_sizes": {
                 "cifar10": "16:33%,24:25%,32",
                 "cifar100": "16:33%,24:25%,32",
