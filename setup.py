@@ -4,7 +4,7 @@ The top-level folder ``kernels`` is installed as ``incnet.kernels``: a top-level
 others on PyPI, and a declarative configuration cannot map a sub-package to a folder outside its parent.
 
 The README is the description of the package, too, where the files that it links to are not: there the links are their
-names.
+names, and there is no picture.
 """
 
 import re
@@ -46,6 +46,8 @@ setup(
         "incnet.kernels.cuda": ["*.cu", "*.cuh"],
         "incnet.report": ["*.html", "*.css"],
     },
-    long_description=re.sub(r"\[([^]]+)\]\((?!https?:)[^)]+\)", r"\1", README),
+    long_description=re.sub(
+        r"\[([^]]+)\]\((?!https?:)[^)]+\)", r"\1", re.sub(r"(?s)<picture>.*</picture>\n\n", "", README)
+    ),
     long_description_content_type="text/markdown",
 )

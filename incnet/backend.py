@@ -325,7 +325,7 @@ def issue(function: Callable[..., Any], *arguments: Any) -> Any:
 def recorder() -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Return what turns functions into a form that costs little to call again and again.
 
-    That is an :class:`incnet.kernels.cuda.Recorder`, on the CPU an :class:`incnet.kernels.cpu.Recorder`, with its
+    That is an ``incnet.kernels.cuda.Recorder``, on the CPU an ``incnet.kernels.cpu.Recorder``, with its
     conditions: its functions share their memory and so must take turns. For the reference a function stays what it is.
     """
     return ops.kernels.Recorder() if hasattr(ops.kernels, "Recorder") else lambda function: function

@@ -10,16 +10,17 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
+from itertools import groupby
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from incnet.names import did_you_mean
 from incnet.options import Option, default_in_words, described, flag, one_of
 from incnet.options_file import OptionsFileError, read_options
 from incnet.terminal import Terminal
 
-__all__ = ["choices", "help_text", "make_parser", "parse"]
+__all__ = ["Entry", "choices", "entries", "help_text", "make_parser", "parse"]
 
 T = TypeVar("T")
 BAD_INPUT = 2
@@ -196,25 +197,51 @@ def _flags(name: str, option: Option) -> list[str]:
 # Help.
 
 
+class Entry(NamedTuple):
+    """What the help says of an option.
+
+    Attributes
+    ----------
+    group : str
+        The heading that it stands under.
+    name : str
+        Of its field.
+    call : str
+        How it is given, as ``--batch-size {auto,N}``.
+    text : str
+        What it does, with what it belongs, and what it is if it is not given.
+    """
+
+    group: str
+    name: str
+    call: str
+    text: str
+
+
 def help_text(kind: type, prog: str) -> str:
     """Return what ``--help`` says: the docstring, and options in their groups, as wide as the terminal."""
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    options = {name: option for name, option in described(kind).items() if option.shown}
-    hints, defaults = get_type_hints(kind), {each.name: each.default for each in fields(kind)}
-    places = [name for name, option in options.items() if option.positional]
-    calls = {name: _invocation(name, option, hints[name], defaults[name]) for name, option in options.items()}
-    parts = [f"usage: {' '.join([prog, *map(calls.__getitem__, places), '[options]'])}", _paragraphs(kind, width)]
-    for group in dict.fromkeys(option.group for option in options.values()):
-        names = [name for name, option in options.items() if option.group == group]
-        names.sort(key=lambda name: not options[name].positional)
-        told = (" ".join(_told(options[name], defaults[name])) for name in names)
-        parts.append(
-            "\n".join([f"{group}:", *(_entry(calls[n], text, width) for n, text in zip(names, told, strict=True))])
-        )
+    told = list(entries(kind))
+    places = [entry.call for entry in told if described(kind)[entry.name].positional]
+    parts = [f"usage: {' '.join([prog, *places, '[options]'])}", _paragraphs(kind, width)]
+    for group, inner in groupby(told, key=lambda entry: entry.group):
+        parts.append("\n".join([f"{group}:", *(_entry(entry.call, entry.text, width) for entry in inner)]))
     if takes_file(kind):
         parts.append(_entry("--config FILE", IN_FILE, width))
     parts.append(_entry("-h, --help", "Show this help.", width))
-    return "\n\n".join([*parts, *_on_resuming(options, width)])
+    shown = {name: option for name, option in described(kind).items() if option.shown}
+    return "\n\n".join([*parts, *_on_resuming(shown, width)])
+
+
+def entries(kind: type) -> Iterator[Entry]:
+    """Yield what there is to say of each option that can be given, group by group."""
+    options = {name: option for name, option in described(kind).items() if option.shown}
+    hints, defaults = get_type_hints(kind), {each.name: each.default for each in fields(kind)}
+    for group in dict.fromkeys(option.group for option in options.values()):
+        names = [name for name, option in options.items() if option.group == group]
+        for name in sorted(names, key=lambda name: not options[name].positional):
+            call = _invocation(name, options[name], hints[name], defaults[name])
+            yield Entry(group, name, call, " ".join(_told(options[name], defaults[name])))
 
 
 def _on_resuming(options: Mapping[str, Option], width: int) -> Iterator[str]:

@@ -5,7 +5,7 @@ Multiply-adds (MACs) follow from shapes; :class:`incnet.layer.Cost` holds those 
 them up. FLOPs are MACs times :data:`incnet.sizes.FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
 
 Memory is found by a *dry run* of a step: the network's own passes run on kernels that count memory and compute nothing
-(:mod:`incnet.kernels.cpu.dry_run`), in milliseconds and for any batch size. Whatever layers and fusion keep, they
+(``incnet.kernels.cpu.dry_run``), in milliseconds and for any batch size. Whatever layers and fusion keep, they
 keep there too.
 """
 

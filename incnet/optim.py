@@ -60,7 +60,7 @@ class Optimizer:
         self.update(tensors)
 
     def update(self, tensors: list[tuple]) -> None:
-        """Change parameters and their state in place: a list of (data, gradient, *slots, weight_decay)."""
+        """Change parameters and their state in place: a list of ``(data, gradient, *slots, weight_decay)``."""
         raise NotImplementedError
 
     def forget(self, prefix: str) -> None:

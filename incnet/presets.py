@@ -1,7 +1,7 @@
 """Presets: settings under one name, for those options of a run that are not given.
 
 What is declared here holds below the command line and a file of options, and above all defaults. Like these
-(:attr:`incnet.options.Option.defaults`) a setting may depend on data set, exact architecture and optimizer.
+(``Option.defaults``) a setting may depend on data set, exact architecture and optimizer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Preset:
     summary : str
         What it is for, for the help.
     settings : mapping of str to mapping
-        For each option that it sets, values as in :attr:`Option.defaults`; where none fits, the option is left alone.
+        For each option that it sets, values as in ``Option.defaults``; where none fits, the option is left alone.
     unless : mapping of str to tuple of str
         Options that it leaves alone if one of others is given, with which they do not go together.
     partly : mapping of str to str

@@ -1,7 +1,7 @@
 """What is said of options once, and what is made of it."""
 
 import re
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,7 +17,7 @@ from incnet.savings import __main__ as savings
 from incnet.session import environment_before
 from incnet.study.options import Study
 
-README = Path(__file__).parents[1] / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
 KINDS = [doctor.Doctor, Config, Study, report.Options, predict.Predict, export.Export, savings.Savings]
 
 
@@ -99,23 +99,7 @@ def test_a_run_of_an_option_that_was_renamed_goes_on():
 
 def test_the_document_on_resuming():
     """It has each option that may be another one then."""
-    table = (README.parent / "docs" / "reliability.md").read_text().split("| option | on resuming |\n|---|---|\n")[1]
+    table = DOCUMENT.read_text().split("| option | on resuming |\n|---|---|\n")[1]
     cells = [row.split("|")[1] for row in table.split("\n\n")[0].splitlines()]
     free = {name for name, facts in described(Config).items() if facts.on_resume != "fixed"} - {"resume"}
     assert {name.replace("-", "_") for name in re.findall(r"--([\w-]+)", " ".join(cells))} == free
-
-
-def rows():
-    _, table = README.read_text().split("| option | what it does | default |\n|---|---|---|\n")
-    for row in table.split("\n\n")[0].splitlines():
-        names, _, default = (cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1])
-        yield pytest.param(re.findall(r"--([\w-]+)", names), default.replace("`", ""), id=names)
-
-
-@pytest.mark.parametrize(("names", "default"), list(rows()))
-def test_the_table_of_the_readme(names, default):
-    """Its options are there, and their defaults, of the first ones of a row at least, are those in the help."""
-    declared = {each.name: None if each.default is MISSING else each.default for each in fields(Config)}
-    keys = [name.replace("-", "_") for name in names]
-    words = [default_in_words(described(Config)[key], declared[key]) for key in keys]
-    assert default in [", ".join(words[: count + 1]) for count in range(len(words))]

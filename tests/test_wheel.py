@@ -66,8 +66,9 @@ def test_its_description_links_to_nothing_that_is_not_there(wheel):
     description = metadata.get_payload(decode=True).decode()
     links = re.findall(r"\]\(([^)]*)\)|^\[[^]]+\]: *(\S+)|(?:src|href)=[\"']([^\"']*)", description, re.M)
     assert [link for each in links for link in each if link and not link.startswith("https://")] == []
-    assert "see docs/growing.md" in description
-    assert "see [docs/growing.md](docs/growing.md)" in (ROOT / "README.md").read_text()
+    assert "| docs/growing.md |" in description
+    assert "<picture>" not in description
+    assert "| [docs/growing.md](docs/growing.md) |" in (ROOT / "README.md").read_text()
 
 
 def test_links_of_the_readme_lead_somewhere():

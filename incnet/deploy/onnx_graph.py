@@ -1,4 +1,4 @@
-"""Models as ONNX graphs: one converter for each kind of layer, registered by :func:`converts`.
+"""Models as ONNX graphs: one converter for each kind of layer, registered by ``converts``.
 
 Inside the graph images are NCHW and weights OIHW, as ONNX has them; the one transposition is at the input, where pixels
 are normalised as well. The exported model therefore needs nothing beside itself::

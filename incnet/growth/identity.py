@@ -5,18 +5,18 @@ those of its input. The classifier goes on reading them with the weights that it
 first. These keep their He initialisation: they differ from one another, no ReLU has silenced them, and the classifier
 learns to look at them from the first step on. How a channel gets through a layer:
 
-====================  ================================================================================================
-convolution           a filter that copies it: one at the tap that lies on the pixel, in the middle if the padding is
-                      half of the filter, tap ``padding`` else
-batch norm            ``gamma = sqrt(var + eps)`` and ``beta = mean``, with the statistics of a sample
-residual block        the body adds nothing, for lack of gamma in its last batch norm. Where the block halves the image,
-                      it adds to each pixel that the shortcut picks what the mean over 2 x 2 pixels is more
-dense layer           a column of the identity matrix; the mean over the pixels, if an image was flattened
-max pooling           the largest pixel of a window is not the mean. The convolution before it averages over windows,
-                      which is exact for an image of one window, and the nearest form else
-average pooling       the mean over the image stays if the windows touch and cover it, and nearly stays else
-(leaky) ReLU, dropout unchanged: carried channels are nowhere negative, and dropout does nothing in evaluation
-====================  ================================================================================================
+=====================  ===============================================================================================
+convolution            a filter that copies it: one at the tap that lies on the pixel, in the middle if the padding is
+                       half of the filter, tap ``padding`` else
+batch norm             ``gamma = sqrt(var + eps)`` and ``beta = mean``, with the statistics of a sample
+residual block         the body adds nothing, for lack of gamma in its last batch norm. Where the block halves the
+                       image, it adds to each pixel that the shortcut picks what the mean over 2 x 2 pixels is more
+dense layer            a column of the identity matrix; the mean over the pixels, if an image was flattened
+max pooling            the largest pixel of a window is not the mean. The convolution before it averages over windows,
+                       which is exact for an image of one window, and the nearest form else
+average pooling        the mean over the image stays if the windows touch and cover it, and nearly stays else
+(leaky) ReLU, dropout  unchanged: carried channels are nowhere negative, and dropout does nothing in evaluation
+=====================  ===============================================================================================
 
 What max pooling changes, the classifier makes up for as well as it can: its weights are corrected by least squares.
 
@@ -92,7 +92,7 @@ def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> Non
     -----
     The first C rows of the new weights are the old ones, the others zero. What is then missing, nothing but rounding
     where the channels were carried exactly, is predicted from all that the new layer reads, by ridge regression. With
-    missing and after centred over the sample, and lambda = :data:`RIDGE` times the mean square length of a row::
+    missing and after centred over the sample, and lambda = ``RIDGE`` times the mean square length of a row::
 
         correction = after^T (after after^T + lambda I)^-1 missing
     """

@@ -24,7 +24,7 @@ TYPES = {
 class NcclTransport:
     """Sums by launches on a stream of their own, beside those of backward; nothing on the host waits for any.
 
-    A sum begins when what was launched before :meth:`allreduce_async` is done, and what is launched after its ``wait``
+    A sum begins when what was launched before ``allreduce_async`` is done, and what is launched after its ``wait``
     begins when the sum is there. Both are orders between streams, which a recorded step keeps: what is captured while
     the current stream is, belongs to the same CUDA graph. So steps are recorded with their sums, by all ranks at the
     same step, and a replay sums without any Python code, as NCCL allows with one communicator per process.

@@ -1,10 +1,10 @@
 """How arrays get from rank to rank, and which way those of GPUs take.
 
-=========  ====================================  ==========================================================
-``mpi``    arrays in host memory                 :class:`incnet.parallel.mpi.HostTransport`
-``nccl``   device arrays, from GPU to GPU        :class:`incnet.parallel.nccl.NcclTransport`
-``staged`` device arrays, through host memory    :class:`incnet.parallel.staged.StagedTransport`
-=========  ====================================  ==========================================================
+==========  ===================================  ===========================================================
+``mpi``     arrays in host memory                :class:`incnet.parallel.mpi.HostTransport`
+``nccl``    device arrays, from GPU to GPU       :class:`incnet.parallel.nccl.NcclTransport`
+``staged``  device arrays, through host memory   :class:`incnet.parallel.staged.StagedTransport`
+==========  ===================================  ===========================================================
 """
 
 from __future__ import annotations

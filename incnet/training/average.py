@@ -19,7 +19,7 @@ __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    """Average of a graph's trainable parameters since :meth:`restart`.
+    """Average of a graph's trainable parameters since :meth:`WeightAverage.restart`.
 
     Attributes
     ----------

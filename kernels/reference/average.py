@@ -4,9 +4,11 @@ __all__ = ["lerp_all"]
 
 
 def lerp_all(tensors, weight):
-    """Move averages part of the way, in place; a list of (average, data), arrays of one shape::
+    """Move averages part of the way to what they follow.
 
-    average = average + weight * (data - average)
+    Of each pair (average, data) in ``tensors``, arrays of one shape, it changes the average::
+
+        average = average + weight * (data - average)
     """
     for average, data in tensors:
         average += average.dtype.type(weight) * (data - average)

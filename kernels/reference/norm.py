@@ -36,10 +36,12 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
 
 
 def batch_norm_grad(dy, x, mean, var, gamma, eps):
-    """Gradients where ``mean`` and ``var`` are those of ``x``, and so depend on it. Returns dx, dgamma, dbeta::
+    """Gradients where ``mean`` and ``var`` are those of ``x``, and so depend on it.
 
-    dbeta = sum(dy)                 dx = gamma / sqrt(var + eps) * (dy - dbeta / m - x_hat * dgamma / m)
-    dgamma = sum(dy * x_hat)
+    Returns dx, dgamma, dbeta::
+
+        dbeta = sum(dy)                 dx = gamma / sqrt(var + eps) * (dy - dbeta / m - x_hat * dgamma / m)
+        dgamma = sum(dy * x_hat)
     """
     m = x.size // x.shape[-1]
     scale = 1 / np.sqrt(var + x.dtype.type(eps))

@@ -1,4 +1,4 @@
-"""Runs leave models; the commands predict by them and export them; so does the README's example."""
+"""Runs leave models; the commands predict by them and export them; so does the documents' example."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from incnet.layers import Dropout, ReLU
 from incnet.run.run import Run
 from incnet.training.loop import evaluate
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 SMALL = ("--arch", "resnet8", "--limit", "400", "--window", "2", "--lookahead-epochs", "1", "--lr", "1e-3")
 STAGES = ("S1", "S1-S2", "S1-S3")
 
@@ -279,26 +279,26 @@ def test_what_cannot_be_exported_is_one_line(place, tmp_path, capsys, monkeypatc
     refused(2, "onnx is missing; run: pip install incnet[onnx]", run, str(tmp_path / "m.onnx"))
 
 
-# The README.
+# The page on using a model.
 
 
-def test_the_example_of_the_readme(place, monkeypatch, capsys):
-    section = README.read_text().split("## Use")[1].split("\n## ")[0]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def test_the_example_of_the_page(place, monkeypatch, capsys):
+    page = PAGE.read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(place)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "models.md", "exec"), {})
     summary = json.loads((place / "runs" / "digits" / "summary.json").read_text())
     validation, test = (float(number) for number in re.findall(r"\d\.\d+", capsys.readouterr().out))
     assert validation == pytest.approx(summary["stages"][1]["val_accuracy"], abs=1e-3)
     assert 0.3 < test < 1  # of ten classes, after five epochs
 
 
-def test_the_commands_of_the_readme(place, monkeypatch, capsys):
-    """Each line of the section is a command that works, on images of these names."""
+def test_the_commands_of_the_page(place, monkeypatch, capsys):
+    """Each line of it is a command that works, on images of these names."""
     pytest.importorskip("onnxruntime")
     pillow = pytest.importorskip("PIL.Image")
-    section = README.read_text().split("## Use")[1].split("\n## ")[0]
-    lines = [line.split("#")[0].split() for line in section.splitlines() if line.startswith("    python -m incnet.")]
+    page = PAGE.read_text()
+    lines = [line.split("#")[0].split() for line in page.splitlines() if line.startswith("    python -m incnet.")]
     assert {line[2] for line in lines} == {"incnet.train", "incnet.predict", "incnet.export"}
     monkeypatch.chdir(place)
     for line in lines:

@@ -1,0 +1,112 @@
+"""What the site is made of: pages from the source, and checks. Sphinx makes the pages themselves, and follows links."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import incnet
+from incnet.__main__ import COMMANDS
+from incnet.commandline import entries
+from incnet.config import Config
+
+pytest.importorskip("sphinx", reason="Sphinx is not installed")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """Import an extension, as docs/conf.py does."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
+    yield importlib.import_module
+    for name in ("api", "links", "live", "options", "sources"):
+        sys.modules.pop(name, None)
+
+
+def test_every_public_name_has_a_page_and_stands_in_a_group(extension):
+    api = extension("api")
+    assert [name for names in api.groups().values() for name in names] == incnet.__all__
+    assert list(api.public().values()) == incnet.__all__
+    where = {name: place for place, name in api.public().items()}
+    assert where["Graph"] == ("incnet.graph", "Graph")
+    assert where["residual_block"] == ("incnet.layers.residual", "residual_block")
+    for name, (module, at_home) in where.items():
+        assert getattr(importlib.import_module(module), at_home) is getattr(incnet, name)
+
+
+def test_what_is_public_is_described_once(extension):
+    api = extension("api")
+    pages = [api.module_page(module) for name, module in api.modules().items() if name.count(".") == 1]
+    pages += [api.object_page(*place, name) for place, name in api.public().items()]
+    described = re.findall(r"^\.\. auto(?:class|function):: (\S+)", "\n".join(pages), re.MULTILINE)
+    assert len(described) == len(set(described)) > 300
+    assert {"incnet.Graph", "incnet.growth.criterion.Verdict", "incnet.kernels.reference.conv.im2col"} <= set(described)
+    assert "incnet.graph.Graph" not in described
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        ("incnet.growth.insertion.insert", ("incnet.growth.insertion", "insert", "")),
+        ("incnet.layers.residual_block", ("incnet.layers.residual", "residual_block", "")),
+        ("incnet.graph.Graph.cost", ("incnet.graph", "Graph", ".cost")),
+        ("incnet.report.Path", ("pathlib", "Path", "")),
+        ("incnet.nothing.of_the_kind", None),
+    ],
+)
+def test_names_are_found_where_they_are_defined(target, found, extension):
+    assert extension("api").locate(target) == found
+
+
+def test_the_page_of_options_has_every_option_of_every_command(extension):
+    options = extension("options")
+    for command, (module, name, _) in COMMANDS.items():
+        kind = getattr(importlib.import_module(module), name)
+        page = "\n".join(options.section(command))
+        inherited = issubclass(kind, Config) and kind is not Config
+        for entry in entries(kind):
+            call = entry.call.replace("[no-]", "")
+            assert inherited or f".. option:: {call}" in page, (command, call)
+    train = "\n".join(options.section("train"))
+    assert ".. option:: --augment, --no-augment" in train
+    assert "*Default:* 5." in train.split(".. option:: --window N")[1].split(".. option")[0]
+    assert "With :option:`--growth` slope-angle." in train
+
+
+def test_text_of_options_stands_for_itself(extension):
+    linked = extension("options").linked
+    assert linked(Config, "'a*b' | x_y, --lr or --no-average, --nothing") == (
+        r"'a\*b' \| x\_y, :option:`--lr` or :option:`--no-average`, ``--nothing``"
+    )
+
+
+def test_broken_links_are_found(extension, tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#here">x</a><a href="https://x.org">x</a><a href="#top" id="top">')
+    (tmp_path / "b.html").write_text('<h1 id="here">x</h1>')
+    assert list(extension("links").broken_links(tmp_path)) == []
+    (tmp_path / "c.html").write_text('<a href="b.html#there">x</a><img src="c.svg"><a href="d%20e.html">x</a>')
+    found = [target for _, target in extension("links").broken_links(tmp_path)]
+    assert found == ["b.html#there", "c.svg", "d%20e.html"]
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+)
+def test_documents_link_to_what_is_there(document):
+    """In the repository as well; the site's pages that are made from the source are not there."""
+    made = {"options.rst", "api/index.rst", "digits.html"}
+    text = (ROOT / document).read_text()
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)|(?:src|srcset|href)=\"(?!https?:)([^\"#]+)", text):
+        target = "".join(link)
+        assert target in made or ((ROOT / document).parent / target).exists(), target
+
+
+def test_the_pictures_are_those_of_a_run_that_grew():
+    pictures = [(ROOT / "docs" / "pictures" / f"growing-{scheme}.svg").read_text() for scheme in ("light", "dark")]
+    for picture in pictures:
+        assert picture.startswith('<svg class="growth"')
+        assert all(f">{word}</text>" in picture for word in ("S1", "S2", "S3", "frozen", "look-ahead", "epoch 30"))
+    assert len({re.sub("--[a-z]+: #[0-9a-f]+", "", picture) for picture in pictures}) == 1
