@@ -44,7 +44,7 @@ def picture(run: Path, scheme: int) -> str:
     rules = re.findall(r"^\.growth (.*})$", css, re.MULTILINE)
     colours = " ".join(f"--{name}: {pair[scheme]};" for name, pair in COLOURS.items())
     style = "\n".join([f".growth {{ {colours} {FONT} }}", *rules])
-    return drawing.wide.replace(">", f' xmlns="http://www.w3.org/2000/svg"><style>{style}</style>', 1) + "\n"
+    return str(drawing.wide).replace(">", f' xmlns="http://www.w3.org/2000/svg"><style>{style}</style>', 1) + "\n"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
