@@ -117,8 +117,8 @@ def begin(run: Run, path: Path) -> Iterator[RunFolder]:
     """Make the folder of a new run, and open it."""
     communicator = run.communicator
     with open_folder(communicator, path, lambda: RunFolder.create(path, _description(run))) as folder:
-        if run.start is not None:
-            folder.replace(START, [run.start.model.content])
+        if run.start is not None and communicator.first:
+            folder.replace(START, [run.start.path.read_bytes()])
         folder.log_session("begin", processes=communicator.names, environment=_environment(communicator))
         yield folder
 
@@ -257,8 +257,8 @@ def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) ->
             f"the run was begun in Python with a condition to stop, {begun['stop']!r:.200}; choose one by --stop, "
             "or go on there, by incnet.session.resume_run"
         )
-    if run.start is not None and content.get("start", {}).get("sha256") != run.start.model.sha256:
-        raise ConfigError(f"{run.start.model.path} is another model than that which the run was begun with")
+    if run.start is not None and content.get("start", {}).get("sha256") != run.start.sha256:
+        raise ConfigError(f"{run.start.path} is another model than that which the run was begun with")
     if "data" not in content:
         return ["config.json holds no checksum of the data: whether the images are the same is not known"]
     if content["data"] != described["data"]:

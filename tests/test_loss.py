@@ -46,3 +46,9 @@ def test_nan_is_not_hidden():
 def test_a_common_constant_changes_nothing(rng):
     logits, labels = rng.standard_normal((5, 7)), rng.integers(7, size=5)
     assert mean_loss(logits + 100, labels) == pytest.approx(mean_loss(logits, labels), rel=1e-12)
+
+
+@pytest.mark.parametrize("labels", [np.array([0.0, 1.5]), np.array([True, False])])
+def test_labels_that_are_no_integers_are_refused(labels):
+    with pytest.raises(TypeError, match=f"labels are {labels.dtype}, which are no integers"):
+        ops.softmax_cross_entropy(np.zeros((2, 3), np.float32), labels)

@@ -13,7 +13,6 @@ from incnet.report.numbers import duration
 __all__ = ["Course", "Step", "course"]
 
 INITIALISATION = {
-    "trained": "weights of another run",
     "lookahead": "look-ahead begins",
     "random": "initialised at random",
     "identity": "initialised as the identity",
@@ -81,7 +80,7 @@ def _insertion(run: History, insert: Insert, *, fired: bool) -> str:
     macs = f"{insert.macs_inference / 1e6:.2f} M MACs per image"
     size = f"{insert.subnetwork} inserted: {insert.params:,} parameters, {macs}"
     if insert.epoch == 0:
-        return size
+        return f"{size}; with the weights of a trained model" if insert.init == "trained" else size
     size += f"; {INITIALISATION.get(insert.init, insert.init)}"
     if fired:
         return size  # the line before says why

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from incnet.report.arms import Arm, Network, Spread
-from incnet.report.history import History
+from incnet.report.history import History, Insert
 from incnet.report.numbers import between, duration, engineering, listing, percent, share
 from incnet.sizes import FLOPS_PER_MAC
 
@@ -82,6 +82,8 @@ def _tell(arm: Arm) -> str:
     time = duration(arm.spread(lambda run: run.seconds))
     names = [stage.insert.subnetwork for stage in run.stages]
     how = f"grown over {listing(names)}" if arm.grows and len(names) > 1 else "trained whole"
+    if any(isinstance(each.event, Insert) and each.event.init == "trained" for each in run.events):
+        how = f"begun with trained weights, {how}"
     reach = arm.test_interval(arm.spread(lambda run: run.test_accuracy))
     images = f" (95 % interval {between(reach)})" if reach else ""
     return f"{_capital(arm.label)} reaches {reached}{images}, {how}, with {cost} of training in {time}."

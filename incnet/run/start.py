@@ -37,12 +37,12 @@ class StartModel:
     ----------
     path : Path
         Of the file.
-    content : bytes
-        Of it.
+    sha256 : str
+        Of its content.
     """
 
     path: Path
-    content: bytes
+    sha256: str
     description: Description
     arrays: Mapping[str, np.ndarray]
 
@@ -70,12 +70,33 @@ class StartModel:
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise ConfigError(f"--start-from {path}: {name:.80} is not finite; name another model")
-        return cls(path, content, description, arrays)
+        return cls(path, hashlib.sha256(content).hexdigest(), description, arrays)
 
-    @property
-    def sha256(self) -> str:
-        """Of the content."""
-        return hashlib.sha256(self.content).hexdigest()
+    def part(self, name: str) -> dict[str, np.ndarray]:
+        """Return the arrays of a part of the network, by their names in it."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): array for key, array in self.arrays.items() if key.startswith(prefix)}
+
+    def misfit(self, name: str, layer: Layer) -> str:
+        """Say why the weights do not fit a part of a network; nothing if they do."""
+        theirs = self.part(name)
+        own = {key: array for key, array in layer.state().items() if array.dtype.kind == "f"}  # dropout's seeds are not
+        if not theirs:
+            return f"the model has no {name}"
+        if other := sorted(own.keys() ^ theirs.keys()):
+            return f"the {'network' if other[0] in theirs else 'model'} has no {name}.{other[0]}"
+        for key, array in own.items():
+            if theirs[key].shape != array.shape:
+                return f"{name}.{key} is {theirs[key].shape} in the model, {array.shape} in the network"
+        return ""
+
+    def other_classifier(self, graph: Graph, taken: int, classes: Sequence[str]) -> str:
+        """Say why the classifier is none for a graph of which so many sub-networks are taken; nothing if it is one."""
+        if not len(graph.subnetworks) == self.description.subnetworks == taken:
+            return "it reads what other sub-networks make"
+        if self.description.classes != list(classes):
+            return f"the model tells others apart: {', '.join(self.description.classes)!s:.80}"
+        return self.misfit("classifier", graph.classifier)
 
 
 class Start:
@@ -94,11 +115,13 @@ class Start:
 
     Attributes
     ----------
+    path, sha256
+        Of the model.
     taken : tuple of str
         Sub-networks, at least one.
     classifier : bool
         Whether the classifier is taken, too.
-    said : tuple of str
+    said : list of str
         What is taken and what is not, a line each.
 
     Raises
@@ -110,66 +133,40 @@ class Start:
     def __init__(
         self, model: StartModel, networks: NetworkFactory, classes: Sequence[str], *, all_at_once: bool
     ) -> None:
-        self.model, subnetworks = model, networks.subnetworks()
-        misfits = {name: self._misfit(name, subnetwork) for name, subnetwork in subnetworks.items()}
+        self.path, self.sha256, subnetworks = model.path, model.sha256, networks.subnetworks()
+        misfits = {name: model.misfit(name, subnetwork) for name, subnetwork in subnetworks.items()}
         self.taken = tuple(takewhile(lambda name: not misfits[name], subnetworks))
         rest = list(subnetworks)[len(self.taken) :]
         if not self.taken:
-            raise ConfigError(f"--start-from {model.path}: nothing fits, since {misfits[rest[0]]}; name another model")
+            raise ConfigError(f"--start-from {self.path}: nothing fits, since {misfits[rest[0]]}; name another model")
         graph = networks.graph()
         for name in subnetworks if all_at_once else self.taken:
             graph.insert(name, subnetworks[name])
-        why = self._other_classifier(graph, classes)
+        why = model.other_classifier(graph, len(self.taken), classes)
         self.classifier = not why
-        self.said = (
-            f"from {model.path}: {', '.join(self.taken)}, with batch norm's statistics"
-            + (", and the classifier" if self.classifier else ""),
-            *([] if self.classifier else [f"not taken: the classifier, since {why}"]),
-            *([f"not taken: {', '.join(rest)}, since {misfits[rest[0]]}"] if rest else []),
-        )
+        self.said = [f"from {self.path}: {', '.join(self.taken)}, with batch norm's statistics"]
+        if self.classifier:
+            self.said[0] += ", and the classifier"
+        else:
+            self.said.append(f"not taken: the classifier, since {why}")
+        if rest:
+            self.said.append(f"not taken: {', '.join(rest)}, since {misfits[rest[0]]}")
+        parts = (*self.taken, "classifier") if self.classifier else self.taken
+        self._weights = {name: model.part(name) for name in parts}
 
     def fill(self, subnetworks: Mapping[str, Layer]) -> None:
         """Give the sub-networks that are taken the model's parameters and statistics."""
         for name in self.taken:
-            _load(subnetworks[name], self._of(name))
+            self._fill(name, subnetworks[name])
 
     def fill_classifier(self, graph: Graph) -> None:
         """Do so with the classifier, if it is taken."""
         if self.classifier:
-            _load(graph.classifier, self._of("classifier"))
+            self._fill("classifier", graph.classifier)
+
+    def _fill(self, name: str, layer: Layer) -> None:
+        layer.load_state({**layer.state(), **self._weights[name]})
 
     def as_json(self) -> dict[str, Any]:
         """What ``config.json`` says of it."""
-        parts = [*self.taken, *(["classifier"] if self.classifier else [])]
-        return {"model": str(self.model.path), "sha256": self.model.sha256, "taken": parts}
-
-    def _other_classifier(self, graph: Graph, classes: Sequence[str]) -> str:
-        """Say why the model's classifier is none for a graph; nothing if it is one."""
-        theirs = self.model.description
-        if len(graph.subnetworks) != len(self.taken) or theirs.subnetworks != len(self.taken):
-            return "it reads what other sub-networks make"
-        if theirs.classes != list(classes):
-            return f"the model tells others apart: {', '.join(theirs.classes)!s:.80}"
-        return self._misfit("classifier", graph.classifier)
-
-    def _of(self, name: str) -> dict[str, np.ndarray]:
-        """Arrays of a part of the network, by their names in it."""
-        prefix = f"{name}."
-        return {key.removeprefix(prefix): array for key, array in self.model.arrays.items() if key.startswith(prefix)}
-
-    def _misfit(self, name: str, layer: Layer) -> str:
-        """Say why the model's weights do not fit a part of the network; nothing if they do."""
-        theirs = self._of(name)
-        own = {key: array for key, array in layer.state().items() if array.dtype.kind == "f"}  # dropout's seeds are not
-        if not theirs:
-            return f"the model has no {name}"
-        if other := sorted(own.keys() ^ theirs.keys()):
-            return f"the {'network' if other[0] in theirs else 'model'} has no {name}.{other[0]}"
-        for key, array in own.items():
-            if theirs[key].shape != array.shape:
-                return f"{name}.{key} is {theirs[key].shape} in the model, {array.shape} in the network"
-        return ""
-
-
-def _load(layer: Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    layer.load_state({**layer.state(), **arrays})
+        return {"model": str(self.path), "sha256": self.sha256, "taken": list(self._weights)}

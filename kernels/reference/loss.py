@@ -23,6 +23,8 @@ def softmax_cross_entropy(logits, labels):
     ------
     IndexError
         A label is not in 0 .. K - 1.
+    TypeError
+        Labels are not integers.
     """
     check_labels(labels, logits.shape[1])
     n = len(labels)
@@ -39,6 +41,8 @@ def softmax_cross_entropy(logits, labels):
 
 
 def check_labels(labels, classes):
-    """Raise IndexError unless all labels are in 0 .. classes - 1."""
+    """Raise IndexError unless all labels are in 0 .. classes - 1, and TypeError unless they are integers."""
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels are {labels.dtype}, which are no integers: convert them with astype")
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise IndexError(f"labels {labels.min()} to {labels.max()} of {classes} classes")

@@ -11,6 +11,10 @@ from safetensors.numpy import load_file
 from incnet.config import Config, ConfigError
 from incnet.data import Dataset, Split
 from incnet.data.digits import load_digits
+from incnet.report.arms import networks
+from incnet.report.course import course
+from incnet.report.headline import headline
+from incnet.report.reading import read_history
 from incnet.run.run import Run
 from incnet.run.start import FILE
 from incnet.session import train_run
@@ -77,6 +81,10 @@ def test_of_the_same_classes_everything_that_fits(begun, tmp_path):
     for name, array in expected.items():
         if "running" not in name:  # statistics are taken anew before each evaluation
             np.testing.assert_allclose(found[name], array, atol=1e-4, err_msg=name)
+    history = read_history(tmp_path / "out")
+    (network,) = networks([history])
+    assert ", begun with trained weights, grown over S2 and S3, with" in headline(network)
+    assert course(network.arms[0], history).steps[0].text.endswith("; with the weights of a trained model")
     content = json.loads((tmp_path / "out" / "config.json").read_text())
     assert content["start"]["taken"] == ["S1", "S2", "classifier"]
     assert content["start"]["model"] == str(begun / "stages" / "S1-S2.safetensors")
