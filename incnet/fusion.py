@@ -283,7 +283,7 @@ class Plain:
         return self.layer.forward(x)
 
 
-Step = ConvNormReLU | ConvReLU | ResidualBlock | Dense | Plain
+FusedStep = ConvNormReLU | ConvReLU | ResidualBlock | Dense | Plain
 
 
 class FusedSequential(Sequential):
@@ -297,7 +297,7 @@ class FusedSequential(Sequential):
 
     def __init__(self, chain: Sequential) -> None:
         super().__init__(chain.children())
-        self.steps = plan(chain.chain())
+        self.steps = plan(chain.flattened())
         self._all_layers = list(self.layers())
 
     def unfused(self) -> Sequential:
@@ -378,9 +378,9 @@ def fuse(layer: Layer) -> Layer:
     return FusedSequential(layer) if type(layer) is Sequential else layer
 
 
-def plan(layers: Iterable[Layer]) -> list[Step]:
+def plan(layers: Iterable[Layer]) -> list[FusedStep]:
     """Cut a row of layers into steps: the longest pattern that fits, else a layer by itself."""
-    steps: list[Step] = []
+    steps: list[FusedStep] = []
     rest = known_or_plain(layers)
     while rest:
         match rest:
@@ -406,7 +406,7 @@ def known_or_plain(layers: Iterable[Layer]) -> list[Any]:
 
 def residual_step(residual: Residual) -> ResidualBlock | Plain:
     """Fuse a residual block, if it is the usual one of two convolutions."""
-    match known_or_plain(residual.body.chain()):
+    match known_or_plain(residual.body.flattened()):
         case [
             Conv2d(bias=None) as conv1,
             BatchNorm2d() as norm1,

@@ -149,8 +149,8 @@ class Layer:
         for layer in self.children().values():
             yield from layer.layers()
 
-    def chain(self) -> Iterator[Layer]:
-        """Yield what is applied one after the other: this layer, or those of a chain of chains."""
+    def flattened(self) -> Iterator[Layer]:
+        """Yield what is applied one after the other: this layer, or the layers of a chain and of chains within it."""
         yield self
 
     def named_parameters(self, prefix: str = "", *, frozen: bool = True) -> Iterator[tuple[str, Parameter]]:

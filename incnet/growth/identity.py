@@ -59,7 +59,7 @@ def carry(subnetwork: Layer, x: Array) -> Array:
     if (lowest := float(asnumpy(x).min())) < 0:
         raise ValueError(f"only outputs of a ReLU can be carried, and these features go down to {lowest:g}")
     channels, pixels = x.shape[-1], 1
-    layers = list(subnetwork.chain())
+    layers = list(subnetwork.flattened())
     for i, layer in enumerate(layers):
         match layer:
             case Conv2d():
@@ -114,14 +114,14 @@ def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> Non
 
 def read_by_classifier(classifier: Layer, x: Array) -> Array:
     """What the classifier's dense layer reads where the uppermost sub-network makes x."""
-    for layer in classifier.chain():
+    for layer in classifier.flattened():
         if not isinstance(layer, Linear):
             x = layer.forward(x)
     return x
 
 
 def _dense(classifier: Layer) -> Linear:
-    (dense,) = (layer for layer in classifier.chain() if layer.trainable)
+    (dense,) = (layer for layer in classifier.flattened() if layer.trainable)
     assert isinstance(dense, Linear)
     return dense
 
@@ -193,7 +193,7 @@ def _complete_shortcut(residual: Residual, x: Array, channels: int) -> None:
     That has either sign, so it passes the ReLU within the body as two channels, of what is above zero and below. Where
     there is no stride, or no room, the body adds nothing.
     """
-    match list(residual.body.chain()):
+    match list(residual.body.flattened()):
         case [Conv2d() as conv1, BatchNorm2d() as norm1, ReLU() as relu, Conv2d() as conv2, BatchNorm2d() as norm2]:
             hidden = conv1.weight.data.shape[3]
         case body:

@@ -37,12 +37,12 @@ class Sequential(Layer):
     def children(self) -> dict[str, Layer]:
         return self._layers
 
-    def chain(self) -> Iterator[Layer]:
+    def flattened(self) -> Iterator[Layer]:
         if type(self.unfused()) is not Sequential:  # a class of somebody's own, which may compute something else
             yield self
             return
         for layer in self._layers.values():
-            yield from layer.chain()
+            yield from layer.flattened()
 
     def check(self, x: Array) -> None:
         for layer in list(self._layers.values())[:1]:  # what the others get, layers make

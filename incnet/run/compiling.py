@@ -118,7 +118,7 @@ def _preserve(graph: Graph, size: int) -> None:
 
 def _carry(part: Layer, x: Array) -> Array:
     """Call the kernels that :func:`incnet.growth.identity.carry` calls, whatever x holds, and change nothing."""
-    for layer in part.chain():
+    for layer in part.flattened():
         if isinstance(layer, BatchNorm2d):
             ops.batch_norm_stats(x)
         if isinstance(layer, Residual):

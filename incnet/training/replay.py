@@ -91,7 +91,7 @@ class Replay:
     def update(self) -> None:
         """Let the optimizer step along the gradients."""
         if self._last is None or self._last.gradients_differ:  # from those that were left: somebody clips them, say
-            self.step.apply_gradients()
+            self.step.update()
         else:
             self._last.update()
 
@@ -134,7 +134,7 @@ class Recording:
         self.images, self.labels = (recorder.empty(array.shape, array.dtype) for array in (images, labels))
         self.totals: Array = None
         self._gradients: list[tuple[Parameter, Array | OuterProduct | None]] = []
-        self._backpropagate, self.update = recorder(self._run), recorder(step.apply_gradients)
+        self._backpropagate, self.update = recorder(self._run), recorder(step.update)
         if ops.on_device:
             self._looked_at, self._add_up = asarray([0.0, 0.0, 0.0]), recorder(self._sum)
 

@@ -52,8 +52,8 @@ class Step:
         return self.backpropagate(images, labels)
 
     def update(self) -> None:
-        """Let the optimizer step along the gradients."""
-        self.apply_gradients()
+        """Let the optimizer step along the gradients: the trainable parameters change."""
+        self.optimizer.step(self.graph.trainable_parameters())
 
     def fetch_metrics(self, totals: Array) -> tuple[float, float, float]:
         """Bring ``totals`` (2,), and the sum of all values of all gradients, to the host."""
@@ -78,10 +78,6 @@ class Step:
         totals, dlogits = ops.softmax_cross_entropy(forward(images, train=True), labels)
         self.graph.backward(dlogits)
         return totals
-
-    def apply_gradients(self) -> None:
-        """Change the trainable parameters."""
-        self.optimizer.step(self.graph.trainable_parameters())
 
     @property
     def bytes(self) -> int:

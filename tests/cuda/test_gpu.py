@@ -123,7 +123,7 @@ def test_replays_follow_the_size_of_the_batch():
                 step.update()
             else:
                 step.step.backpropagate(*batch(size))
-                step.step.apply_gradients()
+                step.step.update()
         states.append({name: asnumpy(array).tobytes() for name, array in graph.state().items()})
     assert states[0] == states[1]
 
