@@ -158,6 +158,7 @@ def published(tmp_path_factory):
         given = {name: fast[name] for name in PRESETS["fast"].settings if name not in ("epochs", "method")}
         write_run(folder / f"small-{seed}", seed=seed, epochs=12, accuracy=rising(0.56 + seed / 100), **given)
     write_run(folder / "r20-hot-4-seed1", seed=1, epochs=4, accuracy=rising(0.5), lr=0.01)
+    write_run(folder / "fast-5-seed1", seed=1, epochs=5, accuracy=rising(0.5), lr=0.02, lr_schedule="step")
     (write_run(folder / "unfinished", seed=7, epochs=4, accuracy=rising(0.5)) / "summary.json").unlink()
     return folder
 
@@ -173,13 +174,19 @@ def test_a_table_from_run_folders(published, tmp_path, capsys):
     content = json.loads((tmp_path / "table" / "budget.json").read_text())
     (network,) = content["networks"]
     points = {(row["arm"], row["epochs"]): row for row in network["points"]}
-    assert list(points) == [*product(["constant"], (2, 4, 8, 12, 16)), ("fast", 12), *product(["r20-hot"], (2, 4))]
+    assert list(points) == [
+        *product(["constant"], (2, 4, 5, 8, 12, 16)),
+        ("fast", 12),
+        ("fast (other options)", 5),
+        *product(["r20-hot"], (2, 4)),
+    ]
     assert points["constant", 8]["macs"] == cost_of(8)
     assert points["constant", 8]["accuracy"] == pytest.approx(0.51 + 0.05 * math.log(8))
-    shares = 4 * (0.25 + (24 / 32) ** 2 + 1)
+    sizes = Config.from_preset("fast", dataset="cifar10").resolve().images_grow()
+    shares = sum((sizes.at(epoch) / 32) ** 2 for epoch in range(12))
     cost = 3 * TRAINED * FORWARD * shares + 12 * (500 + VALIDATED * FORWARD)
     assert points["fast", 12]["macs"] == pytest.approx(cost)
-    row, _, other = network["comparisons"]
+    row, _, _, other = network["comparisons"]
     assert (row["arm"], row["against"], row["seeds"]) == ("fast", "constant", [0, 1, 2])
     equal = math.exp(0.06 / 0.05) * 12  # epochs of the constant rate to this accuracy: more than there are
     assert equal > 16
@@ -197,7 +204,7 @@ def test_test_accuracy_is_only_there_at_the_end(published, tmp_path):
     (network,) = json.loads((tmp_path / "budget.json").read_text())["networks"]
     accuracies = {(row["arm"], row["epochs"]): row["accuracy"] for row in network["points"]}
     assert accuracies["constant", 16] == pytest.approx(0.51 + 0.05 * math.log(16) - 0.01)
-    assert accuracies.keys() == {("constant", 16), ("fast", 12), ("r20-hot", 4)}
+    assert accuracies.keys() == {("constant", 16), ("fast", 12), ("fast (other options)", 5), ("r20-hot", 4)}
 
 
 @pytest.mark.parametrize(

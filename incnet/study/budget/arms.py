@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
@@ -56,15 +57,17 @@ def _name(run: History, config: Config, study: Study) -> str:
             continue  # an arm that this network or so few epochs do not allow
         if _key(planned) == _key(config):
             return arm
-    return re.sub(r"-\d+$", "", re.sub(r"-seed\d+", "", run.path.resolve().name)) or run.path.name
+    name = re.sub(r"-\d+$", "", re.sub(r"-seed\d+", "", run.path.resolve().name)) or run.path.name
+    return f"{name} (other options)" if name in study.known_arms else name
 
 
 def _unique(arms: Iterable[tuple[str, list[History]]]) -> dict[str, list[History]]:
     """Return arms by name; of several with one name the second is ``NAME (2)``."""
     named: dict[str, list[History]] = {}
+    seen = Counter[str]()
     for name, runs in arms:
-        number = 1 + sum(known == name or known.startswith(f"{name} (") for known in named)
-        named[name if number == 1 else f"{name} ({number})"] = runs
+        seen[name] += 1
+        named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = runs
     return named
 
 
