@@ -69,7 +69,7 @@ class StartModel:
             raise ConfigError(f"--start-from {path}: no model that can be used: {error!s:.200}") from error
         for name, array in arrays.items():
             if not np.isfinite(array).all():
-                raise ConfigError(f"--start-from {path}: {name:.80} is not finite; name another model")
+                raise ConfigError(f"--start-from {path}: {name!r:.120} is not finite; name another model")
         return cls(path, hashlib.sha256(content).hexdigest(), description, arrays)
 
     def part(self, name: str) -> dict[str, np.ndarray]:
@@ -84,7 +84,7 @@ class StartModel:
         if not theirs:
             return f"the model has no {name}"
         if other := sorted(own.keys() ^ theirs.keys()):
-            return f"the {'network' if other[0] in theirs else 'model'} has no {name}.{other[0]}"
+            return f"the {'network' if other[0] in theirs else 'model'} has no {f'{name}.{other[0]}'!r:.120}"
         for key, array in own.items():
             if theirs[key].shape != array.shape:
                 return f"{name}.{key} is {theirs[key].shape} in the model, {array.shape} in the network"

@@ -28,7 +28,9 @@ from incnet.models.architecture import Architecture
 from incnet.records import parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
+from incnet.run.network import NetworkFactory
 from incnet.run.run import Run
+from incnet.run.start import Start, StartModel
 from incnet.stopping import ConditionError, parse
 from incnet.storage.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.storage.folder import RunFolder, RunFolderError
@@ -332,6 +334,22 @@ def _model(folder: Path) -> Reader:
     return Reader([seed], read)
 
 
+def _start(folder: Path) -> Reader:
+    """A model that a run is to begin with: of its arrays, not even the names are trusted."""
+    path = folder / "S1.safetensors"
+    seed = _saved_model(path)
+    networks = NetworkFactory(Config(dataset="digits", arch="resnet8").resolve(), (8, 8, 1), 2)
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        start = Start(StartModel.read(path), networks, ("a", "b"), all_at_once=False)
+        start.fill(networks.subnetworks())
+        assert all(line.isprintable() for line in start.said)
+        return start
+
+    return Reader([seed], read)
+
+
 def _description(folder: Path) -> Reader:
     """What the model says of itself is spoilt, and its checksum made right."""
     path = folder / "S1.safetensors"
@@ -385,6 +403,7 @@ MAKERS = {
     "reported test": _report("run/test.json"),
     "study": _report("study.json"),
     "model": _model,
+    "start": _start,
     "description": _description,
 }
 

@@ -161,14 +161,14 @@ def test_a_model_that_fits_nowhere_is_refused(begun):
     expected = r"nothing fits, since S1\.block1_1\.stem\.conv\.weight is \(3, 3, 1, 16\) in the model, \(3, 3, 3, 16\)"
     with pytest.raises(ConfigError, match=expected):
         run(begun, others(channels=3), epochs=1)
-    with pytest.raises(ConfigError, match=r"nothing fits, since the (model|network) has no S1\."):
+    with pytest.raises(ConfigError, match=r"nothing fits, since the (model|network) has no 'S1\."):
         run(begun, epochs=1, arch="vgg16")
 
 
 def test_a_part_that_has_more_is_not_taken(begun):
     started = run(begun, epochs=1, arch="resnet8", shortcut="B")
     assert started.start.taken == ("S1",)
-    assert "not taken: S2, S3, since the model has no S2.block2_1.shortcut" in started.start.said[-1]
+    assert "not taken: S2, S3, since the model has no 'S2.block2_1.shortcut" in started.start.said[-1]
 
 
 @pytest.mark.parametrize(("name", "message"), [
