@@ -138,7 +138,8 @@ class Start:
         self.taken = tuple(takewhile(lambda name: not misfits[name], subnetworks))
         rest = list(subnetworks)[len(self.taken) :]
         if not self.taken:
-            raise ConfigError(f"--start-from {self.path}: nothing fits, since {misfits[rest[0]]}; name another model")
+            what = f"{model.description.arch:.80} by {model.description.partition!r:.40}"
+            raise ConfigError(f"--start-from {self.path}, {what}: nothing fits, since {misfits[rest[0]]}")
         graph = networks.graph()
         for name in subnetworks if all_at_once else self.taken:
             graph.insert(name, subnetworks[name])
