@@ -48,8 +48,13 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
 
+highlight_language = "text"  # commands and formulas, where no language is said
 smartquotes = False  # what is quoted is often code
 
 html_theme = "furo"
 html_title = "incnet"
 html_show_sphinx = False
+html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_theme_options = {"top_of_page_buttons": []}

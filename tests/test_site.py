@@ -74,13 +74,14 @@ def test_the_page_of_options_has_every_option_of_every_command(extension):
     train = "\n".join(options.section("train"))
     assert ".. option:: --augment, --no-augment" in train
     assert "*Default:* 5." in train.split(".. option:: --window N")[1].split(".. option")[0]
-    assert "With :option:`--growth` slope-angle." in train
+    assert "With :option:`--growth <--growth>` slope-angle." in train
+    assert ":option:`--threads <incnet train --threads>`" in "\n".join(options.section("study"))
 
 
 def test_text_of_options_stands_for_itself(extension):
     linked = extension("options").linked
     assert linked(Config, "'a*b' | x_y, --lr or --no-average, --nothing") == (
-        r"'a\*b' \| x\_y, :option:`--lr` or :option:`--no-average`, ``--nothing``"
+        r"'a\*b' \| x\_y, :option:`--lr <--lr>` or :option:`--no-average <--no-average>`, ``--nothing``"
     )
 
 
@@ -106,8 +107,12 @@ def test_documents_link_to_what_is_there(document):
 
 
 def test_the_pictures_are_those_of_a_run_that_grew():
-    pictures = [(ROOT / "docs" / "pictures" / f"growing-{scheme}.svg").read_text() for scheme in ("light", "dark")]
-    for picture in pictures:
+    pictures = {path.stem: path.read_text() for path in (ROOT / "docs" / "pictures").glob("growing-*.svg")}
+    assert len(pictures) == 4
+    for picture in pictures.values():
         assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
-        assert all(f">{word}</text>" in picture for word in ("S1", "S2", "S3", "frozen", "look-ahead", "epoch 30"))
-    assert len({re.sub("--[a-z]+: #[0-9a-f]+", "", picture) for picture in pictures}) == 1
+        assert all(
+            f">{word}" in picture or f" {word}" in picture
+            for word in ("S1", "S2", "S3", "frozen", "trained", "epoch 30")
+        )
+    assert len({re.sub("--[a-z]+: #[0-9a-f]+", "", picture) for picture in pictures.values()}) == 2

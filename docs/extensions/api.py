@@ -11,13 +11,15 @@ import builtins
 import functools
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sphinx.addnodes import pending_xref
+from docutils import nodes
+from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.inspect import stringify_signature
@@ -26,6 +28,7 @@ from sphinx.util.nodes import make_refnode
 # Kernels of the other backends: the same functions, which have their definitions and docstrings in ``reference``.
 LEFT_OUT = ("incnet.kernels.cpu", "incnet.kernels.cuda")
 LONGEST_VALUE = 60
+DASH = "\\1 \N{EN DASH} "
 # What other packages and Python itself call by these names has no page here.
 OTHERS = {*dir(builtins), *sys.stdlib_module_names, "markupsafe", "matplotlib", "np", "numpy", "onnx", "rich", "scipy"}
 
@@ -231,7 +234,11 @@ def described(module: Module, name: str, shown_module: str, shown: str) -> Itera
     """Yield the directive that describes an object as ``shown_module.shown``."""
     node = module.defined[name]
     if isinstance(node, ast.ClassDef):
-        yield from (f".. autoclass:: {shown_module}.{shown}", "   :members:", "   :show-inheritance:")
+        yield from (
+            f".. autoclass:: {shown_module}.{shown}",
+            "   :members:",
+            *(["   :show-inheritance:"] * bool(node.bases)),
+        )
     elif isinstance(node, ast.FunctionDef):
         yield f".. autofunction:: {shown_module}.{shown}"
     else:
@@ -287,10 +294,12 @@ def stash_property(app: Sphinx, what: str, name: str, found: Any, options: Any, 
         app.env.temp_data[f"api:{name}"] = lines[:]
 
 
-def restore_property(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Put a property's docstring back."""
+def finish_docstring(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Put a property's docstring back; else let a dash, not two hyphens, stand between a parameter and its meaning."""
     if what == "property":
         lines[:] = app.env.temp_data.pop(f"api:{name}")
+    else:
+        lines[:] = [re.sub(r"^([\s*:]*\*\*[^*]+\*\*.*?) -- ", DASH, line) for line in lines]
 
 
 # References.
@@ -372,11 +381,27 @@ def as_shown(target: str) -> str:
     return target
 
 
+def add_homes(app: Sphinx, doctree: nodes.document) -> None:
+    """Let what is described as ``incnet.NAME`` be found by the name where it is defined, too: source pages link so."""
+    for (module, name), public_name in public().items():
+        if app.env.docname == f"api/names/incnet.{public_name}":
+            for signature in doctree.findall(desc_signature):
+                shown = signature["ids"][0]
+                signature["ids"].append(f"{module}.{name}{shown.removeprefix(f'incnet.{public_name}')}")
+
+
+def source_module(app: Sphinx, module: str, attribute: str) -> str:
+    """Return the module whose source page shows an object."""
+    return home("incnet.api" if module == "incnet" else module, attribute.partition(".")[0])[0]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("builder-inited", write_stubs)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", stash_property, priority=400)
-    app.connect("autodoc-process-docstring", restore_property, priority=600)
+    app.connect("autodoc-process-docstring", finish_docstring, priority=600)
+    app.connect("doctree-read", add_homes)
+    app.connect("viewcode-follow-imported", source_module)
     app.add_post_transform(Resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

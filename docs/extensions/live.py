@@ -35,8 +35,8 @@ def train(app: Sphinx) -> None:
     app.config.html_extra_path.append(str(folder))
 
 
-def picture(run: Path, scheme: int) -> str:
-    """Return how a run grew, as SVG in light (0) or dark (1) colours: the drawing of its report, by itself."""
+def picture(run: Path, scheme: int, width: str) -> str:
+    """Return how a run grew, as SVG in light (0) or dark (1) colours, wide or narrow: the drawing of its report."""
     histories, _ = read_runs([run])
     drawing = draw_growth(histories[0])
     assert drawing is not None
@@ -44,7 +44,10 @@ def picture(run: Path, scheme: int) -> str:
     rules = re.findall(r"^\.growth (.*})$", css, re.MULTILINE)
     colours = " ".join(f"--{name}: {pair[scheme]};" for name, pair in COLOURS.items())
     style = "\n".join([f".growth {{ {colours} {FONT} }}", *rules])
-    return str(drawing.wide).replace(">", f' xmlns="http://www.w3.org/2000/svg"><style>{style}</style>', 1) + "\n"
+    return (
+        str(getattr(drawing, width)).replace(">", f' xmlns="http://www.w3.org/2000/svg"><style>{style}</style>', 1)
+        + "\n"
+    )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -56,4 +59,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     for scheme, name in enumerate(("light", "dark")):
-        (PICTURES / f"growing-{name}.svg").write_text(picture(Path(sys.argv[1]), scheme), encoding="utf-8")
+        for width in ("wide", "narrow"):
+            path = PICTURES / f"growing-{width}-{name}.svg"
+            path.write_text(picture(Path(sys.argv[1]), scheme, width), encoding="utf-8")

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from incnet.__main__ import COMMANDS
 from incnet.commandline import Entry, entries
 from incnet.config import Config
-from incnet.options import described
+from incnet.options import described, flag
 
 INTRODUCTION = """\
 Options
@@ -64,12 +64,15 @@ def described_option(kind: type, entry: Entry) -> Iterator[str]:
 def linked(kind: type, text: str) -> str:
     """Return text in which the options of a command are links to them, and all else stands for itself."""
     known = {entry.call.split()[0].replace("[no-]", "") for entry in entries(kind)}
+    ours = {flag(name) for name, facts in described(kind).items() if facts is not described(Config).get(name)}
     pieces = re.split(r"(--[a-z][a-z-]*[a-z])", text)
     for i, piece in enumerate(pieces):
         if i % 2 == 0:
             pieces[i] = re.sub(r"([\\*`|_<>])", r"\\\1", piece)
         else:
-            pieces[i] = f":option:`{piece}`" if piece.replace("--no-", "--") in known else f"``{piece}``"
+            option = piece.replace("--no-", "--")
+            place = "" if kind is Config or option in ours else "incnet train "
+            pieces[i] = f":option:`{piece} <{place}{piece}>`" if option in known else f"``{piece}``"
     return "".join(pieces)
 
 
