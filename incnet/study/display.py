@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.progress import Task, TaskID
@@ -13,40 +12,19 @@ from rich.table import Table
 
 from incnet.report.numbers import duration, engineering
 from incnet.study.folder import StudyRun
-from incnet.terminal import Bars, Terminal
-from incnet.training.progress import clock
-from incnet.training.signals import write_line
+from incnet.terminal import Terminal
+from incnet.training.progress import BarDisplay, clock
 
 __all__ = ["StudyDisplay", "make_table", "plan_table", "results_table"]
 
 
-class StudyDisplay:
+class StudyDisplay(BarDisplay):
     """A bar for each run at work on a terminal, and a line when one begins and ends."""
 
     def __init__(self, terminal: Terminal) -> None:
-        self.terminal, self.bars = terminal, Bars(terminal)
+        super().__init__(terminal)
         self._tasks: dict[str, TaskID] = {}
         self._sizes: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
-
-    def say(self, line: str) -> None:
-        """Print one line, above the bars."""
-        self.terminal.say(line)
-
-    def announce(self, text: str) -> None:
-        """Say something from within a signal's handler; see :meth:`incnet.training.progress.Display.announce`."""
-        if self.terminal.is_live:
-            self.bars.notice = text
-        else:
-            write_line(text)
 
     def follow(self, run: StudyRun) -> None:
         """Move the run's bar to where it is; the first time that it has grown, say that it is at work."""

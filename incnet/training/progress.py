@@ -14,34 +14,16 @@ from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, Verdict
 from incnet.training.loop import Metrics
 from incnet.training.signals import write_line
 
-__all__ = ["Display", "clock", "up_to"]
+__all__ = ["BarDisplay", "Display", "clock", "up_to"]
 
 INDENT = " " * 11  # of lines about the epoch above
 
 
-class Display:
-    """Bars for epochs and batches with a live line on a terminal; one plain line an event everywhere.
+class BarDisplay:
+    """Bars while a ``with`` block lasts, and lines above them."""
 
-    Parameters
-    ----------
-    epochs : int
-        Budget of the run.
-    terminal : Terminal, optional
-        Standard output unless given.
-    """
-
-    def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
-        self.terminal = terminal or Terminal()
-        self.bars = Bars(self.terminal)
-        self.epochs = self.bars.add_task("epochs", total=epochs, facts=self._epoch_facts)
-        self.batches = self.bars.add_task("batches", total=None, facts=self._batch_facts)
-        self.done = 0  # epochs
-        self.total = 0  # batches of an epoch
-        self.pixels = 0  # of an image's side, if that changes
-        self.metrics: Metrics | None = None
-        self.images_per_second: float | None = None
-        self.compiles = False
-        self.said = ""  # why the rule has ended a stage
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal, self.bars = terminal, Bars(terminal)
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -55,6 +37,37 @@ class Display:
     def say(self, text: str) -> None:
         """Print lines, above the bars if there are any."""
         self.terminal.say(text)
+
+    def announce(self, text: str) -> None:
+        """Say something from within a signal's handler, which may have come in the middle of a print."""
+        if self.terminal.is_live:
+            self.bars.notice = text  # which is drawn when the bars are, some times a second
+        else:
+            write_line(text)
+
+
+class Display(BarDisplay):
+    """Bars for epochs and batches with a live line on a terminal; one plain line an event everywhere.
+
+    Parameters
+    ----------
+    epochs : int
+        Budget of the run.
+    terminal : Terminal, optional
+        Standard output unless given.
+    """
+
+    def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
+        super().__init__(terminal or Terminal())
+        self.epochs = self.bars.add_task("epochs", total=epochs, facts=self._epoch_facts)
+        self.batches = self.bars.add_task("batches", total=None, facts=self._batch_facts)
+        self.done = 0  # epochs
+        self.total = 0  # batches of an epoch
+        self.pixels = 0  # of an image's side, if that changes
+        self.metrics: Metrics | None = None
+        self.images_per_second: float | None = None
+        self.compiles = False
+        self.said = ""  # why the rule has ended a stage
 
     def batch(self, done: int, metrics: Metrics) -> None:
         """Move the bars."""
@@ -87,13 +100,6 @@ class Display:
         """Begin after so many epochs."""
         self.done = epochs
         self.bars.update(self.epochs, completed=epochs)
-
-    def announce(self, text: str) -> None:
-        """Say something from within a signal's handler, which may have come in the middle of a print."""
-        if self.terminal.is_live:
-            self.bars.notice = text  # which is drawn when the bars are, some times a second
-        else:
-            write_line(text)
 
     def event(self, event: Event) -> None:
         """Show one event."""
