@@ -16,7 +16,7 @@ from tests.faults.runs import ARGUMENTS
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 # Where they are written, and only there.
-SOMETIMES = {"objects", "environment.commit", "environment.checkout", "environment.sums"} | {
+SOMETIMES = {"objects", "start", "environment.commit", "environment.checkout", "environment.allreduce"} | {
     f"environment.cupy-cuda{version}x" for version in (12, 13)
 }
 
