@@ -11,7 +11,6 @@ import builtins
 import functools
 import importlib.util
 import inspect
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from sphinx.util.nodes import make_refnode
 # Kernels of the other backends: the same functions, which have their definitions and docstrings in ``reference``.
 LEFT_OUT = ("incnet.kernels.cpu", "incnet.kernels.cuda")
 LONGEST_VALUE = 60
-DASH = "\\1 \N{EN DASH} "
 # What other packages and Python itself call by these names has no page here.
 OTHERS = {*dir(builtins), *sys.stdlib_module_names, "markupsafe", "matplotlib", "np", "numpy", "onnx", "rich", "scipy"}
 
@@ -294,12 +292,17 @@ def stash_property(app: Sphinx, what: str, name: str, found: Any, options: Any, 
         app.env.temp_data[f"api:{name}"] = lines[:]
 
 
-def finish_docstring(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Put a property's docstring back; else let a dash, not two hyphens, stand between a parameter and its meaning."""
+def restore_property(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Put a property's docstring back."""
     if what == "property":
         lines[:] = app.env.temp_data.pop(f"api:{name}")
-    else:
-        lines[:] = [re.sub(r"^([\s*:]*\*\*[^*]+\*\*.*?) -- ", DASH, line) for line in lines]
+
+
+def set_dashes(app: Sphinx, doctree: nodes.document) -> None:
+    """Let a dash, not two hyphens, stand between a parameter or an error and its meaning."""
+    for text in list(doctree.findall(nodes.Text)):
+        if text.startswith((" -- ", ") -- ")):
+            text.parent.replace(text, nodes.Text(text.replace("--", "\N{EN DASH}", 1)))
 
 
 # References.
@@ -400,8 +403,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_stubs)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", stash_property, priority=400)
-    app.connect("autodoc-process-docstring", finish_docstring, priority=600)
+    app.connect("autodoc-process-docstring", restore_property, priority=600)
     app.connect("doctree-read", add_homes)
+    app.connect("doctree-read", set_dashes)
     app.connect("viewcode-follow-imported", source_module)
     app.add_post_transform(Resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
