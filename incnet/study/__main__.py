@@ -232,16 +232,17 @@ def write_results(folder: StudyFolder, terminal: Terminal) -> None:
         return
     if study.name == "budget":
         budget.write_results(_curves(folder), study, terminal)
-        return
-    rows = summarise(_groups(folder), study.levels)
-    folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
-    folder.write("table2.md", as_markdown(study.title, rows))
-    terminal.print(results_table(rows))
+    else:
+        rows = summarise(_groups(folder), study.levels)
+        folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
+        folder.write("table2.md", as_markdown(study.title, rows))
+        terminal.print(results_table(rows))
     try:
         write_figures([folder.path], folder.path / "figures")
         for problem in write_report([folder.path], folder.path / "report.html"):
             terminal.say(f"warning: left out of the report: {problem}")
-        terminal.say(f"more in table2.md, figures and report.html in {folder.path}")
+        table = "budget.md" if study.name == "budget" else "table2.md"
+        terminal.say(f"more in {table}, figures and report.html in {folder.path}")
     except ReportError as error:
         terminal.say(f"warning: no figures and no report: {error}")
 

@@ -207,6 +207,10 @@ class TimedRun:
             recalibrate(graph, islice(batches, self.run.config.recalibrate))
         evaluate(graph, self.run.images.validation.epoch(0))
 
+    def batch_size(self, phase: Phase) -> int:
+        """Images in a step of a phase."""
+        return self._loader(*_place(phase)).batch_size
+
     def described(self, phase: Phase, timing: Timing) -> PhaseSteps:
         """Return what was measured of a phase with what is known of it."""
         graph, loader = self._networks[_place(phase)].training_step.graph, self._loader(*_place(phase))

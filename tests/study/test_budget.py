@@ -21,7 +21,7 @@ from incnet.study import __main__ as command
 from incnet.study.budget.branches import begin_branch, plan_branches, shared_epochs
 from incnet.study.budget.compare import accuracy_at, compare, cost_at
 from incnet.study.budget.curves import Curve, Point, curve_of
-from incnet.study.budget.seconds import RunTiming, Step, Timings, kind_of, measure
+from incnet.study.budget.seconds import Measurement, RunTiming, Step, Timings, kind_of
 from incnet.study.options import Study
 from incnet.timing.steps import Phase
 
@@ -341,6 +341,7 @@ def test_a_real_study(study, capsys):
     assert {(row["arm"], row["against"]) for row in network["comparisons"]} == {
         ("decay", "constant"), ("constant", "decay")
     }  # fmt: skip
+    assert (folder / "report.html").exists()
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*.safetensors")}
     capsys.readouterr()
     assert budget(*line) == 0
@@ -355,6 +356,10 @@ def test_there_is_no_branch_of_what_has_not_got_there(study, tmp_path):
     for folder, epochs in ((tmp_path / "none", 2), (trunk, 5)):
         assert not begin_branch(folder, epochs, config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "letter.txt").write_text("dear")
+    assert not begin_branch(trunk, 2, config, tmp_path / "used")
+    assert [path.name for path in (tmp_path / "used").iterdir()] == ["letter.txt"]
 
 
 # Seconds.
@@ -383,20 +388,15 @@ def test_every_kind_is_measured_once():
     growing = replace(base, image_sizes="4,8")
     configs = [base, replace(base, seed=1, lr=0.1, epochs=9), growing, replace(growing, image_sizes="4:3,8")]
     turns = []
-    found = measure(
-        [each.resolve() for each in configs],
-        load_digits(),
-        where="here",
-        rounds=1,
-        steps=1,
-        after_turn=lambda: turns.append(1),
-    )
-    assert [[step.phase for step in run.steps] for run in found.runs] == [
+    measurement = Measurement([each.resolve() for each in configs], load_digits())
+    found = measurement.take(rounds=1, steps=1, after_turn=lambda: turns.append(1))
+    assert [[step.phase for step in run.steps] for run in found] == [
         [Phase(3)], [Phase(3, image_size=4), Phase(3)]
     ]  # fmt: skip
-    assert len(turns) == 2 * (3 + 2)
-    assert [run.images for run in found.runs] == [90, 90]
-    assert all(step.seconds > 0 for run in found.runs for step in run.steps)
+    assert len(turns) == 2 * measurement.kinds == 2 * (3 + 2)
+    assert [(run.images, *run.evaluations) for run in found] == [(90, "3"), (90, "3")]
+    assert all(step.seconds > 0 and step.batch_size == 32 for run in found for step in run.steps)
+    assert all(run.evaluations["3"] > 0 for run in found)
 
 
 def test_a_study_error_is_raised_for_runs_without_an_end(tmp_path):

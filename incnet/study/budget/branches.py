@@ -16,7 +16,7 @@ from incnet.config import Config
 from incnet.records import parse_json
 from incnet.storage.checkpoint import CheckpointError, Checkpoints, read_checkpoint
 from incnet.storage.files import replace_file, writing
-from incnet.storage.folder import RunFolder
+from incnet.storage.folder import RunFolder, RunFolderError
 from incnet.study.options import Planned
 
 __all__ = ["Branch", "begin_branch", "plan_branches", "shared_epochs"]
@@ -88,8 +88,11 @@ def begin_branch(trunk: Path, epochs: int, config: Config, path: Path) -> bool:
     except (CheckpointError, OSError, ValueError, KeyError):
         return False
     content["config"] = replace(config, out=path).as_json()
-    with RunFolder.create(path, content) as folder:
-        folder.log_session("branch", trunk=trunk.name, epochs=epochs)
+    try:
+        with RunFolder.create(path, content) as folder:
+            folder.log_session("branch", trunk=trunk.name, epochs=epochs)
+    except RunFolderError:  # which the run will say, too
+        return False
     with open(trunk / "metrics.jsonl", "rb") as metrics:
         replace_file(path / "metrics.jsonl", [metrics.read(length)])
     with writing(path):

@@ -19,7 +19,7 @@ from incnet.storage.files import replace_file, writing
 from incnet.storage.folder import environment
 from incnet.study.budget.arms import Arms, named_by_options
 from incnet.study.budget.curves import Curve, curve_of
-from incnet.study.budget.seconds import Timings, measure
+from incnet.study.budget.seconds import ROUNDS, Measurement, Timings
 from incnet.study.budget.tables import as_markdown, as_tables, summarise
 from incnet.study.options import Study, StudyError
 from incnet.terminal import Terminal
@@ -52,6 +52,7 @@ def tabulate(study: Study, terminal: Terminal) -> None:
     with writing(study.folder):
         study.folder.mkdir(parents=True, exist_ok=True)
     write_results(named_by_options(finished, study), study, terminal)
+    terminal.say(f"more in budget.md, budget.json and figures in {study.folder}")
 
 
 def write_results(arms: Arms, study: Study, terminal: Terminal) -> None:
@@ -75,7 +76,6 @@ def write_results(arms: Arms, study: Study, terminal: Terminal) -> None:
         for (dataset, arch), curves in networks.items():
             name = Network(dataset, arch, []).name
             write(curves, study.accuracy, study.folder / "figures" / f"{name}-budget")
-    terminal.say(f"more in budget.md, budget.json and figures in {study.folder}")
 
 
 def _curves(groups: dict[str, list[History]], study: Study, timings: Timings | None) -> list[Curve]:
@@ -123,8 +123,9 @@ def _measure(arms: Arms, study: Study, terminal: Terminal) -> Timings:
         groups = [group for (name, _), arms_of in arms.items() if name == dataset for group in arms_of.values()]
         configs = [Config.from_json(run.options) for group in groups for run in group]
         images = load_data(replace(configs[0], data_dir=study.data_dir or configs[0].data_dir))
-        with progress(terminal, len(configs), 8) as after_turn:
-            found += measure(configs, images, where=where, after_turn=after_turn).runs
+        measurement = Measurement(configs, images)
+        with progress(terminal, measurement.kinds, ROUNDS) as after_turn:
+            found += measurement.take(after_turn=after_turn)
     return Timings(where, found)
 
 

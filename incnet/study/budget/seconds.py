@@ -22,7 +22,10 @@ from incnet.report.history import Epoch, History
 from incnet.timing.steps import Phase, TimedRun
 from incnet.timing.turns import take_turns
 
-__all__ = ["Timings", "kind_of", "measure"]
+__all__ = ["ROUNDS", "Measurement", "Timings", "kind_of"]
+
+# An evaluation takes as long as many steps: few turns, of more steps.
+ROUNDS, STEPS = 4, 8
 
 # Options by which neither a step takes longer nor a recalibration or validation.
 RULES = {"window", "gamma", "angle_unit", "period", "patience", "min_delta", "min_stage_epochs", "max_stage_epochs"}
@@ -128,40 +131,60 @@ def _phases(epochs: Iterable[Epoch], config: Config) -> Iterator[Phase]:
         yield Phase(inserted, lookahead, cached, None if whole else epoch.image_size)
 
 
-def measure(
-    configs: Iterable[Config],
-    dataset: Dataset,
-    *,
-    where: str,
-    rounds: int = 8,
-    steps: int = 4,
-    after_turn: Callable[[], None] = lambda: None,
-) -> Timings:
-    """Time every kind of step, recalibration and validation that some runs have, on the backend and threads in use.
+class Measurement:
+    """Every kind of step, recalibration and validation that some runs have, to be timed in turns.
+
+    On the backend and the threads in use.
 
     Parameters
     ----------
     configs : iterable of Config
         Resolved; of those that take equally long, one is measured.
-    rounds, steps : int
-        All kinds take turns of so many steps, so many times, after a round that does not count.
-    after_turn : callable
-        For progress.
+    dataset : Dataset
+        That they are about.
+
+    Attributes
+    ----------
+    kinds : int
+        That take turns.
     """
-    runs = {kind: TimedRun(config, dataset) for kind, config in {kind_of(each): each for each in configs}.items()}
-    counts = {kind: sorted({phase.subnetworks for phase in run.phases}) for kind, run in runs.items()}
-    turns: dict[tuple[str, Any], Any] = {
-        (kind, phase): partial(run.turn, phase) for kind, run in runs.items() for phase in run.phases
-    }
-    checks: dict[tuple[str, Any], Any] = {
-        (kind, count): partial(run.evaluate, count) for kind, run in runs.items() for count in counts[kind]
-    }
-    take_turns({name: partial(turn, 1) for name, turn in turns.items()} | checks, 1, after_turn)
-    timings = take_turns({name: partial(turn, steps) for name, turn in turns.items()} | checks, rounds, after_turn)
-    found = []
-    for kind, run in runs.items():
-        known = {phase: run.described(phase, timings[kind, phase]) for phase in run.phases}
-        kinds = [Step(*phase, each.batch_size, each.timing.seconds.median) for phase, each in known.items()]
-        evaluations = {str(count): timings[kind, count].seconds.median for count in counts[kind]}
-        found.append(RunTiming(kind, run.images, kinds, evaluations))
-    return Timings(where, found)
+
+    def __init__(self, configs: Iterable[Config], dataset: Dataset) -> None:
+        self._runs = {
+            kind: TimedRun(config, dataset) for kind, config in {kind_of(each): each for each in configs}.items()
+        }
+        self._steps = [(kind, phase) for kind, run in self._runs.items() for phase in run.phases]
+        self._evaluations = list(dict.fromkeys((kind, phase.subnetworks) for kind, phase in self._steps))
+        self.kinds = len(self._steps) + len(self._evaluations)
+
+    def take(
+        self, *, rounds: int = ROUNDS, steps: int = STEPS, after_turn: Callable[[], None] = lambda: None
+    ) -> list[RunTiming]:
+        """Let all kinds take turns of so many steps, so many times, after a round that does not count.
+
+        Parameters
+        ----------
+        after_turn : callable
+            For progress; called ``(rounds + 1) * kinds`` times.
+        """
+        take_turns(self._turns(1), 1, after_turn)
+        timings = take_turns(self._turns(steps), rounds, after_turn)
+        seconds = {turn: timing.seconds.median for turn, timing in timings.items()}
+        return [
+            RunTiming(
+                kind,
+                run.images,
+                [Step(*phase, run.batch_size(phase), seconds[kind, phase]) for phase in run.phases],
+                {str(count): seconds[kind, count] for other, count in self._evaluations if other == kind},
+            )
+            for kind, run in self._runs.items()
+        ]
+
+    def _turns(self, steps: int) -> dict[tuple[str, Phase | int], Callable[[], Sequence[float]]]:
+        """Return what takes a turn: by a kind of run and a phase, its steps; and a number of sub-networks."""
+        turns: dict[tuple[str, Phase | int], Callable[[], Sequence[float]]] = {}
+        for kind, phase in self._steps:
+            turns[kind, phase] = partial(self._runs[kind].turn, phase, steps)
+        for kind, count in self._evaluations:
+            turns[kind, count] = partial(self._runs[kind].evaluate, count)
+        return turns
