@@ -53,7 +53,8 @@ def whole_parser() -> argparse.ArgumentParser:
         for action in options._actions:
             if action.dest in hints:
                 action.choices = choices(kind, action.dest) or None
-                action.help = described(kind)[action.dest].help.partition(". ")[0].rstrip(".")
+                said = described(kind)[action.dest].help.partition(". ")[0].rstrip(".")
+                action.help = said.replace("%", "%%")  # argparse would format it
                 if Path in (hints[action.dest], *get_args(hints[action.dest])):
                     action.complete = shtab.FILE  # type: ignore[attr-defined]
         commands.add_parser(name, parents=[options], add_help=False, help=each.summary)
