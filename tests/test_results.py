@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,13 @@ def test_the_tables_say_what_the_runs_hold():
         assert int(epochs) == summary["epochs"]
         assert validation == f"{100 * summary['val_accuracy']:.1f}"
         assert test == f"{100 * summary['test_accuracy']:.1f}"
+
+
+@pytest.mark.parametrize("document", [Path("README.md"), DOCUMENT])
+def test_what_the_preset_fast_reaches(document):
+    summaries = [json.loads((DOCUMENT.parent / f"runs/fast-12-seed{k}/summary.json").read_text()) for k in range(3)]
+    accuracies = [100 * summary["test_accuracy"] for summary in summaries]
+    text = document.read_text()
+    assert f"{statistics.mean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f} %" in text.replace("*", "")
+    assert {round(summary["macs_training"] / 1e12) for summary in summaries} == {43}
+    assert re.search(r"\b43(\.2)? T\b", text)
