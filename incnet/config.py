@@ -396,8 +396,8 @@ class Config:
     )
     image_sizes: str | None = option(
         "Sizes through which the training images grow, in pixels: '16,24,32' averages them down to the smaller sizes "
-        "for an equal share of the epochs each, '16:4,24:4,32' for four epochs each. Evaluation is always at full "
-        "size, and the budget alone ends the last stage.",
+        "for an equal share of the epochs each, '16:4,24:4,32' for four epochs each, '16:33%,24:25%,32' for parts of "
+        "the run. Evaluation is always at full size, and the budget alone ends the last stage.",
         None,
         group=IMAGES,
         metavar="SIZES",

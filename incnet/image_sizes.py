@@ -29,7 +29,8 @@ class ImageSizes:
 
     @classmethod
     def parse(cls, text: str, budget: int) -> Self:
-        """Read ``16,24,32``, which share the epochs of the run equally, or ``16:4,24:4,32``, for four epochs each.
+        """Read ``16,24,32``, which share the epochs of the run equally; ``16:4,24:4,32``, for four epochs each; or
+        ``16:33%,24:25%,32``, for parts of the run.
 
         The last size has what is left.
 
@@ -41,7 +42,8 @@ class ImageSizes:
         *smaller, last = text.split(",")
         entries = [entry.partition(":") for entry in smaller]
         sizes = (*(_number(size, text) for size, _, _ in entries), _number(last, text))
-        epochs = tuple(_number(own, text) if colon else max(1, budget // len(sizes)) for _, colon, own in entries)
+        equal = max(1, budget // len(sizes))
+        epochs = tuple(_epochs(own, budget, text) if colon else equal for _, colon, own in entries)
         if any(size >= larger for size, larger in pairwise(sizes)):
             raise ValueError(f"{text:.80}: choose sizes that rise")
         if sum(epochs) >= budget:
@@ -55,9 +57,16 @@ class ImageSizes:
         return self.sizes[bisect_right(list(accumulate(self.epochs)), epoch)]
 
 
+def _epochs(own: str, budget: int, text: str) -> int:
+    if own.endswith("%"):
+        return max(1, round(budget * _number(own[:-1], text) / 100))
+    return _number(own, text)
+
+
 def _number(digits: str, text: str) -> int:
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= LONGEST and int(digits) > 0):
         raise ValueError(
-            f"{text!r:.80} does not have the form 16,24,32, or with epochs of all but the last 16:4,24:4,32"
+            f"{text!r:.80} does not have the form 16,24,32, or with epochs or parts of the run for all but the last, "
+            "16:4,24:4,32 or 16:33%,24:25%,32"
         )
     return int(digits)

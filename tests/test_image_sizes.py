@@ -35,6 +35,9 @@ def epochs(folder):
         ("16,24,32", 11, [16] * 3 + [24] * 3 + [32] * 5),
         ("16,24,32", 3, [16, 24, 32]),
         ("16:1,24:2,32", 6, [16, 24, 24, 32, 32, 32]),
+        ("16:33%,24:25%,32", 12, [16] * 4 + [24] * 3 + [32] * 5),
+        ("16:33%,24:25%,32", 24, [16] * 8 + [24] * 6 + [32] * 10),
+        ("16:1%,32", 3, [16, 32, 32]),
         ("32", 2, [32, 32]),
     ],
 )
@@ -51,6 +54,8 @@ def test_sizes_share_the_epochs(text, budget, expected):
         ({"image_sizes": "0,8"}, "does not have the form"),
         ({"image_sizes": "4:,8"}, "does not have the form"),
         ({"image_sizes": "4,8:3"}, "does not have the form"),
+        ({"image_sizes": "4:%,8"}, "does not have the form"),
+        ({"image_sizes": "4:100%,8"}, "the smaller sizes take 30 of 30 epochs"),
         ({"image_sizes": "6,4,8"}, "--image-sizes: 6,4,8: choose sizes that rise"),
         ({"image_sizes": "4:20,6:10,8"}, "the smaller sizes take 30 of 30 epochs; leave one to the last"),
         ({"image_sizes": "4,6,8", "epochs": 2}, "the smaller sizes take 2 of 2 epochs"),

@@ -51,9 +51,9 @@ def test_precedence(tmp_path):
     """Command line, file, preset, data set, architecture, what holds for all."""
     file = tmp_path / "options.toml"
     file.write_text('preset = "fast"\nmomentum = 0.5\nwarmup = 3\noptimizer = "sgd"\n')
-    config = asked("cifar10 --warmup 2 --seed 4", "--config", str(file)).resolve()
-    assert (config.warmup, config.momentum, config.epochs, config.batch_size) == (2, 0.5, 12, 128)
-    assert (config.preset, config.lr, config.image_sizes) == ("fast", 0.2, "16,24,32")
+    config = asked("cifar10 --warmup 1 --seed 4", "--config", str(file)).resolve()
+    assert (config.warmup, config.momentum, config.epochs, config.batch_size) == (1, 0.5, 12, 128)
+    assert (config.preset, config.lr, config.image_sizes) == ("fast", 0.2, "16:33%,24:25%,32")
     assert asked("fashion-mnist --preset fast").resolve().epochs == 12
     assert asked("fashion-mnist --arch vgg16").resolve().epochs == 60
     assert asked("digits --arch vgg16-bn --preset none").resolve().batch_size == 32
@@ -83,10 +83,10 @@ def test_near_misses(tmp_path, capsys):
 
 def test_a_run_keeps_what_its_preset_was(tmp_path, monkeypatch, capsys):
     line = ["digits", "--arch", "resnet8", "--preset", "fast", "--limit", "150", "--no-report"]
-    assert train.main([*line, "--epochs", "2", "--out", str(tmp_path / "run"), "--stop", "epochs>=1"]) == 0
+    assert train.main([*line, "--epochs", "3", "--out", str(tmp_path / "run"), "--stop", "epochs>=1"]) == 0
     assert "--preset fast: the images do not grow" in capsys.readouterr().out
     made = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert (made["preset"], made["lr"], made["epochs"], made["weight_decay"]) == ("fast", 0.05, 2, 5e-4)
+    assert (made["preset"], made["lr"], made["epochs"], made["weight_decay"]) == ("fast", 0.05, 3, 5e-4)
 
     other = replace(PRESETS["fast"], settings=PRESETS["paper"].settings)
     monkeypatch.setitem(PRESETS, "fast", other)
@@ -96,7 +96,7 @@ def test_a_run_keeps_what_its_preset_was(tmp_path, monkeypatch, capsys):
     assert train.main([*resume, "--preset", "fast", "--stop", "none"]) == 0
     resumed = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert resumed == made | {"stop": None}
-    assert len(read_history(tmp_path / "run").epochs) == 2
+    assert len(read_history(tmp_path / "run").epochs) == 3
 
 
 def test_the_command_that_makes_a_run_again_has_its_options_by_value(tmp_path):
