@@ -52,6 +52,7 @@ highlight_language = "text"  # commands and formulas, where no language is said
 smartquotes = False  # what is quoted is often code
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "incnet"
 html_show_sphinx = False
 html_copy_source = False
