@@ -30,7 +30,8 @@ def train(app: Sphinx) -> None:
         folder.mkdir(exist_ok=True)
         with TemporaryDirectory() as temporary:
             run = Path(temporary, "digits")
-            subprocess.run([sys.executable, "-m", "incnet.train", "digits", "--out", run], check=True)
+            command = [sys.executable, "-m", "incnet.train", "digits", "--out", run]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             shutil.copy(run / "report.html", folder / "digits.html")
     app.config.html_extra_path.append(str(folder))
 
