@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from itertools import groupby
 from pathlib import Path
@@ -78,8 +78,9 @@ def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
         Terminal().say(help_text(kind, prog))
         raise SystemExit(0)
     _refuse(unknown, [name for action in parser._actions for name in action.option_strings])
-    written = _from_file(kind, found.pop(FILE, None))
+    file = found.pop(FILE, None)
     texts = {name: text for name, text in found.items() if text not in (None, [])}
+    written = _from_file(kind, file, texts.keys())
     for each in fields(kind):
         if each.default is MISSING and each.name not in texts.keys() | written.keys():
             named = _choices(hints[each.name])
@@ -107,10 +108,10 @@ def _refuse(unknown: Sequence[str], known: Sequence[str]) -> None:
         raise UsageError(f"{argument} is one argument too many")
 
 
-def _from_file(kind: type, file: str | None) -> dict[str, Any]:
-    """Return what the file of ``--config`` says, if there is one."""
+def _from_file(kind: type, file: str | None, given: Collection[str]) -> dict[str, Any]:
+    """Return what the file of ``--config`` says, if there is one, beside the options that are given."""
     try:
-        return read_options(kind, Path(file)) if file is not None else {}
+        return read_options(kind, Path(file), given) if file is not None else {}
     except OptionsFileError as error:
         raise UsageError(f"--config: {error}") from error
 

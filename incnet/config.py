@@ -18,6 +18,7 @@ from incnet.presets import PRESETS, expanded
 from incnet.records import from_json, to_json
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
+from incnet.user_code import absolute, is_place
 
 __all__ = ["GO_WITH", "Config", "ConfigError"]
 
@@ -71,11 +72,17 @@ class Config:
         positional=True,
     )
     arch: str = option(
-        "Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn.",
+        "Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn; or one of your own, "
+        "FILE.py:FUNCTION or MODULE:FUNCTION, which is run: a function of input shape and generator that returns "
+        "sub-networks by name.",
         "resnet20",
         group=NETWORK,
         names=ARCHITECTURES,
         metavar="NAME",
+        code=True,
+    )
+    defaults_of: str | None = option(
+        "Architecture whose defaults a network of one's own has.", None, group=NETWORK, shown=False, before=None
     )
     method: Literal["incremental", "baseline"] = option(
         "Grow sub-network by sub-network, or train the whole network from the start.", "incremental", group=NETWORK
@@ -478,6 +485,18 @@ class Config:
         place=True,
         own=True,
     )
+    trust: str | None = option(
+        "With --resume, for a network of one's own: file FILE.py, or module, that is run to find its layers that are "
+        "none of incnet's.",
+        None,
+        otherwise="a run that has such layers is refused, and nothing is run",
+        group=FOLDER,
+        metavar="{FILE.py,MODULE}",
+        on_resume="may change",
+        place=True,
+        own=True,
+        before=None,
+    )
     report: bool = option(
         "Keep a page on the run, report.html, in its folder up to date. Needs matplotlib and Jinja (incnet[report]).",
         True,
@@ -548,6 +567,22 @@ class Config:
         """
         return replace(self, dataset=name)._typed()._filled()
 
+    def for_function(self, place: str) -> Config:
+        """Return this configuration, resolved, for a network that a function makes, which is called ``place``.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`resolve` does.
+        """
+        return replace(self, arch=place)._typed()._filled()
+
+    def for_network(self, *, batch_norm: bool) -> Config:
+        """Return this configuration with the defaults that suit a network of one's own: ResNet's, or VGG's."""
+        if self.defaults_of is not None:
+            return self
+        return replace(self, defaults_of="resnet20" if batch_norm else "vgg16")._filled()
+
     @property
     def own_data(self) -> Path | None:
         """Folder or file of images that are not known by a name; ``data_dir`` says where it is now, if it was moved."""
@@ -581,25 +616,37 @@ class Config:
             name for name, facts in described(Config).items() if facts.defaults and getattr(self, name) is None
         ]
         filled = replace(self, **{name: self._default(name) for name in left_open})
+        if is_place(filled.arch):
+            filled = replace(filled, arch=absolute(filled.arch))
         if filled.data_dir is not None:  # the run may be resumed from another folder
             filled = replace(filled, data_dir=filled.data_dir.absolute())
         if filled.start_from is not None:
             filled = replace(filled, start_from=_one_name(filled.start_from))
         if filled.dataset not in DATASETS and Path(filled.dataset).exists():
             filled = replace(filled, dataset=str(_one_name(Path(filled.dataset))))
-        filled._check()
+        # What depends on a network of one's own stays open until it is made: any default will do to check the others.
+        still_open = {name: self._default(name, "resnet20") for name in left_open if getattr(filled, name) is None}
+        replace(filled, **still_open)._check()
         return filled
 
     def _check_names(self) -> None:
+        if is_place(self.arch):
+            return
         squeezed = self.arch.replace("-", "").lower()
         if not (self.arch in ARCHITECTURES or (self.arch.startswith("resnet") and self.arch[6:].isdecimal())):
             meant = did_you_mean(self.arch, [squeezed] if squeezed[6:].isdecimal() else ARCHITECTURES)
-            raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}{meant}")
+            own = "" if meant else ", or a network of your own, FILE.py:FUNCTION"
+            raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}{own}{meant}")
         if self.arch.startswith("resnet") and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
             raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
 
-    def _default(self, name: str) -> Any:
-        return described(Config)[name].default_for(self.dataset, self.arch, self.optimizer)
+    def _default(self, name: str, arch: str | None = None) -> Any:
+        """Return what None stands for; None if that depends on a network that is not known yet."""
+        facts, arch = described(Config)[name], arch or self.defaults_of
+        if arch is None and is_place(self.arch):
+            found = {facts.default_for(self.dataset, each, self.optimizer) for each in ("resnet20", "vgg16")}
+            return found.pop() if len(found) == 1 else None
+        return facts.default_for(self.dataset, arch or self.arch, self.optimizer)
 
     def _check(self) -> None:
         def must(holds: bool, option: str, remedy: str) -> None:
@@ -644,6 +691,9 @@ class Config:
             "at least 1 batch, or --no-average: the statistics of the averaged weights are nowhere else",
         )
         must(self.subnetworks is None or self.subnetworks >= 1, "subnetworks", "at least 1")
+        whole = self.partition == "filters" or not is_place(self.arch)
+        must(whole, "partition", "filters: the sub-networks are those that the function returns")
+        must(self.trust is None or self.resume is not None, "trust", "--resume with it, or leave it out")
         must(self.shortcut == "A" or self.arch.startswith("resnet"), "shortcut", "A: this network has no shortcuts")
         must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")
         must(0 < self.validation < 1, "validation", "a fraction between 0 and 1")

@@ -43,9 +43,9 @@ class Export:
         "Before writing, run it with onnxruntime on random images and compare the logits with incnet's.", False
     )
     trust: str | None = option(
-        "File FILE.py, or module, that is run to find the model's layers that are none of incnet's. Without it a model "
-        "that has such layers is refused, and nothing is run, whatever is in its file.",
+        "File FILE.py, or module, that is run to find the model's layers that are none of incnet's.",
         None,
+        otherwise="a model that has such layers is refused, and nothing is run",
         metavar="{FILE.py,MODULE}",
     )
 

@@ -68,6 +68,8 @@ class Option:
         It says where things are, on the machine of whoever began the run.
     own : bool
         It is this run's alone: one with the same options has another value.
+    code : bool
+        It may name code to be run, which no file of another run may decide.
     origin : bool
         It says where values of others came from, and by itself makes no other run.
     shown : bool
@@ -90,6 +92,7 @@ class Option:
     place: bool = False
     own: bool = False
     origin: bool = False
+    code: bool = False
     shown: bool = True
     old_names: tuple[str, ...] = ()
 
@@ -174,6 +177,8 @@ def as_arguments(kind: type, values: Mapping[str, Any], defaults: Mapping[str, A
     """Yield the arguments of a command line that gives ``values``, leaving out those that are in ``defaults``."""
     for name in sorted(values, key=lambda name: not described(kind)[name].positional):
         value = values[name]
+        if not described(kind)[name].shown:
+            continue
         if described(kind)[name].positional:
             yield spelt(value)
         elif name in defaults and value == defaults[name]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from incnet.names import did_you_mean
 from incnet.options import as_of_now, described, flag
 from incnet.records import from_json, parse_json
+from incnet.user_code import is_place
 
 __all__ = ["OptionsFileError", "read_options"]
 
@@ -19,7 +21,7 @@ class OptionsFileError(Exception):
     """A file of options cannot be read, or holds something else."""
 
 
-def read_options(kind: type, path: Path) -> dict[str, Any]:
+def read_options(kind: type, path: Path, given: Collection[str] = ()) -> dict[str, Any]:
     """Return the options of a dataclass that a file gives, by the names of their fields.
 
     Parameters
@@ -28,7 +30,10 @@ def read_options(kind: type, path: Path) -> dict[str, Any]:
         Dataclass of described options; see :mod:`incnet.options`.
     path : Path
         With ``name = value`` a line, in TOML, hyphens or underscores in the names; or a JSON object of options, which
-        may be the ``config`` of a run's ``config.json``. Of that, what is that run's own is left out.
+        may be the ``config`` of a run's ``config.json``. Of that, what is that run's own is left out, and code is not
+        run because of it.
+    given : collection of str
+        Options that go before those of the file.
 
     Raises
     ------
@@ -40,6 +45,13 @@ def read_options(kind: type, path: Path) -> dict[str, Any]:
         known = described(kind)
         options = as_of_now(kind, content["config"])
         content = {name: value for name, value in options.items() if name not in known or not known[name].own}
+        content = {name: value for name, value in content.items() if name not in known or known[name].shown}
+        for name, value in content.items():
+            if name in known and known[name].code and name not in given and is_place(str(value)):
+                raise OptionsFileError(
+                    f"{path}: the network of that run is made by code, {value!r:.200}; if you trust it, name it here "
+                    f"too, by {flag(name)}"
+                )
     return dict(_option(kind, path, name, value) for name, value in content.items())
 
 

@@ -85,9 +85,9 @@ class Predict:
         metavar="{auto,cpu,gpu,reference}",
     )
     trust: str | None = option(
-        "File FILE.py, or module, that is run to find the model's layers that are none of incnet's. Without it a model "
-        "that has such layers is refused, and nothing is run, whatever is in its file.",
+        "File FILE.py, or module, that is run to find the model's layers that are none of incnet's.",
         None,
+        otherwise="a model that has such layers is refused, and nothing is run",
         metavar="{FILE.py,MODULE}",
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,21 @@ from incnet import backend
 from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
+from incnet.models.own import NETWORK, StoredNetwork
 from incnet.report.live import LiveReport
 from incnet.run.export import export_stage, export_weights, summary
 from incnet.run.run import Run
 from incnet.run.start import FILE as START
 from incnet.run.tensorboard import TensorBoard
 from incnet.run.testing import evaluate_stages
-from incnet.storage.folder import RunFolder, environment
+from incnet.storage.folder import RunFolder, RunFolderError, environment
 from incnet.storage.silent import SilentFolder
 from incnet.threads import threads_in_use
 from incnet.training.evaluation import Evaluation
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted, StopSignals
+from incnet.user_code import is_place, short
 
 __all__ = [
     "begin",
@@ -39,6 +42,7 @@ __all__ = [
     "open_folder",
     "restart",
     "resume_run",
+    "stored_network",
     "train_run",
 ]
 
@@ -97,12 +101,42 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
     communicator, path = run.communicator, Path(path)
     with open_folder(communicator, path, lambda: RunFolder.reopen(path)) as folder:
         content = communicator.on_root(folder.read_config)
-        run.config = communicator.on_root(lambda: Config.from_json(content.get("config")).resumed_as(run.config))
+        communicator.on_root(lambda: _check_network(run, content))
+        run.config = communicator.on_root(lambda: _resumed(content, run.config))
+        if run.networks.own is not None:  # with the first weights that it had, wherever they came from
+            stored = communicator.on_root(lambda: stored_network(folder, None))
+            run.networks.own = replace(run.networks.own, content=stored.content)
         restart(run, folder, content, say)
         return finish(run, folder, display, say)
 
 
 # The parts of a session.
+
+
+def _resumed(content: dict[str, Any], asked: Config) -> Config:
+    begun = Config.from_json(content.get("config"))
+    if is_place(begun.arch) and is_place(asked.arch):  # whether it is the same network is seen by its layers
+        asked = replace(asked, arch=begun.arch, defaults_of=begun.defaults_of)
+    return begun.resumed_as(asked)
+
+
+def stored_network(folder: RunFolder, trust: str | None) -> StoredNetwork:
+    """Return the network of the user's own that a run was begun with: nothing in the folder is run to make it.
+
+    Parameters
+    ----------
+    trust : str or None
+        File or module in which layers are that are none of incnet's.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder holds none.
+    """
+    try:
+        return StoredNetwork((folder.path / NETWORK).read_bytes(), trust or ())
+    except OSError as error:
+        raise RunFolderError(f"cannot read {folder.path / NETWORK}: {error.strerror or error}") from error
 
 
 def open_folder(communicator: Communicator, path: Path, opener: Callable[[], RunFolder]) -> RunFolder:
@@ -119,6 +153,8 @@ def begin(run: Run, path: Path) -> Iterator[RunFolder]:
     with open_folder(communicator, path, lambda: RunFolder.create(path, _description(run))) as folder:
         if run.start is not None and communicator.first:
             folder.replace(START, [run.start.path.read_bytes()])
+        if run.networks.own is not None:
+            folder.replace(NETWORK, [run.networks.own.content])
         folder.log_session("begin", processes=communicator.names, environment=_environment(communicator))
         yield folder
 
@@ -214,6 +250,7 @@ def _description(run: Run) -> dict[str, Any]:
     return {
         "config": run.config.as_json(),
         **({"objects": run.objects} if run.objects else {}),
+        "network": _network(run),
         "data": {"sha256": run.images.digest()},
         **({"start": run.start.as_json()} if run.start is not None else {}),
         "environment": _environment(run.communicator),
@@ -244,6 +281,19 @@ def environment_before(content: dict[str, Any]) -> dict[str, Any]:
     return kept | {"allreduce" if name == "sums" else name: value for name, value in environment.items()}
 
 
+def _check_network(run: Run, content: dict[str, Any]) -> None:
+    """Refuse a network of other layers than those that the run was begun with; earlier versions did not keep a sum."""
+    if "network" in content and content["network"] != _network(run):
+        raise ConfigError(
+            f"{short(run.config.arch)} has other layers than the network that the run was begun with: go on with that "
+            "one, or begin anew"
+        )
+
+
+def _network(run: Run) -> dict[str, str]:
+    return {"sha256": run.networks.digest()}
+
+
 def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) -> list[str]:
     """Refuse a run that was begun with another rule or other images. Returns warnings of what cannot be known."""
     begun = content.get("objects", {})
@@ -259,6 +309,7 @@ def _check_same(run: Run, described: dict[str, Any], content: dict[str, Any]) ->
         )
     if run.start is not None and content.get("start", {}).get("sha256") != run.start.sha256:
         raise ConfigError(f"{run.start.path} is another model than that which the run was begun with")
+    _check_network(run, content)
     if "data" not in content:
         return ["config.json holds no checksum of the data: whether the images are the same is not known"]
     if content["data"] != described["data"]:

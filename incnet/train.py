@@ -30,6 +30,7 @@ from incnet.threads import threads_in_use
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display, up_to
 from incnet.training.signals import Interrupted
+from incnet.user_code import is_place, short
 
 __all__ = ["main"]
 
@@ -97,7 +98,8 @@ def begin(config: Config, communicator: Communicator) -> int:
 
 def _name(config: Config) -> str:
     """Of a run folder, where the user gives none."""
-    return f"{Path(config.dataset).stem}-{config.arch}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    arch = short(config.arch).replace(".py:", "-").replace(":", "-")
+    return f"{Path(config.dataset).stem}-{arch}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def resume(path: Path, arguments: list[str] | None, communicator: Communicator) -> int:
@@ -109,8 +111,10 @@ def resume(path: Path, arguments: list[str] | None, communicator: Communicator) 
         communicator.on_root(lambda: _check_extras(config))
         _choose_machine(config, communicator, session.environment_before(content))
         start = path / START if (path / START).exists() else None
-        begun = replace(config, resume=None)
-        run = communicator.on_every(lambda: Run(begun, start=start, communicator=communicator))
+        own = is_place(config.arch)
+        network = communicator.on_root(lambda: session.stored_network(folder, config.trust)) if own else None
+        begun = replace(config, resume=None, trust=None)
+        run = communicator.on_every(lambda: Run(begun, network=network, start=start, communicator=communicator))
         session.restart(run, folder, content, terminal.say)
         return _train(run, folder, terminal)
 
@@ -142,7 +146,7 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     terminal.say(
         f"{run.images.dataset.name} from {run.images.dataset.source}: {len(run.images.train.split):,} training, "
         f"{len(run.images.validation.split):,} validation, {len(run.images.dataset.test):,} test images\n"
-        f"{config.arch} in {len(run.state.subnetworks)} sub-networks, {config.method}, on {device} "
+        f"{short(config.arch)} in {len(run.state.subnetworks)} sub-networks, {config.method}, on {device} "
         f"({ranks}{threads} thread{'s' if threads > 1 else ''}{' each' if ranks else ''})\n"
         f"run folder {folder.path}"
     )

@@ -16,7 +16,17 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Trust", "UserCodeError", "absolute", "class_finder", "find_function", "is_place", "short", "told"]
+__all__ = [
+    "Trust",
+    "UserCodeError",
+    "absolute",
+    "class_finder",
+    "find_function",
+    "is_place",
+    "place_of",
+    "short",
+    "told",
+]
 
 # What the user trusts to be run: classes, and files and modules that they are in.
 Trust = str | Path | type | Sequence[str | Path | type]
@@ -39,6 +49,13 @@ def absolute(place: str) -> str:
     """Return a place with the whole path of its file: it may be looked for from another folder."""
     source, _, name = place.rpartition(":")
     return f"{Path(source).absolute()}:{name}" if _is_file(source) else place
+
+
+def place_of(function: Callable[..., Any]) -> str:
+    """Return a place for a function that was given as an object: it says what it is, and need not be found there."""
+    name = getattr(function, "__name__", type(function).__name__)
+    module = getattr(function, "__module__", None) or "__main__"
+    return f"{module if is_place(f'{module}:x') else '__main__'}:{name if name.isidentifier() else 'network'}"
 
 
 def short(place: str) -> str:
@@ -84,24 +101,26 @@ def class_finder(trust: Trust, base: type) -> Callable[[str], type]:
                 f"it names a class that is none of incnet's, {name!r:.60}; if you trust it, say in which file or "
                 "module it is: --trust FILE.py, or in Python trust"
             )
-        parts = name.partition(":")[2]
-        for source in sources:
-            try:
-                found = source if isinstance(source, type) else _inside(run(str(source)), parts)
-            except UserCodeError as error:
-                raise ValueError(f"trust {source}: {error}") from error
-            if isinstance(found, type) and issubclass(found, base) and found.__qualname__ == parts:
-                return found
-        raise ValueError(f"class {name!r:.80} is not in what is trusted, {', '.join(map(_named, sources)):.80}")
+        found = [kind for source in sources if (kind := _class_in(source, name, run)) and issubclass(kind, base)]
+        if not found:
+            raise ValueError(f"class {name!r:.80} is not in what is trusted, {', '.join(map(_named, sources)):.80}")
+        return next((kind for kind in found if f"{kind.__module__}:{kind.__qualname__}" == name), found[0])
 
     return find
 
 
-def _inside(module: ModuleType, name: str) -> Any:
-    found: Any = module
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+def _class_in(source: str | Path | type, name: str, run: Callable[[str], ModuleType]) -> type | None:
+    """Return the class of the name behind the colon, if a source is it or has it."""
+    wanted = name.partition(":")[2]
+    found: Any = source
+    if not isinstance(source, type):
+        try:
+            found = run(str(source))
+        except UserCodeError as error:
+            raise ValueError(f"trust {source}: {error}") from error
+        for part in wanted.split("."):
+            found = getattr(found, part, None)
+    return found if isinstance(found, type) and found.__qualname__ == wanted else None
 
 
 def _named(source: str | Path | type) -> str:

@@ -1,5 +1,6 @@
 """The documents' Python examples run as they are printed; tests/deploy runs the one that needs a trained model."""
 
+import json
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 def examples():
     for document in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for code in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL):
-            if "load_model" not in code:
+            if "load_model" not in code and "def network(" not in code:
                 yield pytest.param(code, id=f"{document.stem}-{code.count(chr(10))}-lines")
 
 
@@ -52,3 +53,24 @@ def test_the_way_from_pictures_to_a_small_network(tmp_path, monkeypatch):
     for command in commands:
         assert incnet(command.split()) == 0
     assert (tmp_path / "small.onnx").stat().st_size > 10_000
+
+
+def test_the_way_of_a_network_of_ones_own(tmp_path, monkeypatch):
+    """Each file is there while the command runs that names it, and no longer."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "own-networks.md").read_text()
+    files = dict(re.findall(r"As `(\w+\.py)`:\n\n```python\n(.*?)```", page, re.DOTALL))
+    commands = re.findall(r"^    incnet (.*)$", page, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["train", "train", "export", "train", "export", "train"]
+    for command in commands:
+        named = [Path(name) for name in files if name in command]
+        for path in named:
+            path.write_text(files[path.name])
+        assert incnet([*command.split(), *(["--no-report"] if "train" in command else [])]) == 0
+        for path in named:
+            path.unlink()
+    assert len(files["net.py"].splitlines()) <= 20
+    assert json.loads((tmp_path / "runs" / "own" / "summary.json").read_text())["test_accuracy"] > 0.9
+    for command in commands[-2:]:
+        assert incnet(command.replace("--trust swish.py", "").replace("--epochs 5", "--epochs 6").split()) == 2

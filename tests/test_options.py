@@ -59,7 +59,7 @@ def test_what_is_left_open_depends_on_other_options(options, expected):
 def test_what_makes_no_other_run():
     assert making_no_other(Config) == {
         "out", "resume", "data_dir", "cache_memory", "allreduce", "checkpoint_minutes", "keep_checkpoints",
-        "on_nonfinite", "preset", "stop", "end", "report", "tensorboard",
+        "on_nonfinite", "preset", "stop", "end", "report", "tensorboard", "trust",
     }  # fmt: skip
 
 

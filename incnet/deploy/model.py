@@ -7,7 +7,6 @@ name, float32. A file is not trusted: it may name classes, but nothing is import
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -31,7 +30,7 @@ from incnet.models import build, make_classifier
 from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
 from incnet.records import check_depth, from_json, later, parse_json
 from incnet.storage.files import replace_file
-from incnet.storage.tensors import pack, unpack
+from incnet.storage.tensors import digest, pack, unpack
 from incnet.user_code import Trust, class_finder
 
 __all__ = [
@@ -347,7 +346,7 @@ def pack_model(description: Description, weights: Mapping[str, np.ndarray]) -> I
         The network's state, in host memory.
     """
     arrays, described = _inference_state(weights), asdict(description)
-    return pack(arrays, json.dumps({"model": described, "sha256": _digest(described, arrays)}))
+    return pack(arrays, json.dumps({"model": described, "sha256": digest(described, arrays)}))
 
 
 def load_model(path: Path | str, trust: Trust = ()) -> Model:
@@ -400,7 +399,7 @@ def read_model(content: bytes) -> tuple[Description, dict[str, np.ndarray]]:
     header: _Header = from_json(_Header, parse_json(text.encode()), "header")
     check_depth(header.model, DEEPEST)
     description: Description = from_json(Description, header.model, "header.model")
-    if header.sha256 != _digest(header.model, arrays):
+    if header.sha256 != digest(header.model, arrays):
         raise ValueError("it is damaged: its checksum is another one")
     return description, arrays
 
@@ -409,14 +408,6 @@ def read_model(content: bytes) -> tuple[Description, dict[str, np.ndarray]]:
 class _Header:
     model: Any  # as it was written, which the checksum is over
     sha256: str
-
-
-def _digest(described: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
-    """Sum over a description, as JSON values, and arrays."""
-    digest = hashlib.sha256(json.dumps(described).encode())
-    for name in sorted(arrays):
-        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def find_model(path: Path) -> Path:

@@ -29,15 +29,30 @@ arXiv:1706.02677, section 5.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from incnet.backend import Array, asarray, asnumpy, ops
-from incnet.layer import Layer
-from incnet.layers import BatchNorm2d, Conv2d, Flatten, LeakyReLU, Linear, MaxPool2d, ReLU, Residual, Sequential
+from incnet.layer import Layer, Shape
+from incnet.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Identity,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    Subsample,
+)
 
-__all__ = ["carry", "carry_classifier", "read_by_classifier"]
+__all__ = ["carry", "carry_classifier", "check_carried", "read_by_classifier"]
 
 # Of the mean square length of a centred row of features: small beside what they tell, large beside rounding.
 RIDGE = 1e-2
@@ -76,6 +91,61 @@ def carry(subnetwork: Layer, x: Array) -> Array:
                 pixels = 1
         x = layer.forward(x)
     return x
+
+
+# Layers whose first channels, in the mean over an image, are those that they read, or can be made so; and those of them
+# that leave the sign as it is, behind a ReLU.
+UNSIGNED = (Dropout, Flatten, GlobalAvgPool2d, Identity, MaxPool2d, AvgPool2d)
+CARRYING = (Conv2d, BatchNorm2d, Residual, Linear, ReLU, LeakyReLU, *UNSIGNED)
+
+
+def check_carried(subnetworks: Mapping[str, Layer], shape: Shape) -> None:
+    """Raise ValueError, naming what is in the way, unless :func:`carry` can carry all sub-networks but the first.
+
+    Parameters
+    ----------
+    subnetworks : mapping of str to Layer
+        In order, from the input up.
+    shape : tuple of int
+        (H, W, C) of an image.
+    """
+    below: tuple[str, Layer] | None = None
+    for name, subnetwork in subnetworks.items():
+        if below is not None:
+            last = [layer for layer in below[1].flattened() if type(layer) not in UNSIGNED][-1]
+            if type(last) not in (ReLU, Residual):
+                raise ValueError(f"{below[0]} ends with {last!r}: only outputs of a ReLU can be carried through {name}")
+            _check_layers(list(subnetwork.flattened()), shape[-1], name)
+        shape, below = subnetwork.output_shape(shape), (name, subnetwork)
+
+
+def _check_layers(layers: Sequence[Layer], channels: int, name: str) -> None:
+    for i, layer in enumerate(layers):
+        if type(layer) not in CARRYING:
+            raise ValueError(f"how channels are carried through {layer!r}, in {name}, is not known")
+        try:
+            match layer:
+                case Conv2d():
+                    _must_fit(channels, layer, layer.weight.data.shape[3])
+                    if layer.padding >= layer.kernel_size[0]:
+                        raise ValueError("its border is as wide as its window")
+                case Linear():
+                    _must_fit(channels, layer, layer.weight.data.shape[1])
+                case Flatten() if not any(isinstance(later, Linear) for later in layers[i + 1 :]):
+                    raise ValueError("there is no dense layer behind it")
+                case Residual():
+                    _check_residual(layer, channels, name)
+        except ValueError as error:
+            raise ValueError(f"channels cannot be carried through {layer!r}, in {name}: {error}") from error
+
+
+def _check_residual(residual: Residual, channels: int, name: str) -> None:
+    body, shortcut = list(residual.body.flattened()), residual.shortcut
+    if [type(layer) for layer in body] != [Conv2d, BatchNorm2d, ReLU, Conv2d, BatchNorm2d]:
+        raise ValueError("its body is not two convolutions with batch norm, and a ReLU between")
+    _check_layers(body[3:], channels, name)
+    if type(shortcut) not in (Identity, Subsample):
+        _check_layers(list(shortcut.flattened()), channels, name)
 
 
 def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> None:

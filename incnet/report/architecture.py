@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -24,7 +24,9 @@ from incnet.layers import (
 )
 from incnet.layers.residual import Residual
 from incnet.models import build
+from incnet.models.own import NETWORK, read_architecture
 from incnet.report.history import History
+from incnet.user_code import is_place
 
 __all__ = ["CLASSIFIER", "Part", "parts"]
 
@@ -33,6 +35,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 # Sides of the images that a data set has; of others, and of large ones, layers are told as they are for 32 x 32 pixels.
 SIDES = {"digits": 8, "mnist": 28, "fashion-mnist": 28}
 SIDE = 32
+MOST_VALUES = 2**28  # of a network that is described: a bound for memory
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ def parts(run: History) -> list[Part]:
 
     Where this version of incnet knows no such network, those that were inserted, without their layers.
     """
+    if is_place(run.setup.arch):
+        return _own_parts(run, [stage.insert.subnetwork for stage in run.stages])
     side = min(SIDE, run.setup.resize or SIDES.get(run.setup.dataset, SIDE))
     inserted = [stage.insert.subnetwork for stage in run.stages]
     try:
@@ -57,6 +62,26 @@ def parts(run: History) -> list[Part]:
     if not set(inserted) <= found.keys():
         found = dict.fromkeys(inserted, ())
     return [*(Part(name, layers) for name, layers in found.items()), Part(CLASSIFIER, ("pooling · dense",))]
+
+
+def _own_parts(run: History, inserted: list[str]) -> list[Part]:
+    """Those of a network of the user's own, which its folder describes."""
+    try:
+        network = read_architecture(run.path / NETWORK)
+        found, _ = network.build(Blank(), _stand_in, MOST_VALUES)
+        layers = {name: tuple(_lines(subnetwork)) for name, subnetwork in found.items()}
+    except (OSError, ValueError):
+        layers = {}
+    if not set(inserted) <= layers.keys():
+        layers = dict.fromkeys(inserted, ())
+    return [*(Part(name, words) for name, words in layers.items()), Part(CLASSIFIER, ("pooling · dense",))]
+
+
+def _stand_in(name: str) -> Callable[..., Layer]:
+    """Return what makes a layer that is called as a class of the user's own is, and does nothing."""
+    word = name.rpartition(":")[2]
+    kind = type(word if word.isidentifier() else "layer", (Layer,), {})
+    return lambda **arguments: kind()
 
 
 @functools.lru_cache(maxsize=32)
@@ -87,7 +112,9 @@ def _leaves(layer: Layer) -> Iterator[Layer]:
 def _words(layer: Layer) -> str:
     match layer:
         case Residual():
-            first = next(leaf for leaf in _leaves(layer.body) if isinstance(leaf, Conv2d))
+            first = next((leaf for leaf in _leaves(layer.body) if isinstance(leaf, Conv2d)), None)
+            if first is None:
+                return "residual block"
             halves = ", half the size" if first.stride > 1 else ""
             return f"residual block, {first.weight.data.shape[3]} filters{halves}"
         case Conv2d():

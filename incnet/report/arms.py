@@ -15,6 +15,7 @@ from incnet.config import Config
 from incnet.options import described, making_no_other
 from incnet.report.history import History
 from incnet.report.interval import Interval, wilson
+from incnet.user_code import is_place
 
 __all__ = ["Arm", "MeanCurve", "Network", "Spread", "mean_curve", "networks"]
 
@@ -154,7 +155,8 @@ class Network:
     @property
     def arch_name(self) -> str:
         """As people write it: ResNet-20."""
-        return self.arch.replace("resnet", "ResNet-").replace("vgg", "VGG-")
+        own = is_place(self.arch)
+        return self.arch if own else self.arch.replace("resnet", "ResNet-").replace("vgg", "VGG-")
 
     @property
     def dataset_name(self) -> str:

@@ -26,6 +26,7 @@ from incnet.report.history import (
     Window,
 )
 from incnet.training.evaluation import Evaluation, unpack_evaluation
+from incnet.user_code import short
 
 __all__ = ["ReportError", "find_runs", "read_history", "without_copies"]
 
@@ -154,6 +155,7 @@ def read_history(path: Path, arm: str | None = None) -> History:
     options, environment = config.get("config"), config.get("environment", {})
     try:
         setup = _select(Setup, options, "config")
+        setup = replace(setup, arch=short(setup.arch))
         _check_setup(setup)
         if not isinstance(environment, dict):
             raise ValueError("environment is not an object")

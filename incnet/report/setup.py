@@ -5,26 +5,37 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from incnet.config import Config, ConfigError
 from incnet.options import as_arguments, as_of_now, described
 from incnet.report.history import History
 from incnet.report.numbers import NOTHING
+from incnet.user_code import short
 
 __all__ = ["command", "commands", "setups"]
 
 # Where files lay, and what a resumed run was told, is nobody else's business.
-PRIVATE = {name for name, facts in described(Config).items() if facts.place}
+PRIVATE = {name for name, facts in described(Config).items() if facts.place or not facts.shown}
+CODE = {name for name, facts in described(Config).items() if facts.code}
 # What other options came from: a command has them by value.
 ORIGIN = {name for name, facts in described(Config).items() if facts.origin}
 
 
 def setups(runs: Sequence[History]) -> list[list[tuple[str, str]]]:
     """Return two lists of name and value: options, and versions; where runs differ, all values."""
-    options = [{name: value for name, value in run.options.items() if name not in PRIVATE} for run in runs]
+    options = [_public(run.options) for run in runs]
     return [list(_merged(options)), list(_merged([run.environment for run in runs]))]
+
+
+def _public(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options without what says where things lay, code included."""
+    return {
+        name: short(value) if name in CODE and isinstance(value, str) else value
+        for name, value in options.items()
+        if name not in PRIVATE
+    }
 
 
 def _merged(records: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -54,7 +65,7 @@ def commands(runs: Sequence[History]) -> list[str]:
 
 def command(run: History, **changed: Any) -> str:
     """Return the command that makes a run with the options of ``run``, less those that are ``changed``."""
-    arguments = _arguments({**{name: run.options.get(name) for name in run.options if name not in PRIVATE}, **changed})
+    arguments = _arguments({**_public(run.options), **changed})
     return shlex.join(["python", "-m", "incnet.train", *arguments])
 
 

@@ -67,7 +67,7 @@ class RunImages:
             train = train.take(np.arange(config.limit))
         if (validation := self.dataset.validation) is None:
             train, validation = split_validation(train, config.validation, config.seed)
-        self._check(config, len(train))
+        self._check_size(config)
         make = partial(
             ResidentLoader if ops.on_device else Loader,
             normalisation=self.dataset.normalisation or Normalisation.fit(train),
@@ -98,18 +98,18 @@ class RunImages:
         except ValueError as error:
             raise ConfigError(f"--augmentation {error}") from error
 
-    def _check(self, config: Config, images: int) -> None:
+    def _check_size(self, config: Config) -> None:
         height, width, _ = self.dataset.image_shape
         if config.resize is not None and config.resize < max(height, width):
             raise ConfigError(
                 f"--resize {config.resize}: the images of {config.dataset} have {height} x {width} pixels; choose more"
             )
-        if self.ranks > 1:
-            self._check_ranks(config, images)
 
-    def _check_ranks(self, config: Config, images: int) -> None:
-        """Refuse what several ranks cannot do."""
-        ranks = self.ranks
+    def check_ranks(self, config: Config) -> None:
+        """Raise ConfigError if there are several ranks, and they cannot do this."""
+        ranks, images = self.ranks, len(self.train.split)
+        if ranks == 1:
+            return
         if not isinstance(config.batch_size, int):
             raise ConfigError(
                 f"--batch-size {config.batch_size}: that looks at the memory of one process; choose a number for "

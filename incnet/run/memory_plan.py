@@ -118,6 +118,14 @@ def plan_stages(config: Config, state: RunState, networks: NetworkFactory, image
     if isinstance(config.batch_size, int):
         return dict.fromkeys(state.subnetworks, StagePlan(config.batch_size))
     assert config.memory_limit is not None
+    unknown = next((layer for each in state.subnetworks.values() if (layer := not_dry_run(each))), None)
+    if unknown is not None:
+        kind = type(unknown).__name__
+        raise ConfigError(
+            f"--batch-size auto: what {kind} takes is not known beforehand; choose a number, or, if {kind} computes by "
+            "incnet.ops alone, let it say so: recordable = True"
+        )
+    kept = len(networks.own.content) if networks.own else 0
     try:
         return plan_batches(
             networks.graph(),
@@ -125,7 +133,7 @@ def plan_stages(config: Config, state: RunState, networks: NetworkFactory, image
             state.optimizer,
             images.train,
             images.validation,
-            limit=parse_size(config.memory_limit),
+            limit=parse_size(config.memory_limit) - kept,
             most=config.max_batch_size,
             together=state.schedule.inserted,
             average=config.average,
@@ -266,9 +274,19 @@ def batches(loader: Loader, batch_size: int) -> list[int]:
     return [size for size in (batch_size if whole else 0, rest) if size >= loader.least]
 
 
+def not_dry_run(network: Layer) -> Layer | None:
+    """Return a layer that cannot be gone through without computing, for all that it says; None if there is none."""
+    return next((layer for layer in network.layers() if not vars(type(layer)).get("recordable")), None)
+
+
 def smallest_batch(graph: Graph) -> int:
-    """Return how many images a training step needs at least: 2 where a batch norm sees one pixel of each, else 1."""
+    """Return how many images a training step needs at least: 2 where a batch norm sees one pixel of each, else 1.
+
+    Where that cannot be known beforehand, 2 if there is batch norm.
+    """
     norms = [layer for layer in graph.layers() if isinstance(layer, BatchNorm2d)]
+    if not_dry_run(graph) is not None:
+        return 2 if norms else 1
     before, seen = [norm.reduction for norm in norms], _FewestValues()
     try:
         for norm in norms:

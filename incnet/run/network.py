@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from itertools import islice
+
 import numpy as np
 
 from incnet.config import Config, ConfigError
 from incnet.fusion import fuse
 from incnet.graph import Graph
+from incnet.growth.identity import check_carried
+from incnet.init import Blank
 from incnet.layer import Layer, Shape
+from incnet.layers import BatchNorm2d
 from incnet.models import build, make_classifier
+from incnet.models.architecture import Architecture, own_classes
+from incnet.models.own import MakeNetwork, StoredNetwork, make_network, pack_network
+from incnet.storage.tensors import digest
+from incnet.user_code import UserCodeError, short
 
 __all__ = ["NetworkFactory"]
 
@@ -27,10 +37,40 @@ class NetworkFactory:
         Of what the network sees.
     classes : int
         That it tells apart.
+    make : MakeNetwork, optional
+        Makes the sub-networks, in place of the architecture that ``config`` names: called once.
+
+    Attributes
+    ----------
+    own : StoredNetwork or None
+        The network that ``make`` has made, with its first weights.
+
+    Raises
+    ------
+    ConfigError
+        If ``make`` fails, or makes what cannot be trained; or the network has no way to leave an output as it is, and
+        is to do so.
     """
 
-    def __init__(self, config: Config, image_shape: Shape, classes: int) -> None:
+    def __init__(self, config: Config, image_shape: Shape, classes: int, make: MakeNetwork | None = None) -> None:
         self.config, self.image_shape, self.classes = config, image_shape, classes
+        self.own: StoredNetwork | None = None
+        if make is not None:
+            self._make_own(make)
+
+    def _make_own(self, make: MakeNetwork) -> None:
+        config = self.config
+        try:
+            made = make_network(make, short(config.arch), self.image_shape, [config.seed, WEIGHTS])
+            if config.preserves_output:
+                check_carried(made, self.image_shape)
+        except UserCodeError as error:
+            raise ConfigError(f"--arch {error}") from error
+        except ValueError as error:
+            raise ConfigError(f"--init {config.init}: {error}") from error
+        self.own = StoredNetwork(b"".join(map(bytes, pack_network(made))), tuple(own_classes(made).values()))
+        norm = any(isinstance(layer, BatchNorm2d) for subnetwork in made.values() for layer in subnetwork.layers())
+        self.config = config.for_network(batch_norm=norm)
 
     def subnetworks(self) -> dict[str, Layer]:
         """All sub-networks S1 .. SK by name, in order.
@@ -40,23 +80,40 @@ class NetworkFactory:
         ConfigError
             If the architecture does not allow for the partition, or for the images at one of their sizes.
         """
-        config = self.config
+        rng = np.random.default_rng([self.config.seed, WEIGHTS])
         whole = self.graph()
         try:
-            subnetworks = build(
-                config.arch,
-                self.image_shape,
-                rng=np.random.default_rng([config.seed, WEIGHTS]),
-                split=config.partition,
-                shortcut=config.shortcut,
-                count=config.subnetworks,
-            )
+            subnetworks = self._own(self.own, rng) if self.own else self._built(rng)
             for name, subnetwork in subnetworks.items():
                 whole.insert(name, subnetwork)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         self._check_sizes(whole)
         return {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
+
+    def _built(self, rng: np.random.Generator) -> dict[str, Layer]:
+        config = self.config
+        return dict(
+            build(
+                config.arch,
+                self.image_shape,
+                rng=rng,
+                split=config.partition,
+                shortcut=config.shortcut,
+                count=config.subnetworks,
+            )
+        )
+
+    def _own(self, network: StoredNetwork, rng: np.random.Generator) -> dict[str, Layer]:
+        subnetworks, count = network(self.image_shape, rng), self.config.subnetworks
+        if count is not None and count > len(subnetworks):
+            raise ValueError(f"{count} sub-networks of {short(self.config.arch)}: it has {len(subnetworks)}")
+        return dict(islice(subnetworks.items(), count))
+
+    def digest(self) -> str:
+        """SHA-256 sum of the layers and their arguments, and of no weights: by which it is the same network."""
+        subnetworks = self._own(self.own, Blank()) if self.own else self._built(Blank())
+        return digest(asdict(Architecture.of(subnetworks)), {})
 
     def _check_sizes(self, graph: Graph) -> None:
         grow, asked = self.config.images_grow(), f"--image-sizes {self.config.image_sizes}"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from incnet.backend import free_memory, limit_memory, prepare, selected, use
 from incnet.communicator import Communicator
-from incnet.config import Config
+from incnet.config import Config, ConfigError
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule, Verdict
 from incnet.growth.insertion import insert
 from incnet.growth.schedule import Decision, Finish, Grow, Unfreeze
+from incnet.models.own import MakeNetwork, StoredNetwork
 from incnet.run.compiling import work_ahead
 from incnet.run.epoch import EpochTrainer
 from incnet.run.export import export_stage
@@ -31,6 +32,7 @@ from incnet.training import events
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
 from incnet.training.signals import StopSignals
+from incnet.user_code import UserCodeError, find_function, is_place, place_of, short
 
 __all__ = ["Run"]
 
@@ -44,6 +46,9 @@ class Run:
         Resolved.
     dataset : Dataset, optional
         Loaded from disk unless given, by rank 0 for all.
+    network : MakeNetwork, optional
+        Makes the sub-networks, instead of the architecture that ``config`` names: a function that takes the shape
+        (H, W, C) of an image and a generator, and returns layers by name; see :mod:`incnet.models.own`.
     rule : GrowthRule, optional
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
     stop : Condition or callable, optional
@@ -87,6 +92,7 @@ class Run:
         config: Config,
         dataset: Dataset | None = None,
         *,
+        network: MakeNetwork | None = None,
         rule: GrowthRule | None = None,
         stop: Condition | Callable[[Progress], bool | str | None] | None = None,
         start: Path | None = None,
@@ -94,8 +100,12 @@ class Run:
     ) -> None:
         if dataset is not None:
             config = config.for_dataset(dataset.name)
+        if network is not None and not isinstance(network, StoredNetwork):
+            config = config.for_function(place_of(network))
         self.communicator = communicator or Communicator()
         self._selection = use_as_asked(config, self.communicator)
+        if network is None and is_place(config.arch):
+            network = _named(config.arch)
         self.config, self._rule = config, rule
         self.objects = {} if rule is None else {"rule": type(rule).__name__}
         if stop is not None:
@@ -108,7 +118,9 @@ class Run:
         where = start or config.start_from
         model = None if where is None else self.communicator.on_root(lambda: StartModel.read(where))
         self.images = RunImages(config, dataset, self.communicator)
-        self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes)
+        self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes, network)
+        self.config = config = self.networks.config
+        self.images.check_ranks(config)
         self.start = None
         if model is not None:
             classes = self.images.dataset.classes
@@ -382,3 +394,11 @@ class Run:
         lr = self.state.optimizer.lr
         output.emit(events.Rollback(self.state.epochs, failed, rollbacks, lr, str(error)))
         output.save(self.state)
+
+
+def _named(place: str) -> MakeNetwork:
+    """Return the function that ``--arch`` names: the user has asked for it to be run."""
+    try:
+        return find_function(place)
+    except UserCodeError as error:
+        raise ConfigError(f"--arch {short(place)}: {error}") from error

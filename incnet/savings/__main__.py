@@ -28,6 +28,7 @@ from incnet.storage.folder import environment
 from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
 from incnet.timing.display import progress
+from incnet.user_code import is_place
 
 __all__ = ["Savings", "main"]
 
@@ -172,6 +173,8 @@ def _config(options: Savings) -> Config:
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
             raise ConfigError(f"--{name} {path}: {reason}; choose the name of a file")
+    if is_place(options.arch):
+        raise ConfigError(f"--arch {options.arch}: choose one of incnet's networks; what is measured is theirs")
     return Config(
         "cifar10",
         arch=options.arch,

@@ -38,6 +38,7 @@ class RunFolder:
     start.safetensors   with --start-from: the model that the run began with
     metrics.jsonl       the run's events, the same ones however often it was interrupted
     sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
+    network.safetensors of a network of the user's own: its layers and first weights, from which it is resumed
     checkpoints/        see :class:`incnet.storage.checkpoint.Checkpoints`
     stages/             a model of every stage at its best, see :mod:`incnet.deploy`; written when the stage ends
     test.json           how every stage did on the test images, see :mod:`incnet.training.evaluation`
@@ -199,7 +200,7 @@ class RunFolder:
 
 # What a run leaves that has not come as far as to learn anything; the checkpoint is that of its beginning.
 _BEGUN = {"lock", "config.json", "sessions.jsonl", "metrics.jsonl", "checkpoints", "tensorboard"}
-_BEGUN |= {"report.html", "summary.json", "last.safetensors", "start.safetensors"}
+_BEGUN |= {"report.html", "summary.json", "last.safetensors", "start.safetensors", "network.safetensors"}
 
 
 def _check_unused(path: Path) -> None:

@@ -9,9 +9,11 @@ them into one block of memory, and would not bring it to the disk.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError
@@ -19,7 +21,7 @@ from safetensors.numpy import load
 
 from incnet.records import parse_json
 
-__all__ = ["pack", "unpack"]
+__all__ = ["digest", "pack", "read_text", "unpack"]
 
 _DTYPES = {"float32": "F32", "float64": "F64", "uint64": "U64", "int64": "I64"}
 _ALIGNMENT = 64  # bytes: where the first array starts
@@ -52,12 +54,36 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], str]:
     ValueError
         If it is not a file of this format.
     """
-    length = int.from_bytes(content[:8], "little")
+    text = read_text(BytesIO(content))
+    try:
+        return load(content), text
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no safetensors: {error!s:.200}") from error
+
+
+def read_text(file: BinaryIO) -> str:
+    """Return the text of a file that is open at its beginning, without looking at the arrays.
+
+    Raises
+    ------
+    ValueError
+        If it is not a file of this format.
+    """
+    length = int.from_bytes(file.read(8), "little")
     if length > _LONGEST_HEADER:
         raise ValueError(f"no safetensors: a header of {length:,} bytes")
     try:
-        arrays = load(content)
-        header = parse_json(content[8 : 8 + length])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        text = parse_json(file.read(length)).get("__metadata__", {}).get("state", "")
+    except (ValueError, AttributeError) as error:
         raise ValueError(f"no safetensors: {error!s:.200}") from error
-    return arrays, header.get("__metadata__", {}).get("state", "")
+    if not isinstance(text, str):
+        raise ValueError(f"no safetensors: the state is {text!r:.80}, expected a text")
+    return text
+
+
+def digest(described: Any, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 sum over JSON values, as they are written, and arrays."""
+    found = hashlib.sha256(json.dumps(described).encode())
+    for name in sorted(arrays):
+        found.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()

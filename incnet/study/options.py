@@ -13,6 +13,7 @@ from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
 from incnet.options import decided, described, flag, option
 from incnet.records import can_be_path
 from incnet.study.designs import DESIGNS
+from incnet.user_code import is_place
 
 __all__ = ["Planned", "Study", "StudyError"]
 
@@ -227,6 +228,8 @@ class Study(Config):
             asked = getattr(self, name)
             if len(set(asked)) < len(asked):
                 raise StudyError(f"{flag(name)} {' '.join(map(str, asked))}: name each only once")
+        if own := [arch for arch in self.archs if is_place(arch)]:
+            raise StudyError(f"--archs {own[0]}: a study compares incnet's networks; train your own by incnet train")
         self._check_budgets()
         for name in ("seeds", "jobs"):
             if getattr(self, name) < 1:

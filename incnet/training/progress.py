@@ -152,7 +152,9 @@ def extent(subnetworks: int) -> str:
 
 
 def up_to(name: str) -> str:
-    """Name the network that ends with a sub-network, as its file in ``stages/`` is called."""
+    """Name the network that ends with a sub-network: S1, S1-S3; up to head, if they are called otherwise."""
+    if not (name.startswith("S") and name[1:].isdecimal()):
+        return f"up to {name}"
     return name if name == "S1" else f"S1-{name}"
 
 

@@ -132,7 +132,7 @@ def test_a_file_of_before_which_names_its_network(tmp_path):
     """Its checksum is over the fields that it has: those of later versions are none of them."""
     description, weights = last()
     described = {name: value for name, value in asdict(description).items() if name not in ("shortcut", "network")}
-    header = {"model": described, "sha256": module._digest(described, weights)}
+    header = {"model": described, "sha256": module.digest(described, weights)}
     (tmp_path / "old").write_bytes(b"".join(map(bytes, pack(weights, json.dumps(header)))))
     images = pictures(SHAPE, 3)
     old = load_model(tmp_path / "old")

@@ -147,7 +147,7 @@ def hostile(place, layer, **changes):
     description, weights = next(stages("resnet8", SHAPE))
     fields = asdict(description) | changes
     fields["network"]["subnetworks"]["S1"] = layer
-    header = module.json.dumps({"model": fields, "sha256": module._digest(fields, weights)})
+    header = module.json.dumps({"model": fields, "sha256": module.digest(fields, weights)})
     (place / "hostile").write_bytes(b"".join(map(bytes, pack(weights, header))))
     return place / "hostile"
 

@@ -22,9 +22,9 @@ from incnet.data.cifar import CIFAR10
 from incnet.data.dataset import DataError
 from incnet.data.mnist import MNIST
 from incnet.deploy import Description, ModelError, load_model, save_model
-from incnet.deploy.model import _digest
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.models.architecture import Architecture
+from incnet.models.own import StoredNetwork, make_network, pack_network
 from incnet.records import parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
@@ -34,13 +34,15 @@ from incnet.run.start import Start, StartModel
 from incnet.stopping import ConditionError, parse
 from incnet.storage.checkpoint import CheckpointError, load_weights, save_weights
 from incnet.storage.folder import RunFolder, RunFolderError
-from incnet.storage.tensors import pack
+from incnet.storage.tensors import digest, pack
+from incnet.user_code import UserCodeError
 from tests.report.folders import write_evaluation, write_run
 
 from .runs import dropout_network
 
 # What each reader may raise; anything else, or more memory than this, is a fault.
 DOCUMENTED = (DataError, CheckpointError, ConfigError, ConditionError, RunFolderError, ReportError, ModelError)
+DOCUMENTED += (UserCodeError,)
 MEMORY = 256 * 2**20  # bytes, beyond what the process had; a file here takes some thousand
 
 
@@ -361,13 +363,36 @@ def _description(folder: Path) -> Reader:
     def read(content: bytes) -> object:
         text = content.decode("utf-8", "replace")
         try:
-            checksum = _digest(parse_json(text.encode()), arrays)
+            checksum = digest(parse_json(text.encode()), arrays)
         except (ValueError, RecursionError):
             checksum = ""
         decoded["__metadata__"]["state"] = f'{{"model": {text}, "sha256": "{checksum}"}}'
         encoded = json.dumps(decoded).encode()
         path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + body)
         return load_model(path)
+
+    return Reader([json.dumps(described).encode()], read)
+
+
+def _network(folder: Path) -> Reader:
+    """The network of the user's own in a run folder; what is said of it, whose checksum is made right."""
+    subnetworks = dropout_network("", (8, 8, 1), rng=np.random.default_rng(0), split="filters")
+    header, body = _parts(b"".join(map(bytes, pack_network(subnetworks))))
+    decoded, path = json.loads(header), folder / "network.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + body)
+    arrays = load_file(path)
+    described = json.loads(decoded["__metadata__"]["state"])["network"]
+
+    def read(content: bytes) -> object:
+        text = content.decode("utf-8", "replace")
+        try:
+            checksum = digest(parse_json(text.encode()), arrays)
+        except (ValueError, RecursionError):
+            checksum = ""
+        decoded["__metadata__"]["state"] = f'{{"network": {text}, "sha256": "{checksum}"}}'
+        encoded = json.dumps(decoded).encode()
+        stored = StoredNetwork(len(encoded).to_bytes(8, "little") + encoded + body)
+        return make_network(stored, "network", (8, 8, 1), 0)
 
     return Reader([json.dumps(described).encode()], read)
 
@@ -405,6 +430,7 @@ MAKERS = {
     "model": _model,
     "start": _start,
     "description": _description,
+    "network": _network,
 }
 
 # Spoiling.

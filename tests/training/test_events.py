@@ -63,10 +63,10 @@ def test_every_field_of_a_stage_and_of_the_test_is_in_its_table():
 
 
 def paths(content, prefix=""):
-    """(field, type) of JSON objects, of those in lists as well; of ``config`` and ``data`` only that they are there."""
+    """(field, type) of JSON objects, of those in lists as well; of ``config`` and sums only that they are there."""
     for name, value in content.items():
         yield f"{prefix}{name}", type(value).__name__
-        if name in ("config", "data", "objects"):
+        if name in ("config", "data", "network", "objects"):
             continue
         inner = value[:1] if isinstance(value, list) else [value]
         for each in inner:

@@ -1,0 +1,246 @@
+"""Networks of the user's own: made by a function of his, checked before training, kept as data to be resumed with.
+
+The function takes the shape (H, W, C) of an image and a generator, which draws all weights, and returns sub-networks by
+name, from the input up::
+
+    def network(input_shape, rng):
+        return {"S1": Sequential({...}), "S2": Sequential({...})}
+
+The classifier is incnet's: global average pooling, if the last sub-network makes images, and one dense layer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from incnet.backend import Array, asarray, asnumpy
+from incnet.init import Blank
+from incnet.layer import Layer, Shape
+from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, check_name, own_classes, shapes
+from incnet.records import check_depth, from_json, parse_json
+from incnet.storage.tensors import digest, pack, read_text, unpack
+from incnet.user_code import Trust, UserCodeError, class_finder, told
+
+__all__ = ["NETWORK", "MakeNetwork", "StoredNetwork", "make_network", "pack_network", "read_architecture"]
+
+NETWORK = "network.safetensors"  # where a run folder has it
+
+MakeNetwork = Callable[[Shape, np.random.Generator], Mapping[str, Layer]]
+# Images of which every layer of a class of the user's own is tried.
+TRIED = 2
+
+
+def make_network(make: MakeNetwork, name: str, input_shape: Shape, seed: Any) -> dict[str, Layer]:
+    """Call a function that makes a network, and return what it makes, checked.
+
+    Parameters
+    ----------
+    name : str
+        What messages call the function.
+    seed : seed of a generator
+        The function gets a new one, each time that it is called.
+
+    Raises
+    ------
+    UserCodeError
+        In one line, if it fails, or makes something that cannot be trained.
+    """
+    stored = isinstance(make, StoredNetwork)
+    calls = 1 if stored else 2
+    try:
+        with nullcontext() if stored else told(name):
+            made = [make(input_shape, np.random.default_rng(seed)) for _ in range(calls)]
+    except ValueError as error:
+        raise UserCodeError(f"{name}: {error}") from error
+    try:
+        subnetworks, *again = (_checked(each, input_shape) for each in made)
+        for other in again:
+            _check_repeated(subnetworks, other)
+    except (ValueError, UserCodeError) as error:
+        raise UserCodeError(f"{name}: {error}") from error
+    return subnetworks
+
+
+def _checked(made: Any, input_shape: Shape) -> dict[str, Layer]:
+    if not isinstance(made, Mapping) or not made:
+        raise ValueError(f"it returns {made!r:.80}, expected sub-networks by name, as in {{'S1': Sequential(...)}}")
+    for name, subnetwork in made.items():
+        if check_name(name) == "classifier":
+            raise ValueError("a sub-network is called classifier, which is incnet's name for what stands on top")
+        if not isinstance(subnetwork, Layer):
+            raise ValueError(f"{name} is {subnetwork!r:.80}, expected a layer")
+        if not subnetwork.trainable:
+            raise ValueError(f"{name} has no trainable layer: pooling and dropout cannot stand by themselves")
+    subnetworks = dict(made)
+    _check_arrays(subnetworks)
+    _check_written(subnetworks)
+    _check_shapes(subnetworks, input_shape)
+    return subnetworks
+
+
+def _check_arrays(subnetworks: Mapping[str, Layer]) -> None:
+    """Refuse a layer that is in two places, and parameters of other types than float32."""
+    seen: dict[int, str] = {}
+    for path, layer in _named_layers(subnetworks):
+        if id(layer) in seen:
+            raise ValueError(f"{path} and {seen[id(layer)]} are the same layer: make one for each place")
+        seen[id(layer)] = path
+    for name, subnetwork in subnetworks.items():
+        for path, parameter in subnetwork.named_parameters(f"{name}."):
+            if parameter.data.dtype != np.float32:
+                raise ValueError(f"{path} is {parameter.data.dtype}: networks are trained in float32")
+
+
+def _named_layers(children: Mapping[str, Layer], prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    for name, layer in children.items():
+        yield prefix + name, layer
+        yield from _named_layers(layer.children(), f"{prefix}{name}.")
+
+
+def _check_written(subnetworks: Mapping[str, Layer]) -> None:
+    """Refuse what would not come back from a file."""
+    found = own_classes(subnetworks)
+    again, _ = Architecture.of(subnetworks).build(Blank(), found.__getitem__)
+    for name, subnetwork in subnetworks.items():
+        state, other = subnetwork.state(), again[name].state()
+        different = [key for key in state.keys() | other.keys() if _form(state.get(key)) != _form(other.get(key))]
+        if different:
+            raise ValueError(
+                f"{name}.{min(different)} would be another one when the network is made again from its layers' "
+                "arguments: give each layer all that it is made with as arguments"
+            )
+
+
+def _form(array: Array | None) -> Any:
+    return None if array is None else (array.shape, array.dtype)
+
+
+def _check_shapes(subnetworks: Mapping[str, Layer], shape: Shape) -> None:
+    for name, subnetwork in subnetworks.items():
+        for path, layer, taken, given in shapes(subnetwork, shape, name):
+            if math.prod(given) > LARGEST_OUTPUT:
+                raise ValueError(f"{path} makes {math.prod(given):,} values of an image, at most {LARGEST_OUTPUT:,}")
+            if own_classes({path: layer}):
+                _try(layer, path, taken, given)
+        shape = subnetwork.output_shape(shape)
+        if len(shape) not in (1, 3) or not all(isinstance(size, int) and size > 0 for size in shape):
+            raise ValueError(f"{name} makes {shape} of an image; the classifier takes (H, W, C) or (features,)")
+
+
+def _try(layer: Layer, name: str, taken: Shape, given: Shape) -> None:
+    """Let a copy of a layer of the user's own go forward and back: what is wrong with it shows now."""
+    copy, rng = deepcopy(layer), np.random.default_rng(0)
+    x, dy = (asarray(rng.standard_normal((TRIED, *shape)), np.float32) for shape in (taken, given))
+    with told(name):
+        evaluated, trained = copy.forward(x), copy.forward(x, train=True)
+    _check_form(evaluated, given, f"{name}: forward gives")
+    _check_form(trained, given, f"{name}: forward gives, in training,")
+    with told(name):
+        dx = copy.backward(dy)
+    _check_form(dx, taken, f"{name}: backward gives")
+    for key, parameter in copy.named_parameters(f"{name}."):
+        if parameter.grad is None or parameter.grad.shape != parameter.data.shape:
+            raise ValueError(f"{name}: backward assigns no gradient to {key}, or one of another shape")
+
+
+def _check_form(array: Any, shape: Shape, what: str) -> None:
+    found = getattr(array, "dtype", type(array).__name__), tuple(getattr(array, "shape", ()))
+    if found != (np.float32, (TRIED, *shape)):
+        raise ValueError(f"{what} {found[0]} {found[1]} for {TRIED} images, expected float32 {(TRIED, *shape)}")
+
+
+def _check_repeated(one: Mapping[str, Layer], other: Mapping[str, Layer]) -> None:
+    """Refuse a function whose networks are not a function of shape and generator: one seed is to give one history."""
+    if Architecture.of(one) != Architecture.of(other):
+        raise ValueError("it makes another network each time that it is called")
+    for name, subnetwork in one.items():
+        state, again = subnetwork.state(), other[name].state()
+        for key, array in state.items():
+            if not np.array_equal(asnumpy(array), asnumpy(again[key]), equal_nan=array.dtype.kind == "f"):
+                raise ValueError(f"{name}.{key} is another one each time that it is called: draw it from rng alone")
+
+
+# In a run folder.
+
+
+def pack_network(subnetworks: Mapping[str, Layer]) -> Iterator[Any]:
+    """Yield the content of a file with a network as it is: its layers as data, weights and statistics as arrays."""
+    state = {f"{name}.{key}": array for name, layer in subnetworks.items() for key, array in layer.state().items()}
+    arrays, described = {name: asnumpy(array) for name, array in state.items()}, asdict(Architecture.of(subnetworks))
+    return pack(arrays, json.dumps({"network": described, "sha256": digest(described, arrays)}))
+
+
+@dataclass(frozen=True)
+class _Header:
+    network: Any
+    sha256: str
+
+
+def _described(text: str) -> tuple[_Header, Architecture]:
+    header: _Header = from_json(_Header, parse_json(text.encode()), "header")
+    check_depth(header.network, DEEPEST)
+    return header, from_json(Architecture, header.network, "network")
+
+
+def read_architecture(path: Path) -> Architecture:
+    """Return the layers of the network in a file of :func:`pack_network`, without reading any weights.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is no such file.
+    """
+    with open(path, "rb") as file:
+        return _described(read_text(file))[1]
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """Makes the network that a file of :func:`pack_network` holds, whatever the seed; it need not be trusted.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file.
+    trust : Trust
+        Where classes of the user's own are found, see :func:`incnet.deploy.load_model`.
+    """
+
+    content: bytes
+    trust: Trust = ()
+
+    def __call__(self, input_shape: Shape, rng: np.random.Generator) -> dict[str, Layer]:
+        """Return the network.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or holds none, or a class is not in what is trusted.
+        """
+        arrays, text = unpack(self.content)
+        header, network = _described(text)
+        if header.sha256 != digest(header.network, arrays):
+            raise ValueError("it is damaged: its checksum is another one")
+        values = sum(math.prod(array.shape) for array in arrays.values())
+        subnetworks, _ = network.build(Blank(), class_finder(self.trust, Layer), values)
+        for name, subnetwork in subnetworks.items():
+            _load(subnetwork, arrays, name)
+        return subnetworks
+
+
+def _load(subnetwork: Layer, arrays: Mapping[str, np.ndarray], name: str) -> None:
+    """Give a sub-network, whose weights take no memory yet, those of the file."""
+    own = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+    for key, parameter in subnetwork.named_parameters():
+        if key in own and own[key].shape == parameter.data.shape:
+            parameter.data = asarray(own[key].copy(), np.float32)
+    subnetwork.load_state(own)
