@@ -55,10 +55,10 @@ PRESETS = {
             # So few epochs see each image so seldom that larger shifts cost more than they bring.
             "augmentation": dict.fromkeys(("cifar10", "cifar100", "cifar100-coarse"), "shift+mirror:2"),
             "image_sizes": {
-                "cifar10": "16:33%,24:25%,32",
-                "cifar100": "16:33%,24:25%,32",
-                "cifar100-coarse": "16:33%,24:25%,32",
-                "fashion-mnist": "14:33%,21:25%,28",
+                "cifar10": "16:33%,24:28%,32",
+                "cifar100": "16:33%,24:28%,32",
+                "cifar100-coarse": "16:33%,24:28%,32",
+                "fashion-mnist": "14:33%,21:28%,28",
                 "vgg16": None,
                 "vgg16-bn": None,
             },

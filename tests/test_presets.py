@@ -53,7 +53,7 @@ def test_precedence(tmp_path):
     file.write_text('preset = "fast"\nmomentum = 0.5\nwarmup = 3\noptimizer = "sgd"\n')
     config = asked("cifar10 --warmup 1 --seed 4", "--config", str(file)).resolve()
     assert (config.warmup, config.momentum, config.epochs, config.batch_size) == (1, 0.5, 12, 128)
-    assert (config.preset, config.lr, config.image_sizes) == ("fast", 0.2, "16:33%,24:25%,32")
+    assert (config.preset, config.lr, config.image_sizes) == ("fast", 0.2, "16:33%,24:28%,32")
     assert asked("fashion-mnist --preset fast").resolve().epochs == 12
     assert asked("fashion-mnist --arch vgg16").resolve().epochs == 60
     assert asked("digits --arch vgg16-bn --preset none").resolve().batch_size == 32

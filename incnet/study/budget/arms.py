@@ -6,9 +6,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from incnet.config import Config, ConfigError
+from incnet.image_sizes import ImageSizes
 from incnet.options import described, making_no_other
 from incnet.report.history import History
 from incnet.study.options import Study
@@ -25,8 +26,9 @@ _SAME = making_no_other(Config) | {"seed", "epochs"} | {n for n, facts in descri
 def named_by_options(runs: Sequence[History], study: Study) -> Arms:
     """Return the runs by network and arm, those arms first that the study has, in their order.
 
-    A run whose options, but seed and epochs, are those of one of the study's arms belongs to it. Others with the same
-    options are an arm of the name that their folders share: ``r20-wide`` of ``r20-wide-24-seed1``.
+    A run whose options, but seed and epochs, are those of one of the study's arms belongs to it; how image sizes are
+    spelt does not matter, as long as each epoch has its own. Others with the same options are an arm of the name that
+    their folders share: ``r20-wide`` of ``r20-wide-24-seed1``.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def named_by_options(runs: Sequence[History], study: Study) -> Arms:
     for run in runs:
         config = Config.from_json(run.options)
         arms = found.setdefault((config.dataset, config.arch), {})
-        arms.setdefault(_key(config), (_name(run, config, study), []))[1].append(run)
+        arm = _arm(config, study)
+        arms.setdefault(arm or _key(config), (arm or _name(run, study), []))[1].append(run)
     order = [*study.known_arms]
     return {
         network: dict(sorted(_unique(arms.values()).items(), key=lambda arm: (_place(arm[0], order), arm[0])))
@@ -49,14 +52,28 @@ def _key(config: Config) -> str:
     return json.dumps([getattr(config, each.name) for each in fields(Config) if each.name not in _SAME], default=str)
 
 
-def _name(run: History, config: Config, study: Study) -> str:
+def _arm(config: Config, study: Study) -> str | None:
+    """Return the study's arm whose options a run has; None if there is none."""
     for arm in study.known_arms:
         try:
             planned = study.config(config.arch, arm, config.seed, config.epochs, dataset=config.dataset)
         except ConfigError:
             continue  # an arm that this network or so few epochs do not allow
-        if _key(planned) == _key(config):
+        if _key(_spelt_out(planned)) == _key(_spelt_out(config)):
             return arm
+    return None
+
+
+def _spelt_out(config: Config) -> Config:
+    """Return a configuration whose image sizes are given epoch by epoch."""
+    if config.image_sizes is None:
+        return config
+    assert config.epochs is not None
+    sizes = ImageSizes.parse(config.image_sizes, config.epochs)
+    return replace(config, image_sizes=str([sizes.at(epoch) for epoch in range(config.epochs)]))
+
+
+def _name(run: History, study: Study) -> str:
     name = re.sub(r"-\d+$", "", re.sub(r"-seed\d+", "", run.path.resolve().name)) or run.path.name
     return f"{name} (other options)" if name in study.known_arms else name
 
