@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from incnet.colours import parse_colour
+from incnet.freezing import Freezing
 from incnet.image_sizes import ImageSizes
 from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
@@ -215,6 +216,17 @@ class Config:
         on_resume="may change",
     )
 
+    freeze: str | None = option(
+        "Freeze sub-networks for good, from the input up, when these fractions of the epochs are over: '0.7,0.85' "
+        "freezes S1 at 0.7 of them and S2 at 0.85, with averaged weights and recalibrated statistics. The budget alone "
+        "then ends the last stage.",
+        None,
+        group=GROWTH,
+        metavar="FRACTIONS",
+        otherwise="nothing is frozen but in look-ahead",
+        before=None,
+    )
+
     # Look-ahead.
 
     lookahead_epochs: int = option(
@@ -224,18 +236,18 @@ class Config:
         goes_with=("init", ("lookahead", "lookahead+identity", "lookahead+copy")),
     )
     lookahead_cache: str = option(
-        "Compute the frozen prefix's features of an image once, not in every epoch: 'off'; 'fixed', of images "
-        "without augmentation; 'views:V', of V augmentations of each image, that take turns. The fewer views, the more "
-        "it saves; as many as --lookahead-epochs change nothing, and save nothing but validation.",
+        "Compute the frozen prefix's features of an image once, not in every epoch, in look-ahead and after --freeze: "
+        "'off'; 'fixed', of images without augmentation; 'views:V', of V augmentations of each image, that take turns. "
+        "The fewer views, the more it saves; as many as the prefix is frozen for epochs change nothing, and save "
+        "nothing but validation.",
         "off",
         group=LOOKAHEAD,
         names=("off", "fixed", "views:2"),
         metavar="{off,fixed,views:V}",
-        goes_with=("init", ("lookahead", "lookahead+identity", "lookahead+copy")),
     )
     cache_memory: str = option(
         "Memory (of the GPU, if there is one) that cached features may take, of each rank if there are several. What "
-        "is beyond it lies in files in the run folder, until the look-ahead ends.",
+        "is beyond it lies in files in the run folder, while the prefix is frozen.",
         "2GB",
         group=LOOKAHEAD,
         metavar="SIZE",
@@ -719,6 +731,13 @@ class Config:
         must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")
         self._check_form("lookahead_cache", Cache.parse)
         self._check_form("cache_memory", parse_size)
+        if self.freeze is not None:
+            self._check_form("freeze", partial(Freezing.parse, budget=self.epochs))
+        must(
+            self.freeze is None or not DEPTH.fullmatch(self.partition),
+            "freeze",
+            f"none, or another --partition than {self.partition}: there S1 lies between layers that learn to the end",
+        )
         if self.image_sizes is not None:
             self._check_form("image_sizes", partial(ImageSizes.parse, budget=self.epochs))
         must(
@@ -765,6 +784,11 @@ class Config:
         part = self.lr_decay or (0.5 if self.lr_schedule == "step" else 1.0)
         return RateSchedule(self.lr_schedule, self.epochs, part, self.warmup)
 
+    def freezing(self) -> Freezing:
+        """From when on sub-networks are frozen for good."""
+        assert self.epochs is not None
+        return Freezing() if self.freeze is None else Freezing.parse(self.freeze, self.epochs)
+
     def images_grow(self) -> ImageSizes | None:
         """How the size of the training images changes from epoch to epoch; None for not at all."""
         assert self.epochs is not None
@@ -778,7 +802,7 @@ class Config:
     @property
     def planned_by_epochs(self) -> bool:
         """Whether what an epoch does depends on how many there are: more of them make another run from the start."""
-        return self.lr_schedule != "constant" or self.image_sizes is not None
+        return self.lr_schedule != "constant" or self.image_sizes is not None or self.freeze is not None
 
     @property
     def holds_shorter_runs(self) -> bool:
@@ -867,6 +891,11 @@ class Config:
             if self.lr_schedule != "constant":
                 raise ConfigError(
                     f"{flag(name)} {theirs}: the rate of this run falls over its {ours} epochs, which may not grow"
+                )
+            if self.freeze is not None:
+                raise ConfigError(
+                    f"{flag(name)} {theirs}: sub-networks of this run are frozen at fractions of its {ours} epochs, "
+                    "which may not grow"
                 )
             if self.images_grow() != replace(self, epochs=theirs).images_grow():
                 raise ConfigError(

@@ -25,6 +25,7 @@ from incnet.layers import (
 from incnet.layers.residual import Residual
 from incnet.models import build
 from incnet.models.own import NETWORK, read_architecture
+from incnet.names import DEPTH
 from incnet.report.history import History
 from incnet.user_code import is_place
 
@@ -40,10 +41,14 @@ MOST_VALUES = 2**28  # of a network that is described: a bound for memory
 
 @dataclass(frozen=True)
 class Part:
-    """A sub-network, or the classifier; ``layers`` has a line for each layer that is trained, with what follows it."""
+    """A sub-network, or the classifier; ``layers`` has a line for each layer that is trained, with what follows it.
+
+    Those of an ``interleaved`` one lie between those of others.
+    """
 
     name: str
     layers: tuple[str, ...]
+    interleaved: bool = False
 
 
 def parts(run: History) -> list[Part]:
@@ -61,7 +66,11 @@ def parts(run: History) -> list[Part]:
         found = {}
     if not set(inserted) <= found.keys():
         found = dict.fromkeys(inserted, ())
-    return [*(Part(name, layers) for name, layers in found.items()), Part(CLASSIFIER, ("pooling · dense",))]
+    interleaved = DEPTH.fullmatch(run.setup.partition) is not None
+    return [
+        *(Part(name, layers, interleaved) for name, layers in found.items()),
+        Part(CLASSIFIER, ("pooling · dense",)),
+    ]
 
 
 def _own_parts(run: History, inserted: list[str]) -> list[Part]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from incnet.report.arms import Arm
-from incnet.report.history import Epoch, History, Insert, Rollback, Stop, Verdict, Window
+from incnet.report.history import Epoch, Freeze, History, Insert, Rollback, Stop, Verdict, Window
 from incnet.report.numbers import duration
 
 __all__ = ["Course", "Step", "course"]
@@ -24,7 +24,7 @@ INITIALISATION = {
 
 @dataclass(frozen=True)
 class Step:
-    """A decision: when it fell, of which kind (watch, grow, insert, rollback or stop), and why."""
+    """A decision: when it fell, of which kind (watch, grow, insert, freeze, rollback or stop), and why."""
 
     when: str
     kind: str
@@ -68,6 +68,9 @@ def _steps(run: History) -> Iterator[Step]:
             case Insert():
                 kind, text = "insert", _insertion(run, event, fired=fired)
                 fired = False
+            case Freeze():
+                names = "S1" if event.subnetworks == 1 else f"S1 to S{event.subnetworks}"
+                kind, text = "freeze", f"{names} frozen for good, with averaged weights"
             case Rollback():
                 kind = "rollback"
                 text = f"back to here from epoch {event.failed_epoch}, learning rate {event.lr:g}: {event.reason}"

@@ -10,7 +10,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from incnet.report.architecture import CLASSIFIER, Part, parts
-from incnet.report.history import History
+from incnet.report.history import Epoch, Freeze, History
 
 __all__ = ["GrowthDrawing", "Phase", "draw_growth", "phases"]
 
@@ -24,12 +24,13 @@ State = Literal["trained", "frozen", "absent"]
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs, ``first`` to ``last``, in which the same sub-networks were trained: ``subnetworks`` are in."""
+    """Epochs, ``first`` to ``last``, in which the same sub-networks were trained: ``subnetworks`` less ``frozen``."""
 
     first: int
     last: int
     subnetworks: int
     lookahead: bool
+    frozen: int
 
     def state(self, index: int, *, classifier: bool = False) -> State:
         """Return what the sub-network of this index, from 0, or the classifier was in this phase."""
@@ -37,7 +38,7 @@ class Phase:
             return "trained"
         if index >= self.subnetworks:
             return "absent"
-        return "frozen" if self.lookahead and index < self.subnetworks - 1 else "trained"
+        return "frozen" if index < self.frozen else "trained"
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,19 @@ class GrowthDrawing:
 
 def phases(run: History) -> list[Phase]:
     """Return the phases of a run, in order."""
-    found = []
-    for (subnetworks, phase), group in groupby(run.epochs, key=lambda epoch: (epoch.subnetworks, epoch.phase)):
+    found, frozen = (
+        [],
+        {timed.event.epoch: timed.event.subnetworks for timed in run.events if isinstance(timed.event, Freeze)},
+    )
+
+    def kind(epoch: Epoch) -> tuple[int, bool, int]:
+        lookahead = epoch.phase == "lookahead"
+        for_good = max((count for after, count in frozen.items() if after < epoch.epoch), default=0)
+        return epoch.subnetworks, lookahead, epoch.subnetworks - 1 if lookahead else for_good
+
+    for (subnetworks, lookahead, count), group in groupby(run.epochs, key=kind):
         epochs = [epoch.epoch for epoch in group]
-        found.append(Phase(epochs[0], epochs[-1], subnetworks, phase == "lookahead"))
+        found.append(Phase(epochs[0], epochs[-1], subnetworks, lookahead, count))
     return found
 
 
@@ -88,7 +98,7 @@ def _svg(network: Sequence[Part], course: Sequence[Phase], *, width: int, beside
         text = LINE * (1 + len(part.layers)) + 2 * PAD
         box = (beside - 28) if beside else width
         yield from _box(part, y, box, text)
-        if index + 1 < len(network):
+        if index + 1 < len(network) and not part.interleaved:
             below = tops[index + 1]
             yield Markup('<path class="flow" d="M{} {}V{}"/>').format(22, y + text, below)
         yield from bars.row(network, index, y if beside else y + text, text if beside else BAR, wide=bool(beside))
@@ -160,7 +170,9 @@ class _Bars:
         when = f"epoch {phase.first}" if phase.first == phase.last else f"epochs {phase.first} to {phase.last}"
         how = {
             "trained": "forward and backward; its weights are trained",
-            "frozen": "forward only; backpropagation stops above it",
+            "frozen": "its weights stay; what lies above hands it gradients that it hands on"
+            if part.interleaved
+            else "forward only; backpropagation stops above it",
             "absent": "",
         }[state]
         return f"{part.name}, {when}{' (look-ahead)' if phase.lookahead else ''}: {state}. {how}"

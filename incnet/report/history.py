@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from incnet.training.evaluation import Evaluation
-from incnet.training.events import Rollback, Stop, Verdict, Window
+from incnet.training.events import Freeze, Rollback, Stop, Verdict, Window
 
 __all__ = [
     "Epoch",
     "Event",
+    "Freeze",
     "History",
     "Insert",
     "Rollback",
@@ -66,7 +67,7 @@ class Insert:
     macs_inference: int
 
 
-Event = Epoch | Window | Verdict | Insert | Rollback | Stop
+Event = Epoch | Window | Verdict | Insert | Freeze | Rollback | Stop
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Setup:
     partition: str = "filters"
     resize: int | None = None
     image_sizes: str | None = None
+    freeze: str | None = None
     limit: int | None = None
 
 

@@ -38,4 +38,4 @@ def _comparable(run: History) -> bool:
     whole = next((count for family, count in SUBNETWORKS.items() if setup.arch.startswith(family)), None)
     at_its_size = setup.resize is None and setup.image_sizes is None
     as_it_is = setup.dataset == "cifar10" and setup.limit is None and at_its_size
-    return as_it_is and setup.partition == "filters" and run.epochs[-1].subnetworks == whole
+    return as_it_is and setup.freeze is None and setup.partition == "filters" and run.epochs[-1].subnetworks == whole

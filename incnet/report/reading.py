@@ -14,6 +14,7 @@ from incnet.records import from_json, parse_json
 from incnet.report.history import (
     Epoch,
     Event,
+    Freeze,
     History,
     Insert,
     Rollback,
@@ -49,7 +50,7 @@ BOUNDS = {
     "slope": (-100, 100),
     "angle": (-90, 90),
 }
-EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in (Epoch, Window, Verdict, Insert, Rollback, Stop)}
+EVENTS: dict[str, type[Event]] = {kind.event: kind for kind in (Epoch, Window, Verdict, Insert, Freeze, Rollback, Stop)}
 
 
 class ReportError(Exception):

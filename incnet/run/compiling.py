@@ -52,7 +52,7 @@ def work_ahead(
             continue
         if config.preserves_output and number > 1:
             yield partial(_preserve, graph, images.validation.batch_size // images.ranks)
-        for boundary in {state.schedule.frozen(number), 0}:
+        for boundary in {state.schedule.frozen(number), *_frozen_for_good(state, number)}:
             graph.freeze_prefix(boundary)
             step = make_step(config, graph, _fresh(state.optimizer, graph), nobody)
             for size in _sizes(images.train, plan[name].batch_size):
@@ -66,6 +66,11 @@ def work_ahead(
                 yield partial(graph.recalibrate, _batch(graph, plan[name].batch_size))
         for size in {size for loader in (images.validation, images.test) for size in _sizes(loader, loader.batch_size)}:
             yield partial(_judge, graph, size)
+
+
+def _frozen_for_good(state: RunState, inserted: int) -> range:
+    """Numbers of sub-networks, none among them, that may be while so many are in."""
+    return range(1 + min(len(state.freezing.starts), inserted - 1))
 
 
 def _without_content(subnetwork: Layer) -> Layer:

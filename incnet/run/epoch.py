@@ -47,7 +47,7 @@ class EpochTrainer:
     step : Step or Replay
         Takes the training steps.
     features : LookaheadFeatures or None
-        What takes the images' place in a look-ahead with a cache.
+        What takes the images' place with a cache, in a look-ahead and above what is frozen for good.
     """
 
     def __init__(self, config: Config, state: RunState, images: RunImages, communicator: Communicator) -> None:
@@ -108,10 +108,10 @@ class EpochTrainer:
         read = self.features is not None and self.features.keeps(epoch)
         return Ledger.of_recalibration(graph, images, from_features=read)
 
-    # Look-ahead on features that are computed once.
+    # Training on features that are computed once.
 
     def open_cache(self, folder: Path, check: Callable[[], None]) -> None:
-        """Serve features from now on, if that is asked for and a look-ahead is in progress.
+        """Serve features from now on, if that is asked for and a prefix is frozen.
 
         Parameters
         ----------
@@ -120,8 +120,8 @@ class EpochTrainer:
         check : callable
             Called now and then while features are computed once more; what it raises ends that.
         """
-        config, schedule, cache = self.config, self.state.schedule, self.config.cache()
-        if self.features or cache is None or schedule.phase != "lookahead":
+        config, epochs, cache = self.config, self.state.frozen_epochs, self.config.cache()
+        if self.features or cache is None or not epochs:
             return
         self.features = LookaheadFeatures(
             self.state.graph,
@@ -129,8 +129,8 @@ class EpochTrainer:
             self.images.validation,
             cache,
             dtype=config.cache_dtype,
-            first=schedule.epoch - schedule.stage_epochs,
-            epochs=schedule.lookahead,
+            first=epochs.start,
+            epochs=len(epochs),
             room=SpillStore(parse_size(config.cache_memory), folder, f"rank{self.communicator.rank}-array"),
             check=check,
             communicator=self.communicator,

@@ -88,6 +88,9 @@ class NetworkFactory:
                 whole.insert(name, subnetwork)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        if len(self.config.freezing().starts) >= len(subnetworks):
+            found = f"--freeze {self.config.freeze}: there are {len(subnetworks)} sub-networks"
+            raise ConfigError(f"{found}; give fewer fractions, so that one learns to the end")
         self._check_sizes(whole)
         return {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
 

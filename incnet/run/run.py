@@ -201,6 +201,7 @@ class Run:
         """Train for an epoch, or what is left of it, and validate. Returns the validation accuracy."""
         state, trainer, display = self.state, self.trainer, output.display
         self.apply_stage_settings()
+        self._freeze_for_good(output)
         if display:
             display.stage(state.schedule.inserted, state.schedule.phase, len(self.images.train))
             if self.images.sizes:
@@ -298,6 +299,7 @@ class Run:
         state = self.state
         if self.communicator.first:
             export_stage(state, self.config, self.images, output.folder)
+        self.trainer.close_cache()
         state.hand_on_average()
         name = list(state.subnetworks)[state.schedule.inserted - 1]
         insert(
@@ -325,9 +327,19 @@ class Run:
         self.communicator.broadcast(self.state.graph.state())
 
     def _end_lookahead(self) -> None:
+        self._move_boundary(0)
+
+    def _freeze_for_good(self, output: RunOutput) -> None:
+        """Freeze what is to learn no more: its average, with the statistics that were recalibrated to evaluate that."""
+        state, count = self.state, self.state.frozen_for_good
+        if state.schedule.phase == "train" and count > state.graph.boundary:
+            self._move_boundary(count)
+            output.emit(events.Freeze(state.schedule.epoch, count))
+
+    def _move_boundary(self, count: int) -> None:
         self.trainer.close_cache()
         self.state.hand_on_average()
-        self.state.graph.unfreeze()
+        self.state.graph.freeze_prefix(count)
         free_memory()  # steps come that need arrays of other sizes
 
     # Going back.

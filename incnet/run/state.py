@@ -13,6 +13,7 @@ import numpy as np
 from incnet.backend import Array, asarray, asnumpy
 from incnet.config import Config
 from incnet.cost import Ledger
+from incnet.freezing import Freezing
 from incnet.graph import Graph
 from incnet.growth.criterion import GrowthRule, make_rule
 from incnet.growth.schedule import Schedule, ScheduleState
@@ -86,6 +87,8 @@ class RunState:
         The network in use, what trains it, and what decides about it.
     average : WeightAverage or None
         Of the weights, if it is to be kept.
+    freezing : Freezing
+        From when on sub-networks are frozen for good.
     stages : list of Stage
         One for each sub-network that was inserted; a baseline has one.
     best, best_weights
@@ -110,6 +113,7 @@ class RunState:
     optimizer: Optimizer
     schedule: Schedule
     average: WeightAverage | None
+    freezing: Freezing
     stages: list[Stage] = field(default_factory=list)
     best: Metrics | None = None
     best_weights: dict[str, np.ndarray] = field(default_factory=dict)
@@ -142,6 +146,7 @@ class RunState:
             _optimizer(config),
             _schedule(config, len(subnetworks), rule, start),
             WeightAverage() if config.average else None,
+            config.freezing(),
         )
 
     @property
@@ -158,6 +163,23 @@ class RunState:
     def ledger(self) -> Ledger:
         """Multiply-adds of complete epochs."""
         return sum((stage.ledger for stage in self.stages), Ledger())
+
+    @property
+    def frozen_for_good(self) -> int:
+        """Number of sub-networks that do not learn in the coming epoch, whatever its phase; the last one always may."""
+        return min(self.freezing.at(self.schedule.epoch), self.schedule.inserted - 1)
+
+    @property
+    def frozen_epochs(self) -> range:
+        """Epochs, around the coming one, in which the frozen prefix stays as it is, as far as can be said; or none."""
+        schedule = self.schedule
+        began = schedule.epoch - schedule.phase_epochs
+        if schedule.phase == "lookahead":
+            return range(began, began + schedule.lookahead)
+        if not self.frozen_for_good:
+            return range(schedule.epoch, schedule.epoch)
+        planned = self.freezing.epochs(schedule.epoch)
+        return range(max(began, planned.start), planned.stop)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Let the weights be their average in a ``with`` block, if it is kept."""

@@ -51,15 +51,17 @@ class Estimator:
             run.state.graph.freeze_prefix(trained)
         cache = run.config.cache()
         while not schedule.finished:
-            read = cache and schedule.phase == "lookahead" and not cache.computes(schedule.stage_epochs)
+            if schedule.phase == "train":
+                run.state.graph.freeze_prefix(run.state.frozen_for_good)
+            frozen = run.state.frozen_epochs
+            since = schedule.epoch - frozen.start
+            read = cache and frozen and not cache.computes(since)
             run.images.begin_epoch(schedule.epoch)
             shape = run.images.train.image_shape
             ledger += Ledger.of(run.state.graph, images, shape=shape, from_features=bool(read))
             if recalibrated_layers(run.state.graph):
                 seen = min(images, run.config.recalibrate * run.plan[names[schedule.inserted - 1]].batch_size)
-                kept = (
-                    cache and schedule.phase == "lookahead" and cache.keeps(schedule.stage_epochs, schedule.lookahead)
-                )
+                kept = cache and frozen and cache.keeps(since, len(frozen))
                 ledger += Ledger.of_recalibration(run.state.graph, seen, from_features=bool(kept))
             for decision in schedule.observe(schedule.epoch / schedule.budget):
                 match decision:

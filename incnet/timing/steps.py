@@ -95,12 +95,20 @@ class Phase(NamedTuple):
         Whether the frozen ones' features were computed in an epoch before.
     image_size : int or None
         Height and width of the images while they grow; None when they are whole.
+    for_good : int
+        Number of sub-networks that are frozen for good.
     """
 
     subnetworks: int
     lookahead: bool = False
     cached: bool = False
     image_size: int | None = None
+    for_good: int = 0
+
+    @property
+    def frozen(self) -> int:
+        """Number of frozen sub-networks."""
+        return self.subnetworks - 1 if self.lookahead else self.for_good
 
 
 @dataclass(frozen=True)
@@ -124,16 +132,18 @@ def phases(config: Config, subnetworks: int) -> list[Phase]:
 
 
 def _phases_of_growth(config: Config, subnetworks: int) -> list[Phase]:
-    if config.method == "baseline":
-        return [Phase(subnetworks)]
-    found = [Phase(1)]
-    for number in range(2, subnetworks + 1):
-        if config.looks_ahead:
-            cache = config.cache()
+    cache, starts = config.cache(), config.freezing().starts
+    found = []
+    for number in range(subnetworks if config.method == "baseline" else 1, subnetworks + 1):
+        if config.method != "baseline" and config.looks_ahead and number > 1:
             found.append(Phase(number, lookahead=True))
             if cache is not None and not cache.computes(config.lookahead_epochs - 1):
                 found.append(Phase(number, lookahead=True, cached=True))
         found.append(Phase(number))
+        for frozen, start in enumerate(starts[: number - 1], start=1):
+            found.append(Phase(number, for_good=frozen))
+            if cache is not None and not cache.computes(len(config.freezing().epochs(start)) - 1):
+                found.append(Phase(number, cached=True, for_good=frozen))
     return found
 
 
@@ -194,7 +204,7 @@ class TimedRun:
     def turn(self, phase: Phase, steps: int) -> list[float]:
         """Seconds of each of so many steps of a phase."""
         network = self._networks[_place(phase)]
-        return network.turn(steps, frozen=phase.subnetworks - 1 if phase.lookahead else 0, cached=phase.cached)
+        return network.turn(steps, frozen=phase.frozen, cached=phase.cached)
 
     def evaluate(self, subnetworks: int) -> list[float]:
         """Seconds that recalibration and validation take after an epoch with so many sub-networks, in a list."""
@@ -214,7 +224,7 @@ class TimedRun:
     def described(self, phase: Phase, timing: Timing) -> PhaseSteps:
         """Return what was measured of a phase with what is known of it."""
         graph, loader = self._networks[_place(phase)].training_step.graph, self._loader(*_place(phase))
-        graph.freeze_prefix(phase.subnetworks - 1 if phase.lookahead else 0)
+        graph.freeze_prefix(phase.frozen)
         size, shape = loader.batch_size, loader.image_shape
         return PhaseSteps(phase, size, Ledger.of(graph, size, shape=shape, from_features=phase.cached), timing)
 

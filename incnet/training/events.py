@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from incnet.growth.criterion import Verdict, Window
 
-__all__ = ["Epoch", "Event", "Insert", "Listener", "Rollback", "Stop", "Verdict", "Window", "record"]
+__all__ = ["Epoch", "Event", "Freeze", "Insert", "Listener", "Rollback", "Stop", "Verdict", "Window", "record"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,15 @@ class Insert:
 
 
 @dataclass(frozen=True)
+class Freeze:
+    """So many sub-networks, from the input up, are frozen for good."""
+
+    event: ClassVar[str] = "freeze"
+    epoch: int
+    subnetworks: int
+
+
+@dataclass(frozen=True)
 class Stop:
     """The run is over."""
 
@@ -96,7 +105,7 @@ class Rollback:
 
 
 # A verdict of the growth rule, a window of the slope-angle rule among them, is logged as the rule gave it.
-Event = Epoch | Window | Verdict | Insert | Stop | Rollback
+Event = Epoch | Window | Verdict | Insert | Freeze | Stop | Rollback
 
 
 class Listener(Protocol):

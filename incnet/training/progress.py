@@ -10,7 +10,7 @@ from rich.progress import Task
 from rich.table import Table
 
 from incnet.terminal import Bars, Terminal
-from incnet.training.events import Epoch, Event, Insert, Rollback, Stop, Verdict, Window
+from incnet.training.events import Epoch, Event, Freeze, Insert, Rollback, Stop, Verdict, Window
 from incnet.training.loop import Metrics
 from incnet.training.signals import write_line
 
@@ -181,6 +181,8 @@ def describe(event: Event, width: int | None = None) -> str:
                 f"{event.macs_inference / 1e6:.2f} M MACs per image; batches of {event.batch_size}, "
                 f"learning rate {event.lr:g}"
             )
+        case Freeze():
+            return f"{INDENT}{extent(event.subnetworks)} frozen for good"
         case Rollback():
             return (
                 f"{INDENT}roll back to the end of epoch {event.epoch}: {event.reason}; "

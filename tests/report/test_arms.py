@@ -193,6 +193,7 @@ def test_times_that_can_be_compared(tmp_path, options, compiling, why):
         ({"limit": 1000}, None),
         ({"resize": 64}, None),
         ({"image_sizes": "16,32"}, None),
+        ({"freeze": "0.7"}, None),
         ({"partition": "blocks"}, None),
         ({"epochs": 8}, None),  # S3 never came in
         ({"finished": False}, None),

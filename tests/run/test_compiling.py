@@ -23,6 +23,7 @@ COURSES = {
     "resized": {"resize": 12},
     "growing images": {"image_sizes": "4,6,8"},
     "in depth": {"arch": "resnet14", "partition": "depth", "init": "lookahead+copy", "lookahead_cache": "fixed"},
+    "frozen for good": {"method": "baseline", "freeze": "0.3", "lookahead_cache": "views:1"},
     "baseline": {"method": "baseline"},
     "memory": {"batch_size": "auto", "memory_limit": "40MB"},
     "VGG": {"arch": "vgg16", "partition": "2", "init": "random", "resize": 32, "limit": 80},

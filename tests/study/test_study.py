@@ -251,6 +251,7 @@ def test_a_dry_run_changes_nothing(copy, tmp_path, capsys):
         {"growth": "periodic"},
         {"lookahead_cache": "views:2"},
         {"lookahead_cache": "fixed", "epochs": 12},
+        {"lookahead_cache": "views:1", "freeze": "0.3,0.7"},
     ],
 )
 def test_estimated_macs_are_those_of_a_run_that_the_rule_does_not_end(arguments, tmp_path):

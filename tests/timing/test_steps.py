@@ -78,8 +78,12 @@ CONFIG = {"arch": "resnet8", "limit": 100, "batch_size": 16}
             [Phase(1), Phase(2, True), Phase(2, True, True), Phase(2)],
         ),
         ({"lookahead_cache": "views:3", "partition": "2"}, [Phase(1), Phase(2, True), Phase(2)]),
+        (
+            {"method": "baseline", "freeze": "0.4,0.8", "epochs": 5, "lookahead_cache": "views:1"},
+            [Phase(3), Phase(3, for_good=1), Phase(3, cached=True, for_good=1), Phase(3, for_good=2)],
+        ),
     ],
-    ids=["baseline", "growing-images", "random", "lookahead", "cache", "cache-never-read"],
+    ids=["baseline", "growing-images", "random", "lookahead", "cache", "cache-never-read", "frozen-for-good"],
 )
 def test_every_phase_of_a_run_is_measured(options, expected):
     config = Config("digits", **CONFIG, **options).resolve()
@@ -91,7 +95,7 @@ def test_every_phase_of_a_run_is_measured(options, expected):
         assert steps.batch_size == 16
         assert [len(turn) for turn in steps.timing.turns] == [1, 1]
         assert steps.timing.seconds.median > 0
-        assert (steps.ledger.skipped > 0) == steps.phase.lookahead
+        assert (steps.ledger.skipped > 0) == (steps.phase.frozen > 0)
         assert (steps.ledger.cached > 0) == steps.phase.cached
     if config.image_sizes:
         quarter, half, whole = (steps.ledger.forward for steps in found)

@@ -75,13 +75,14 @@ def in_sessions(folder, *arguments):
         ("--batch-size", 64, "--init", "lookahead+identity"),
         ("--batch-size", 64, "--frozen-bn", "batch"),
         ("--batch-size", 64, "--arch", "resnet14", "--partition", "depth", "--init", "lookahead+copy"),
+        ("--batch-size", 64, "--freeze", "0.2,0.7", "--epochs", 9, "--lookahead-cache", "views:2"),
         ("--batch-size", 64, "--growth", "periodic", "--period", 3),
         ("--batch-size", 64, "--growth", "plateau", "--patience", 2, "--min-delta", 0.1, "--epochs", 10),
         ("--batch-size", 64, "--method", "baseline", "--lr", 0.01),
     ],
     ids=[
         *("look-ahead", "longer look-ahead", "random", "identity", "look-ahead from identity", "batch statistics"),
-        *("in depth", "periodic", "plateau", "baseline that gets worse"),
+        *("in depth", "frozen for good", "periodic", "plateau", "baseline that gets worse"),
     ],
 )
 def test_stopped_after_every_step(arguments, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from typing import Any
 from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.options import described, making_no_other
-from incnet.records import from_json
+from incnet.records import from_json, later
 from incnet.report.history import Epoch, History
 from incnet.timing.steps import Phase, TimedRun
 from incnet.timing.turns import take_turns
@@ -30,7 +30,7 @@ ROUNDS, STEPS = 4, 8
 # Options by which neither a step takes longer nor a recalibration or validation.
 RULES = {"window", "gamma", "angle_unit", "period", "patience", "min_delta", "min_stage_epochs", "max_stage_epochs"}
 RATES = {"lr", "lr_schedule", "lr_decay", "warmup", "scale_lr", "rho", "momentum", "weight_decay"}
-OTHERS = {"seed", "epochs", "growth", "average", "image_sizes"} | making_no_other(Config)
+OTHERS = {"seed", "epochs", "growth", "average", "image_sizes", "freeze"} | making_no_other(Config)
 IRRELEVANT = RULES | RATES | OTHERS | {name for name, facts in described(Config).items() if facts.by_machine}
 
 
@@ -44,11 +44,12 @@ class Step:
     image_size: int | None
     batch_size: int
     seconds: float
+    for_good: int = later(0)
 
     @property
     def phase(self) -> Phase:
         """What it is a step of."""
-        return Phase(self.subnetworks, self.lookahead, self.cached, self.image_size)
+        return Phase(self.subnetworks, self.lookahead, self.cached, self.image_size, self.for_good)
 
 
 @dataclass(frozen=True)
@@ -112,23 +113,31 @@ class Timings:
 
 
 def kind_of(config: Config) -> str:
-    """Return the options on which times depend, as JSON; of growing images the sizes, not their epochs."""
+    """Return the options on which times depend, as JSON; of growing images and freezing what comes, not when."""
     grow = config.images_grow()
     options = {name: value for name, value in config.as_json().items() if name not in IRRELEVANT}
-    return json.dumps(options | {"image_sizes": grow and grow.sizes}, sort_keys=True)
+    frozen = {} if config.freeze is None else {"freeze": len(config.freezing().starts)}
+    return json.dumps(options | {"image_sizes": grow and grow.sizes} | frozen, sort_keys=True)
 
 
 def _phases(epochs: Iterable[Epoch], config: Config) -> Iterator[Phase]:
     """Yield what each epoch's steps were."""
-    grow, cache = config.images_grow(), config.cache()
-    inserted = within = 0
+    grow, cache, freezing = config.images_grow(), config.cache(), config.freezing()
+    before, within = Phase(0), 0
     for epoch in epochs:
-        within = within + 1 if epoch.subnetworks == inserted else 0
-        inserted = epoch.subnetworks
         lookahead = epoch.phase == "lookahead"
-        cached = lookahead and cache is not None and not cache.computes(within)
+        for_good = 0 if lookahead else min(freezing.at(epoch.epoch - 1), epoch.subnetworks - 1)
+        phase = Phase(epoch.subnetworks, lookahead, for_good=for_good)
+        within = within + 1 if phase == before else 0
+        before = phase
+        cached = phase.frozen > 0 and cache is not None and not cache.computes(within)
         whole = grow is None or epoch.image_size == grow.sizes[-1]
-        yield Phase(inserted, lookahead, cached, None if whole else epoch.image_size)
+        yield phase._replace(cached=cached, image_size=None if whole else epoch.image_size)
+
+
+def _step(phase: Phase, batch_size: int, seconds: float) -> Step:
+    known = (phase.subnetworks, phase.lookahead, phase.cached, phase.image_size)
+    return Step(*known, batch_size, seconds, phase.for_good)
 
 
 class Measurement:
@@ -174,7 +183,7 @@ class Measurement:
             RunTiming(
                 kind,
                 run.images,
-                [Step(*phase, run.batch_size(phase), seconds[kind, phase]) for phase in run.phases],
+                [_step(phase, run.batch_size(phase), seconds[kind, phase]) for phase in run.phases],
                 {str(count): seconds[kind, count] for other, count in self._evaluations if other == kind},
             )
             for kind, run in self._runs.items()
