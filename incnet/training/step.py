@@ -27,7 +27,7 @@ class Step:
         Of the last batch, on all ranks; :class:`incnet.parallel.step.ParallelStep` has several.
     """
 
-    recordable = True  # see incnet.training.replay
+    recordable = True  # Replay may record it; see incnet.training.replay
 
     def __init__(self, graph: Graph, optimizer: Optimizer) -> None:
         self.graph, self.optimizer = graph, optimizer
@@ -81,5 +81,5 @@ class Step:
 
     @property
     def bytes(self) -> int:
-        """What a step like the last one gives to sums over the ranks."""
+        """Bytes that a step like the last one sums over the ranks: none, in a single process."""
         return 0
