@@ -20,6 +20,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
@@ -398,6 +399,15 @@ def source_module(app: Sphinx, module: str, attribute: str) -> str:
     return home("incnet.api" if module == "incnet" else module, attribute.partition(".")[0])[0]
 
 
+def name_source_pages(app: Sphinx, env: BuildEnvironment) -> None:
+    """Let source pages link back by the names where things are defined, whichever page was read first."""
+    pages = getattr(env, "_viewcode_modules", {})
+    for module, entry in pages.items():
+        if entry:
+            code, tags, used, _ = entry
+            pages[module] = (code, tags, used, module)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.connect("builder-inited", write_stubs)
@@ -407,5 +417,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", add_homes)
     app.connect("doctree-read", set_dashes)
     app.connect("viewcode-follow-imported", source_module)
+    app.connect("env-check-consistency", name_source_pages)
     app.add_post_transform(Resolve)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -33,20 +33,20 @@ class RunFolderError(Exception):
 class RunFolder:
     """The folder of one run, for this process alone as long as it is open.
 
-    ==================  ==================================================================================
-    config.json         the options, resolved; a checksum of the data; versions; there from the beginning
-    start.safetensors   with --start-from: the model that the run began with
-    metrics.jsonl       the run's events, the same ones however often it was interrupted
-    sessions.jsonl      when a process began or took up the run, where, from which checkpoint, how it ended
-    network.safetensors of a network of the user's own: its layers and first weights, from which it is resumed
-    checkpoints/        see :class:`incnet.storage.checkpoint.Checkpoints`
-    stages/             a model of every stage at its best, see :mod:`incnet.deploy`; written when the stage ends
-    test.json           how every stage did on the test images, see :mod:`incnet.training.evaluation`
-    report.html         a page on the run; see :class:`incnet.report.live.LiveReport`
-    tensorboard/        with --tensorboard; see :class:`incnet.run.tensorboard.TensorBoard`
-    best.safetensors    weights, written when the run ends or stops, as are last.safetensors and summary.json
-    lock                see :class:`incnet.storage.lock.Lock`
-    ==================  ==================================================================================
+    ===================  ======================================================================================
+    config.json          the options, resolved; a checksum of the data; versions; there from the beginning
+    start.safetensors    with --start-from: the model that the run began with
+    metrics.jsonl        the run's events, the same ones however often it was interrupted
+    sessions.jsonl       when a process began or took up the run, where, from which checkpoint, how it ended
+    network.safetensors  of a network of the user's own: its layers and first weights, from which it is resumed
+    checkpoints/         see :class:`incnet.storage.checkpoint.Checkpoints`
+    stages/              a model of every stage at its best, see :mod:`incnet.deploy`; written when the stage ends
+    test.json            how every stage did on the test images, see :mod:`incnet.training.evaluation`
+    report.html          a page on the run; see :class:`incnet.report.live.LiveReport`
+    tensorboard/         with --tensorboard; see :class:`incnet.run.tensorboard.TensorBoard`
+    best.safetensors     weights, written when the run ends or stops, as are last.safetensors and summary.json
+    lock                 see :class:`incnet.storage.lock.Lock`
+    ===================  ======================================================================================
 
     Made by :meth:`create` or :meth:`reopen`; used in a ``with`` block.
     """
