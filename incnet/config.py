@@ -82,9 +82,6 @@ class Config:
         metavar="NAME",
         code=True,
     )
-    defaults_of: str | None = option(
-        "Architecture whose defaults a network of one's own has.", None, group=NETWORK, shown=False, before=None
-    )
     method: Literal["incremental", "baseline"] = option(
         "Grow sub-network by sub-network, or train the whole network from the start.", "incremental", group=NETWORK
     )
@@ -528,6 +525,12 @@ class Config:
         on_resume="may change",
     )
     keep_checkpoints: int = option("Number of checkpoints that are kept.", 2, group=FOLDER, on_resume="may change")
+
+    # Not given, but found: last, since options may be given by their place.
+
+    defaults_of: str | None = option(
+        "Architecture whose defaults a network of one's own has.", None, group=NETWORK, shown=False, before=None
+    )
 
     @classmethod
     def from_preset(cls, preset: str, **given: Any) -> Config:
