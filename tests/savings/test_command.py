@@ -85,7 +85,7 @@ def test_json_alone_on_standard_output(capsys):
         (["--arch", "alexnet"], "choose one of resnet20"),
         (["--partition", "99"], "can be cut into 1 to 9"),
         (["--partition", "1"], "choose 2 or more"),
-        (["--partition", "thirds"], "filters, blocks or a number"),
+        (["--partition", "thirds"], "filters, blocks, depth"),
         (["--batch-size", "0"], "at least 1"),
         (["--batch-size", "50000000"], "GB are free; choose a smaller one"),
         (["--device", "gpu:99"], "--device gpu:99"),
