@@ -39,7 +39,7 @@ MAX_BYTES = {
     "test.json": 2**26,
     "study.json": 2**22,
 }
-MAX_NAME = 80
+MAX_NAME, MAX_PATH = 80, 4096  # letters; data set and network may be paths of files
 # And on the numbers in it; what is not named here is a count or a time.
 MAX_COUNT = 2**62
 FRACTION = (0, 1)
@@ -171,7 +171,7 @@ def read_history(path: Path, arm: str | None = None) -> History:
 
 def _check_setup(setup: Setup) -> None:
     for name in ("dataset", "arch", "method", "init", "growth", "angle_unit", "partition"):
-        _check_name(getattr(setup, name), f"config.{name}")
+        _check_name(getattr(setup, name), f"config.{name}", MAX_PATH)
     _check_bounds(vars(setup))
     if setup.epochs < 1 or setup.window < 2:
         raise ValueError(f"{setup.epochs} epochs and windows of {setup.window} cannot be")
@@ -262,8 +262,8 @@ def _select(kind: Any, content: Any, name: str) -> Any:
     return from_json(kind, content, name)
 
 
-def _check_name(name: str, what: str) -> None:
-    if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+def _check_name(name: str, what: str, longest: int = MAX_NAME) -> None:
+    if not (0 < len(name) <= longest and name.isprintable()):
         raise ValueError(f"{what} is {name!r:.80}, which can be no name")
 
 

@@ -148,16 +148,20 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(rank, finished, tmp_path):
 
 
 def test_cached_features_that_were_lost_are_computed_again(tmp_path):
+    def later(folder):
+        """Checkpoints after the third batch of the fifth epoch, the third of a look-ahead, whose own is whole then."""
+        found = folder.glob("checkpoints/*")
+        return [path for path in found if re.search(r"-epoch(5-batch[4-9]|[6-9])", path.name)]
+
     arguments = (*ARGUMENTS, *VARIANTS["cached features"])
     assert run(2, COMMAND, *arguments, "--out", tmp_path / "whole")[0] == 0
     folder = tmp_path / "run"
     with Ranks(2, COMMAND, *arguments, *EVERY_STEP, "--keep-checkpoints", 100, "--out", folder) as ranks:
-        wait_until(lambda: list(folder.glob("checkpoints/*-epoch5-batch3*")))  # the third of a look-ahead
+        wait_until(lambda: later(folder))
         ranks.send(signal.SIGKILL, 1)
         ranks.finish(20)
-    for path in folder.glob("checkpoints/*"):  # the newest one left is from within that epoch
-        if re.search(r"-epoch(5-batch[4-9]|[6-9])", path.name):
-            path.unlink()
+    for path in later(folder):  # the newest one left is from within that epoch
+        path.unlink()
     code, out, err = run(2, COMMAND, "--resume", folder)
     assert code == 0, err
     assert "going on after 5 epochs and 3 batches" in out

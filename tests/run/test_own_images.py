@@ -129,8 +129,9 @@ def test_other_pictures_are_no_resumption(folder, tmp_path, capsys):
 
 
 def test_arrays_without_test_images(few, tmp_path, capsys):
-    np.savez("mine.npz", x_train=few.images[..., 0], y_train=few.labels)
-    assert main(["mine.npz", *QUICK, "1", "--out", "run"]) == 0
+    own = f"mine-{'x' * 100}.npz"  # longer than any name of a data set
+    np.savez(own, x_train=few.images[..., 0], y_train=few.labels)
+    assert main([own, *QUICK, "1", "--out", "run"]) == 0
     assert "no test images" in " ".join(capsys.readouterr().out.split())
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["test_accuracy"], summary["test_images"], summary["epochs"]) == (None, 0, 1)
