@@ -170,8 +170,10 @@ def read_history(path: Path, arm: str | None = None) -> History:
 
 
 def _check_setup(setup: Setup) -> None:
-    for name in ("dataset", "arch", "method", "init", "growth", "angle_unit", "partition"):
+    for name in ("dataset", "arch"):
         _check_name(getattr(setup, name), f"config.{name}", MAX_PATH)
+    for name in ("method", "init", "growth", "angle_unit", "partition"):
+        _check_name(getattr(setup, name), f"config.{name}")
     _check_bounds(vars(setup))
     if setup.epochs < 1 or setup.window < 2:
         raise ValueError(f"{setup.epochs} epochs and windows of {setup.window} cannot be")

@@ -116,7 +116,9 @@ def test_a_damaged_file(run, name, content, message):
         read_history(run)
 
 
-@pytest.mark.parametrize("options", [{"arch": "x" * 100}, {"arch": "\x1b"}, {"window": 0}, {"epochs": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "options", [{"arch": "x" * 5000}, {"init": "x" * 100}, {"arch": "\x1b"}, {"window": 0}, {"epochs": 0}, {"seed": -1}]
+)
 def test_impossible_options(run, options):
     content = json.loads((run / "config.json").read_text())
     content["config"] |= options
