@@ -12,7 +12,7 @@ from tests.cuda import strict_cupy
 from tests.cuda.strict_nccl import NcclError
 
 
-def few_images(*_):
+def few_images(*_, **__):
     rng = np.random.default_rng(0)
     split = [Split(rng.integers(0, 256, (n, 6, 6, 1), dtype=np.uint8), np.arange(n) % 3) for n in (30, 6)]
     return Dataset("digits", ("a", "b", "c"), *split, "nowhere")
