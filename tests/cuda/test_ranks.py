@@ -152,7 +152,7 @@ def test_a_killed_rank_ends_all_and_the_run_goes_on(finished, tmp_path):
         wait_until(lambda: not ranks.processes(), 5)
     code, out, err = run(2, PROGRAM, "--resume", folder, environment=TOGETHER)
     assert code == 0, err
-    assert "'sums' was 'NCCL 2.27.7' and is 'page-locked host memory' now" in out
+    assert "'allreduce' was 'NCCL 2.27.7' and is 'page-locked host memory' now" in out
     assert outcome(folder) == outcome(finished[0])
 
 
