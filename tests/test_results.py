@@ -42,3 +42,11 @@ def test_what_the_preset_fast_reaches(document):
     assert f"{statistics.mean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f} %" in text.replace("*", "")
     assert {round(summary["macs_training"] / 1e12) for summary in summaries} == {43}
     assert re.search(r"\b43(\.2)? T\b", text)
+
+
+def test_what_twenty_epochs_of_the_baseline_reach():
+    summaries = [
+        json.loads((DOCUMENT.parent / f"runs/r20-baseline-20-seed{k}/summary.json").read_text()) for k in range(3)
+    ]
+    accuracies = [100 * summary["test_accuracy"] for summary in summaries]
+    assert f"{statistics.mean(accuracies):.1f} ± {statistics.stdev(accuracies):.1f} %" in DOCUMENT.read_text()
