@@ -27,6 +27,7 @@ from incnet.report.headline import headline
 from incnet.report.history import History
 from incnet.report.mistakes import Confusions, confusions
 from incnet.report.numbers import listing
+from incnet.report.other_rules import other_rules
 from incnet.report.setup import commands, setups
 from incnet.report.style import COLOURS, inline_svg
 
@@ -76,6 +77,7 @@ class _Section:
     confusions: list[Confusions]
     confusions_left_out: int
     suggestions: list[Suggestion]
+    other_rules: list[tables.Table]
     courses: list[Course]
     setups: list[list[tuple[str, str]]]
     commands: list[str]
@@ -99,6 +101,7 @@ def _section(number: int, network: Network, *, live: bool) -> _Section:
         confusions_left_out=left_out,
         suggestions=list(suggestions(network, live=live)),
         stages=[tables.stages(arm) for arm in network.arms if arm.grows],
+        other_rules=[table for arm in network.arms if (table := other_rules(arm))],
         courses=[course(arm, run) for arm in network.arms for run in arm.runs],
         setups=setups(network.runs),
         commands=commands(network.runs),
