@@ -238,7 +238,10 @@ def _cupy() -> ModuleType:
 
 
 def asarray(values: Any, dtype: Any = None) -> Array:
-    """``values`` as an array of the backend in use; copied to the device where it lies on the host."""
+    """``values`` as an array of the backend in use; copied to the device where it lies on the host.
+
+    With ``dtype`` it is of that type, else of the one that it has.
+    """
     return _cupy().asarray(values, dtype) if ops.on_device else np.asarray(values, dtype)
 
 

@@ -370,6 +370,11 @@ def fuse(layer: Layer) -> Layer:
 
     Those of convolution by im2col have none: the chain stays as it is, and its layers are computed one by one. So does
     any other layer than a chain.
+
+    Parameters
+    ----------
+    layer : Layer
+        A chain, whose layers, parameters and names the result has.
     """
     if not hasattr(ops, "conv2d_moments"):
         return layer

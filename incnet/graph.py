@@ -69,7 +69,9 @@ class Graph(Subnetworks):
                 raise ValueError(f"{found}: {error}") from error
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return the logits (N, classes) of images (N, H, W, C), normalised, of the weights' type.
+        """Return the logits (N, classes) of images x (N, H, W, C), normalised, of the weights' type.
+
+        With ``train`` all above the boundary keeps what backward needs.
 
         Raises
         ------
@@ -79,7 +81,10 @@ class Graph(Subnetworks):
         return self.logits(self.features(x, train), train)
 
     def features(self, x: Array, train: bool = False) -> Array:
-        """Return what the frozen prefix makes of images; it keeps nothing for backward."""
+        """Return what the frozen prefix makes of images x (N, H, W, C); it keeps nothing for backward.
+
+        ``train`` makes a difference where ``frozen_bn`` is "batch".
+        """
         self.check(x)
         for layer in self.prefix:
             x = layer.forward(x, train and self.frozen_bn == "batch")
@@ -87,14 +92,17 @@ class Graph(Subnetworks):
         return x
 
     def logits(self, features: Array, train: bool = False) -> Array:
-        """Return what the suffix and the classifier make of the prefix's features."""
+        """Return the logits (N, classes) that the suffix and the classifier make of the prefix's features.
+
+        With ``train`` they keep what backward needs.
+        """
         x = features
         for layer in self.suffix:
             x = layer.forward(x, train)
         return self.classifier.forward(x, train)
 
     def recalibrate(self, x: Array, *, from_features: bool = False) -> Array:
-        """Return the logits of images, or of features, in a pass that moves statistics above the boundary, and no more.
+        """Return the logits of images x, or of features, in a pass that moves statistics above the boundary, no more.
 
         See :func:`incnet.training.recalibration.recalibrate`.
         """
@@ -106,8 +114,9 @@ class Graph(Subnetworks):
     def backward(self, dy: Array, need_dx: bool = False) -> Array | None:
         """Walk from the classifier down to the boundary, and stop: no layer below it is called.
 
-        The lowest layer of the suffix is asked for no input gradient, for nobody uses it; with ``need_dx`` it is, and
-        that gradient, at the boundary, is returned.
+        dy (N, classes) is the gradient of the logits; each trainable parameter gets its own. The lowest layer of the
+        suffix is asked for no input gradient, for nobody uses it; with ``need_dx`` it is, and that gradient, at the
+        boundary, is returned.
         """
         gradient = self.classifier.backward(dy, need_dx or len(self.suffix) > 0)
         for i, layer in reversed(list(enumerate(self.suffix))):
@@ -128,7 +137,13 @@ class Graph(Subnetworks):
     # The boundary.
 
     def freeze_prefix(self, count: int) -> None:
-        """Freeze the first ``count`` sub-networks, and only those; the prefix is what of them lies below all others."""
+        """Freeze the first ``count`` sub-networks, and only those; the prefix is what of them lies below all others.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many.
+        """
         if not 0 <= count <= len(self.subnetworks):
             raise ValueError(f"cannot freeze {count} of {len(self.subnetworks)} sub-networks")
         self.unfreeze()
@@ -170,7 +185,10 @@ class Graph(Subnetworks):
         return chain(self.prefix).macs(self.input_shape)
 
     def cost(self, shape: Shape, need_dx: bool = False) -> Cost:
-        """Multiply-adds of a training step: forward only below the boundary, no input gradient at it but on demand."""
+        """Multiply-adds of a training step, for one image of ``shape`` (H, W, C).
+
+        Forward only below the boundary, and no input gradient at it, but with ``need_dx``.
+        """
         total, lowest = Cost(), len(self.prefix)
         for i, (_, layer) in enumerate(self.parts):
             cost = layer.cost(shape, need_dx or i > lowest)

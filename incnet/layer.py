@@ -19,7 +19,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-adds for one sample in each of the three passes."""
+    """Multiply-adds for one sample in each of the three passes.
+
+    Attributes
+    ----------
+    forward, weight_grad, input_grad : int
+        Of y, of the parameters' gradients, and of dx.
+    """
 
     forward: int = 0
     weight_grad: int = 0
@@ -64,7 +70,7 @@ class Layer:
         check_batch(type(self).__name__, x)
 
     def forward(self, x: Array, train: bool = False) -> Array:
-        """Return y for a batch x."""
+        """Return y for a batch x; with ``train`` keep what backward needs."""
         raise NotImplementedError
 
     def recalibrate(self, x: Array) -> Array:
@@ -74,7 +80,15 @@ class Layer:
         return y
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
-        """Return dx for the gradient dy of the last forward's output; assign the parameters' gradients."""
+        """Return dx for the gradient dy of the last forward's output; assign the parameters' gradients.
+
+        Without ``need_dx`` return None: dx is not computed.
+
+        Raises
+        ------
+        RuntimeError
+            If no forward pass with ``train`` came before it.
+        """
         raise NotImplementedError
 
     def output_shape(self, shape: Shape) -> Shape:
@@ -86,7 +100,10 @@ class Layer:
         return 0
 
     def cost(self, shape: Shape, need_dx: bool = True) -> Cost:
-        """Multiply-adds of one training step, per sample: every gradient costs as much as the forward pass."""
+        """Multiply-adds of one training step for one input of ``shape``: each gradient costs as much as forward.
+
+        Without ``need_dx``, dx is not computed.
+        """
         macs = self.macs(shape)
         return Cost(macs, macs if self.trainable else 0, macs if need_dx else 0)
 
@@ -97,7 +114,13 @@ class Layer:
         self._kept = values
 
     def release(self) -> tuple:
-        """Hand the kept values out and forget them."""
+        """Hand the kept values out and forget them.
+
+        Raises
+        ------
+        RuntimeError
+            If there are none.
+        """
         if self._kept is None:
             raise RuntimeError(
                 f"{type(self).__name__}.backward: nothing to go back through; call forward(x, train=True) first"

@@ -16,6 +16,13 @@ __all__ = ["SGD", "Optimizer", "RMSProp"]
 class Optimizer:
     """Common part: one set of state arrays, shaped like the parameter, for each parameter name.
 
+    Parameters
+    ----------
+    lr : float
+        Step length, above 0.
+    weight_decay : float
+        L2 penalty, added to the gradient of the parameters that have ``decay`` set; at least 0.
+
     Attributes
     ----------
     state : dict of str to dict of str to array
@@ -46,7 +53,13 @@ class Optimizer:
         return (type(self), self.version, *(float(getattr(self, name)) for name in self.hyper))
 
     def step(self, named_parameters: Iterable[tuple[str, Parameter]]) -> None:
-        """Move the given parameters along their gradients; all others, and their state, stay untouched."""
+        """Move the given parameters along their gradients; all others, and their state, stay untouched.
+
+        Raises
+        ------
+        RuntimeError
+            If one has no gradient yet.
+        """
         tensors = []
         for name, parameter in named_parameters:
             if parameter.gradient is None:
@@ -158,6 +171,15 @@ class RMSProp(Optimizer):
 
 class SGD(Optimizer):
     """Gradient descent with a heavy ball (Polyak, 1964), doi:10.1016/0041-5553(64)90137-5.
+
+    Parameters
+    ----------
+    lr : float
+        Step length.
+    momentum : float
+        Decay of the velocity, in [0, 1); 0 for plain gradient descent.
+    weight_decay : float
+        L2 penalty, added to the gradient of the parameters that have ``decay`` set.
 
     Notes
     -----

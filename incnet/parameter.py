@@ -43,6 +43,7 @@ class Parameter:
 
     @property
     def grad(self) -> Array | None:
+        """Gradient of the loss; see above."""
         if isinstance(self._grad, OuterProduct):
             self._grad = ops.linear_weight_grad(*self._grad)
         return self._grad
@@ -55,6 +56,7 @@ class Parameter:
 
     @property
     def gradient(self) -> Array | OuterProduct | None:
+        """The same, in factors perhaps."""
         return self._grad
 
     def __repr__(self) -> str:

@@ -57,6 +57,8 @@ def train_run(run: Run, path: Path | str, display: Display | None = None, say: S
 
     Parameters
     ----------
+    run : Run
+        A new one.
     path : Path or str
         Of the folder, which is made. Nothing is ever overwritten.
     display : Display, optional
@@ -83,13 +85,17 @@ def train_run(run: Run, path: Path | str, display: Display | None = None, say: S
 
 
 def resume_run(run: Run, path: Path | str, display: Display | None = None, say: Say = print) -> dict[str, Any]:
-    """Go on with the run in a folder, from its newest whole checkpoint; arguments and result as for :func:`train_run`.
+    """Go on with the run in a folder, from its newest whole checkpoint; returns what :func:`train_run` does.
 
     Parameters
     ----------
     run : Run
         A new one, with the configuration, and the rule, that the run was begun with. What may be another is what
         :meth:`Config.resumed_as` takes, and the condition to stop.
+    path : Path or str
+        Of the folder.
+    display, say : optional
+        As for :func:`train_run`.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """What the site is made of: pages from the source, and checks. Sphinx makes the pages themselves, and follows links."""
 
 import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def extension(monkeypatch):
     """Import an extension, as docs/conf.py does."""
     monkeypatch.syspath_prepend(ROOT / "docs" / "extensions")
     yield importlib.import_module
-    for name in ("api", "links", "live", "options", "sources"):
+    for name in ("api", "figures", "links", "live", "options", "sources"):
         sys.modules.pop(name, None)
 
 
@@ -46,6 +47,18 @@ def test_what_is_public_is_described_once(extension):
     assert len(described) == len(set(described)) > 300
     assert {"incnet.Graph", "incnet.growth.criterion.Verdict", "incnet.kernels.reference.conv.im2col"} <= set(described)
     assert "incnet.graph.Graph" not in described
+
+
+@pytest.mark.parametrize("name", incnet.__all__)
+def test_every_parameter_of_a_public_name_is_described(name):
+    """By its name in a list of parameters or attributes, or in the text; the page of options has those of Config."""
+    described = getattr(incnet, name)
+    if name in ("Array", "ops", "Config") or (isinstance(described, type) and issubclass(described, Exception)):
+        return
+    document = inspect.getdoc(described)
+    listed = {word for names in re.findall(r"^([\w, ]+) : ", document, re.MULTILINE) for word in names.split(", ")}
+    parameters = [each for each in inspect.signature(described).parameters if each not in ("args", "kwargs")]
+    assert [each for each in parameters if each not in listed and f"``{each}``" not in document] == []
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,15 @@ def _inference_state(state: Mapping[str, Array]) -> dict[str, Array]:
 def save_model(path: Path, description: Description, weights: Mapping[str, np.ndarray]) -> None:
     """Write a model.
 
+    Parameters
+    ----------
+    path : Path
+        Of the file, which is replaced if it is there.
+    description : Description
+        The network, its classes, and how pixels are normalised for it.
+    weights : mapping of str to array
+        The network's state, in host memory.
+
     Raises
     ------
     WriteError

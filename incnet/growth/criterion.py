@@ -132,7 +132,7 @@ class SlopeAngleState:
 
 
 @dataclass
-class SlopeAngle:
+class SlopeAngle(GrowthRule):
     """Stop a stage when the learning curve has flattened: ``angle_i <= gamma * angle_(i-1)``.
 
     Every ``window`` epochs a line is fitted to the last ``window`` validation accuracies; ``angle_i`` is its angle with
@@ -211,10 +211,15 @@ def slope(values: list[float]) -> float:
 
 
 @dataclass
-class Periodic:
+class Periodic(GrowthRule):
     """Stop a stage after ``period`` epochs, look-ahead included, whatever its learning curve.
 
     Where the look-ahead lasts as long or longer, one epoch of training follows it.
+
+    Parameters
+    ----------
+    period : int
+        Epochs, at least 1.
     """
 
     period: int
@@ -248,7 +253,7 @@ class PlateauState:
 
 
 @dataclass
-class Plateau:
+class Plateau(GrowthRule):
     """Stop a stage when ``patience`` epochs in a row gave no new best validation accuracy.
 
     Parameters

@@ -42,6 +42,16 @@ def insert(
 
     Parameters
     ----------
+    graph : Graph
+        Changed in place.
+    name : str
+        Of the new sub-network, which no other one has.
+    subnetwork : Layer
+        Goes on top of those that are there; an :class:`incnet.layers.Interleaved` goes between their layers.
+    optimizer : Optimizer
+        Of the graph; its state is made to fit.
+    lookahead : bool
+        Whether all that was there before is frozen.
     preserve_on : (N, H, W, C), optional
         A sample of training images; the sub-network's weights are then those that leave the output as it is.
     copy : bool

@@ -32,6 +32,8 @@ class Conv2d(Layer):
         Add one number for each output channel. Needless before batch normalisation, which subtracts it again.
     rng : numpy.random.Generator
         Draws the weights (He); the bias starts at zero.
+    dtype : numpy.dtype or type
+        Of the parameters, and of x and y: float32, or float64, for a gradient check say.
 
     Notes
     -----

@@ -27,6 +27,8 @@ class Linear(Layer):
         Length of a row of x and of y.
     rng : numpy.random.Generator
         Draws the weights (He); the bias starts at zero.
+    dtype : numpy.dtype or type
+        Of the parameters, and of x and y: float32, or float64, for a gradient check say.
 
     Notes
     -----

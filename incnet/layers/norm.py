@@ -26,6 +26,8 @@ class BatchNorm2d(Layer):
         Weight of the old running statistic in the new one.
     eps : float
         Added to the variance, inside the square root.
+    dtype : numpy.dtype or type
+        Of the parameters, and of x and y: float32, or float64, for a gradient check say.
 
     Attributes
     ----------

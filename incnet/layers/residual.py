@@ -35,6 +35,13 @@ class Subsample(Layer):
 
     (N, H, W, C) to (N, ceil(H / stride), ceil(W / stride), channels). Backward writes dy back to the pixels that were
     taken.
+
+    Parameters
+    ----------
+    stride : int
+        Step between the pixels that are taken, in both directions.
+    channels : int
+        Of the output, at least as many as the input has.
     """
 
     recordable = True
@@ -66,6 +73,11 @@ class Subsample(Layer):
 
 class Residual(Layer):
     """``y = relu(body(x) + shortcut(x))``.
+
+    Parameters
+    ----------
+    body, shortcut : Layer
+        Two layers that give outputs of one shape.
 
     Notes
     -----
@@ -130,6 +142,10 @@ def residual_block(
         Of the first convolution: 2 halves the image.
     shortcut : {"A", "B"}
         Where the shape changes: subsampling without parameters, or a 1x1 convolution with batch normalisation.
+    rng : numpy.random.Generator
+        Draws the weights (He).
+    dtype : numpy.dtype or type
+        Of the parameters.
     """
     body = Sequential(
         {

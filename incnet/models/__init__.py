@@ -34,12 +34,16 @@ def build(
         One of :data:`ARCHITECTURES`, or ``resnetN`` for any other N = 6n + 2.
     input_shape : tuple of int
         (H, W, C) of an image.
+    rng : numpy.random.Generator
+        Draws the weights (He).
     split : "filters", "blocks", "depth", "depth:K" or int
         See :func:`incnet.models.partition.partition`.
     shortcut : {"A", "B"}
         Of a ResNet, see :func:`incnet.layers.residual_block`.
     count : int, optional
         Only the first so many.
+    dtype : numpy.dtype or type
+        Of the parameters.
 
     Raises
     ------
@@ -61,6 +65,18 @@ def build(
 def make_classifier(
     shape: Shape, num_classes: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
 ) -> Sequential:
-    """Global average pooling, where the input is spatial, and one dense layer to the classes."""
+    """Global average pooling, where the input is spatial, and one dense layer to the classes.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the features of an image, (H, W, C) or (features,).
+    num_classes : int
+        Number of logits.
+    rng : numpy.random.Generator
+        Draws the weights (He); the bias starts at zero.
+    dtype : numpy.dtype or type
+        Of the parameters.
+    """
     pool: dict[str, Layer] = {"pool": GlobalAvgPool2d()} if len(shape) == 3 else {}
     return Sequential({**pool, "linear": Linear(shape[-1], num_classes, rng=rng, dtype=dtype)})

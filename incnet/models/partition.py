@@ -18,7 +18,17 @@ __all__ = ["Unit", "partition"]
 
 
 class Unit(NamedTuple):
-    """One piece of an architecture."""
+    """One piece of an architecture.
+
+    Attributes
+    ----------
+    name : str
+        Under which its layer stands in a sub-network: ``block2_1``.
+    group : str
+        What units of equal width share: a sub-network is made of each group, with ``filters``.
+    layer : Layer
+        What it computes.
+    """
 
     name: str
     group: str

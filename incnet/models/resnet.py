@@ -32,6 +32,8 @@ def resnet(
         Draws all weights, from the input up.
     shortcut : {"A", "B"}
         Where the shape changes, see :func:`incnet.layers.residual_block`.
+    dtype : numpy.dtype or type
+        Of the parameters.
 
     Raises
     ------

@@ -39,6 +39,8 @@ def vgg16(
         Normalise after each convolution, which then has no bias.
     dropout : float
         Rate after each dense layer.
+    dtype : numpy.dtype or type
+        Of the parameters.
     """
     units: list[Unit] = []
     height, width, channels = input_shape

@@ -23,7 +23,17 @@ INTERVAL = 10
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean loss and accuracy (a fraction) over ``images``."""
+    """Means over images.
+
+    Attributes
+    ----------
+    loss : float
+        Cross-entropy, in nats.
+    accuracy : float
+        A fraction.
+    images : int
+        Over how many.
+    """
 
     loss: float
     accuracy: float
@@ -91,8 +101,14 @@ def train_epoch(
 
     Parameters
     ----------
+    step : Step or Replay
+        Learns from each.
+    batches : iterable of (images, labels)
+        Images normalised, of the weights' type; or features, as ``step.from_features`` says.
     running : MetricAccumulator, optional
         The sums over the batches of this epoch that came before ``batches``; changed in place.
+    watch : callable, optional
+        Called every ten batches with their number and the metrics so far.
     after_step : callable, optional
         Called when a batch has been learnt and counted; what it raises ends the epoch there.
 
@@ -135,7 +151,16 @@ def evaluate(
 ) -> Metrics:
     """Loss and accuracy of the network as it is, over the batches of all ranks: the same on every rank.
 
-    Batches are of images, or of what the network's prefix made of them.
+    Parameters
+    ----------
+    graph : Graph
+        With batch norm's running statistics, and without dropout.
+    batches : iterable of (images, labels)
+        Of images (N, H, W, C), or of what the network's prefix made of them, and whole numbers (N,).
+    from_features : bool
+        Which of the two.
+    communicator : Communicator
+        Of the ranks that share the batches.
 
     Raises
     ------

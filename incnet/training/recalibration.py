@@ -36,6 +36,8 @@ def recalibrate(
 
     Parameters
     ----------
+    graph : Graph
+        Changed in place.
     batches : iterable of (images, labels)
         Of training images (N, H, W, C), this rank's part of each, or of the frozen prefix's features of them.
     from_features : bool

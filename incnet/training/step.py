@@ -16,8 +16,10 @@ class Step:
 
     Parameters
     ----------
-    graph, optimizer
-        What learns, and how.
+    graph : Graph
+        What learns.
+    optimizer : Optimizer
+        How; it is given the trainable parameters only.
 
     Attributes
     ----------
