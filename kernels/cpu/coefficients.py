@@ -13,7 +13,7 @@ from .emit import bits, doubles, floats, kernel, numbers, real
 from .memory import address, address_of_any, contiguous, single
 from .tape import opaque
 
-__all__ = ["gradient_coefficients", "moments", "move_statistics", "norm_coefficients", "total"]
+__all__ = ["gradient_coefficients", "move_statistics", "norm_coefficients"]
 
 
 def compiled_for(*arrays):

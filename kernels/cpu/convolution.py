@@ -17,7 +17,7 @@ from .memory import aligned_empty, contiguous
 from .recipes import BIAS
 from .tape import call_by_call, issue
 
-__all__ = ["algorithm", "conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 USE_WINOGRAD = os.environ.get("INCNET_WINOGRAD", "1") != "0"  # without it: slower, and a little more accurate
 NARROW = 64 * 64  # input times output channels up to which the transformed weights are small beside any image

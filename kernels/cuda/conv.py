@@ -8,7 +8,7 @@ from ..shapes import output_size
 from .launch import contiguous
 from .product import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Geometry, Source, product
 
-__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "convolve", "input_grad", "weight_grad"]
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 
 def conv2d(x, weight, bias, stride, padding):

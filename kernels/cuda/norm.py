@@ -12,7 +12,7 @@ from .launch import contiguous, finish_grid, rows_grid, vector_width
 from .loader import load
 from .reduce import sum_partial
 
-__all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats", "merge_moments"]
+__all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats"]
 
 FILE = "norm.cu"
 

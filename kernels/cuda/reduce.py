@@ -8,7 +8,7 @@ import numpy as np
 from .launch import contiguous, elements, finish_grid, rows_grid, vector_width
 from .loader import load
 
-__all__ = ["add_partial", "bias_grad", "sum_partial", "sum_partial_double"]
+__all__ = ["bias_grad"]
 
 FILE = "reduce.cu"
 

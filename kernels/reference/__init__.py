@@ -1,97 +1,13 @@
 """The definition of every kernel, in plain NumPy, written to be read; the other backends are tested against it."""
 
-from .augment import augment
-from .average import lerp_all
-from .conv import as_matrix, bias_grad, col2im, conv2d, conv2d_input_grad, conv2d_weight_grad, im2col
-from .fused import (
-    conv2d_bias_relu,
-    conv2d_moments,
-    fused_input_grad,
-    fused_weight_grad,
-    masked_grads,
-    masked_input_grad,
-    norm_conv2d_moments,
-    norm_gradient,
-    norm_relu,
-    relu_mask,
-)
-from .linear import factored_weight_grad, linear, linear_input_grad, linear_weight_grad
-from .loss import softmax_cross_entropy
-from .norm import (
-    batch_norm,
-    batch_norm_fixed_grad,
-    batch_norm_grad,
-    batch_norm_stats,
-    gradient_coefficients,
-    move_statistics,
-    norm_coefficients,
-)
-from .optimise import rmsprop_step_all, sgd_step_all
-from .pointwise import (
-    add,
-    cast,
-    draw_seed,
-    dropout,
-    leaky_relu,
-    leaky_relu_grad,
-    relu,
-    relu_grad,
-    subsample,
-    subsample_grad,
-)
-from .pool import avg_pool, avg_pool_grad, global_avg_pool, global_avg_pool_grad, max_pool, max_pool_grad
-from .resize import resize_area, resize_bilinear
-
-__all__ = [
-    "add",
-    "as_matrix",
-    "augment",
-    "avg_pool",
-    "avg_pool_grad",
-    "batch_norm",
-    "batch_norm_fixed_grad",
-    "batch_norm_grad",
-    "batch_norm_stats",
-    "bias_grad",
-    "cast",
-    "col2im",
-    "conv2d",
-    "conv2d_bias_relu",
-    "conv2d_input_grad",
-    "conv2d_moments",
-    "conv2d_weight_grad",
-    "draw_seed",
-    "dropout",
-    "factored_weight_grad",
-    "fused_input_grad",
-    "fused_weight_grad",
-    "global_avg_pool",
-    "global_avg_pool_grad",
-    "gradient_coefficients",
-    "im2col",
-    "leaky_relu",
-    "leaky_relu_grad",
-    "lerp_all",
-    "linear",
-    "linear_input_grad",
-    "linear_weight_grad",
-    "masked_grads",
-    "masked_input_grad",
-    "max_pool",
-    "max_pool_grad",
-    "move_statistics",
-    "norm_coefficients",
-    "norm_conv2d_moments",
-    "norm_gradient",
-    "norm_relu",
-    "relu",
-    "relu_grad",
-    "relu_mask",
-    "resize_area",
-    "resize_bilinear",
-    "rmsprop_step_all",
-    "sgd_step_all",
-    "softmax_cross_entropy",
-    "subsample",
-    "subsample_grad",
-]
+from .augment import *
+from .average import *
+from .conv import *
+from .fused import *
+from .linear import *
+from .loss import *
+from .norm import *
+from .optimise import *
+from .pointwise import *
+from .pool import *
+from .resize import *

@@ -6,7 +6,7 @@ Legend: N images in the data set, n images in the batch, H height, W width, C ch
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["augment", "check_rows"]
+__all__ = ["augment"]
 
 
 def augment(

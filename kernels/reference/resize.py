@@ -5,7 +5,7 @@ Legend: n images, H x W pixels before and Ho x Wo after, C channels.
 
 import numpy as np
 
-__all__ = ["neighbours", "resize_area", "resize_bilinear", "shares"]
+__all__ = ["resize_area", "resize_bilinear"]
 
 
 def resize_bilinear(x, size, out=None):

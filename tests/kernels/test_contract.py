@@ -940,12 +940,12 @@ def check_any_geometry(tested, kernel, geometries):
 
 
 def test_every_kernel_has_a_case():
-    assert {case.kernel for case in CASES} == set(reference.__all__)
+    assert {case.kernel for case in CASES} == set(OPERATIONS)
 
 
 def test_every_kernel_has_its_shapes():
     """Under the same parameters, so that a call of the one is a call of the other."""
-    assert set(OPERATIONS) == set(reference.__all__)
+    assert set(OPERATIONS) == {name for name, value in vars(reference).items() if inspect.isfunction(value)}
     for name, function in OPERATIONS.items():
         defined, said = (
             [(p.name, p.default) for p in inspect.signature(each).parameters.values()]
@@ -957,7 +957,7 @@ def test_every_kernel_has_its_shapes():
 def test_every_kernel_has_its_types():
     """What mypy knows of ``ops`` is what the backends have."""
     methods = {name: method for name, method in vars(Operations).items() if not name.startswith("_")}
-    assert set(methods) == set(reference.__all__)
+    assert set(methods) == set(OPERATIONS)
     for name, method in methods.items():
         _, *typed = inspect.signature(method).parameters.values()
         defined = inspect.signature(getattr(reference, name)).parameters.values()
@@ -965,14 +965,14 @@ def test_every_kernel_has_its_types():
 
 
 def test_the_dry_run_has_every_kernel_of_a_step():
-    assert set(reference.__all__) - set(vars(dry_run)) == NOT_IN_THE_DRY_RUN
+    assert OPERATIONS.keys() - set(vars(dry_run)) == NOT_IN_THE_DRY_RUN
 
 
 def test_every_backend_has_every_kernel(backend):
-    assert not set(reference.__all__) - set(vars(backend.kernels))
+    assert not OPERATIONS.keys() - set(vars(backend.kernels))
 
 
-@pytest.mark.parametrize("kernel", reference.__all__)
+@pytest.mark.parametrize("kernel", OPERATIONS)
 def test_signatures_agree(backend, kernel):
     """The same parameters, with the same names and defaults; a backend's own ones come after them, and are optional."""
     expected, found = (
