@@ -59,13 +59,13 @@ FEW_CHANNELS = 32  # up to here memory is what both gradients wait for, and comp
 
 
 @call_by_call
-def norm_relu(x: Normalised, out=None):
+def norm_relu(x: Normalised):
     """relu(scale * y + shift [+ residual])."""
-    if fast(x.y, x.residual, out):
+    if fast(x.y, x.residual):
         inputs, recipe = ((x.y,), NORM_RELU) if x.residual is None else ((x.y, x.residual), NORM_ADD_RELU)
-        return run(recipe, inputs, (x.scale, x.shift), out)[0]
+        return run(recipe, inputs, (x.scale, x.shift))[0]
     unrepeatable()
-    a = np.multiply(x.y, x.scale, out=aligned_empty(x.y.shape, x.y.dtype) if out is None else out)
+    a = np.multiply(x.y, x.scale, out=aligned_empty(x.y.shape, x.y.dtype))
     a += x.shift
     if x.residual is not None:
         a += x.residual
@@ -73,12 +73,12 @@ def norm_relu(x: Normalised, out=None):
 
 
 @call_by_call
-def norm_gradient(dy: NormGradient, out=None):
+def norm_gradient(dy: NormGradient):
     """``p * dz + q * y + r``."""
-    if fast(dy.dz, dy.y, out):
-        return run(NORM_GRADIENT, (dy.dz, dy.y), (dy.p, dy.q, dy.r), out)[0]
+    if fast(dy.dz, dy.y):
+        return run(NORM_GRADIENT, (dy.dz, dy.y), (dy.p, dy.q, dy.r))[0]
     unrepeatable()
-    result = np.multiply(dy.dz, dy.p, out=aligned_empty(dy.y.shape, dy.y.dtype) if out is None else out)
+    result = np.multiply(dy.dz, dy.p, out=aligned_empty(dy.y.shape, dy.y.dtype))
     result += dy.q * dy.y
     result += dy.r
     return result
@@ -106,14 +106,13 @@ def relu_mask(da, below: BackwardEpilogue, out=None):
 
 
 @call_by_call
-def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False, out=None):
+def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
     """``relu(conv2d(x) [* scale] + bias [+ residual])``; `overwrite` lets it take the residual's place."""
     recipes = ((BIAS_RELU, BIAS_ADD_RELU), (NORM_RELU, NORM_ADD_RELU))
     recipe = recipes[scale is not None][residual is not None]
     coefficients = (bias,) if scale is None else (scale, bias)
     skip = None if residual is None else contiguous(residual)
-    if overwrite and out is None:
-        out = skip
+    out = skip if overwrite else None
     if fuses(x, weight.shape, stride, padding, whole_tiles=skip is not None):
         y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
         winograd.conv2d(x, contiguous(weight), y, epilogue=Epilogue(recipe, table(*coefficients), skip=skip))
@@ -130,30 +129,30 @@ def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None
     return np.maximum(y, 0, out=y if out is None else out)
 
 
-def conv2d_moments(x, weight, stride, padding, out=None):
+def conv2d_moments(x, weight, stride, padding):
     """Convolve an array or a Normalised; returns y, and its mean and variance over the batch."""
     source = x.y if isinstance(x, Normalised) else x
     if not fuses(source, weight.shape, stride, padding, whole_tiles=True):
-        return stored_moments(norm_relu(x) if isinstance(x, Normalised) else x, weight, stride, padding, out)
+        return stored_moments(norm_relu(x) if isinstance(x, Normalised) else x, weight, stride, padding)
     if isinstance(x, Normalised) and x.residual is not None:
-        return norm_conv2d_moments(x, weight, stride, padding, out)[1:]
-    return winograd_moments(source, weight, input_prologue(x), out)
+        return norm_conv2d_moments(x, weight, stride, padding)[1:]
+    return winograd_moments(source, weight, input_prologue(x))
 
 
-def norm_conv2d_moments(x: Normalised, weight, stride, padding, out=None):
+def norm_conv2d_moments(x: Normalised, weight, stride, padding):
     """`conv2d_moments` that also keeps the activation; returns a, y, mean, var."""
     if not fuses(x.y, weight.shape, stride, padding, whole_tiles=True):
         a = norm_relu(x)
-        return a, *conv2d_moments(a, weight, stride, padding, out)
+        return a, *conv2d_moments(a, weight, stride, padding)
     a, coefficients = aligned_empty(x.y.shape), table(x.scale, x.shift)
     if x.residual is None:
         prologue = Prologue(NORM_RELU_KEPT, None, coefficients, a)
     else:
         prologue = Prologue(NORM_ADD_RELU, contiguous(x.residual), coefficients, a)
-    return a, *winograd_moments(x.y, weight, prologue, out)
+    return a, *winograd_moments(x.y, weight, prologue)
 
 
-def fused_weight_grad(x, dy, kernel_size, stride, padding, out=None):
+def fused_weight_grad(x, dy, kernel_size, stride, padding):
     """Gradient in the weights, of an array or a Normalised x, and an array or a NormGradient dy."""
     source = x.y if isinstance(x, Normalised) else x
     dz = dy.dz if isinstance(dy, NormGradient) else dy
@@ -162,33 +161,33 @@ def fused_weight_grad(x, dy, kernel_size, stride, padding, out=None):
         x = norm_relu(x) if isinstance(x, Normalised) else x
         if isinstance(dy, NormGradient) and algorithm(x.shape, shape, stride, padding, x.dtype) == "direct":
             x, dz, y = (contiguous(array) for array in (x, dy.dz, dy.y))
-            dw = aligned_empty(shape) if out is None else out
+            dw = aligned_empty(shape)
             return direct.conv2d_weight_grad(x, dz, stride, padding, dw, y, table(dy.p, dy.q, dy.r))
         dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
-        return conv2d_weight_grad(x, dy, kernel_size, stride, padding, out)
-    dw = aligned_empty(shape) if out is None else out
+        return conv2d_weight_grad(x, dy, kernel_size, stride, padding)
+    dw = aligned_empty(shape)
     return winograd.conv2d_weight_grad(source, contiguous(dz), dw, input_prologue(x), gradient_prologue(dy))
 
 
-def fused_input_grad(dy, weight, x_shape, stride, padding, out=None):
+def fused_input_grad(dy, weight, x_shape, stride, padding):
     """Gradient in the input, of an array or a NormGradient dy."""
     dz = dy.dz if isinstance(dy, NormGradient) else dy
     if not fuses(dz, weight.shape, stride, padding):
         dy = norm_gradient(dy) if isinstance(dy, NormGradient) else dy
-        return conv2d_input_grad(dy, weight, x_shape, stride, padding, out)
-    dx = aligned_empty(tuple(x_shape)) if out is None else out
+        return conv2d_input_grad(dy, weight, x_shape, stride, padding)
+    dx = aligned_empty(tuple(x_shape))
     winograd.conv2d_input_grad(dz, contiguous(weight), dx, gradient_prologue(dy))
     return dx
 
 
-def masked_input_grad(dy, weight, x_shape, stride, padding, below: BackwardEpilogue, out=None):
+def masked_input_grad(dy, weight, x_shape, stride, padding, below: BackwardEpilogue):
     """`fused_input_grad`, then `relu_mask`; returns dz of the layer below, and its sums (2, C)."""
     dz = dy.dz if isinstance(dy, NormGradient) else dy
     recipe, _, coefficients = mask(below)
     if recipe is None or not fuses(dz, weight.shape, stride, padding, whole_tiles=True):
-        dx = fused_input_grad(dy, weight, x_shape, stride, padding, out)
+        dx = fused_input_grad(dy, weight, x_shape, stride, padding)
         return relu_mask(dx, below, dx)
-    dx = aligned_empty(tuple(x_shape)) if out is None else out
+    dx = aligned_empty(tuple(x_shape))
     epilogue = mask_epilogue(recipe, coefficients, below)
     sums = winograd.conv2d_input_grad(dz, contiguous(weight), dx, gradient_prologue(dy), epilogue)
     return dx, sums
@@ -250,21 +249,21 @@ def fuses(x, weight_shape, stride, padding, whole_tiles=False):
     return x.flags.c_contiguous and algorithm(x.shape, weight_shape, stride, padding, x.dtype) == "winograd"
 
 
-def stored_moments(x, weight, stride, padding, out):
+def stored_moments(x, weight, stride, padding):
     """Convolve an array with moments, by another algorithm than winograd; returns y, mean, var."""
     (N, H, W, _), (Kh, Kw, _, K) = x.shape, weight.shape
     shape = (N, output_size(H, Kh, stride, padding), output_size(W, Kw, stride, padding), K)
     if algorithm(x.shape, weight.shape, stride, padding, x.dtype) != "direct" or math.prod(shape) < LARGE:
-        y = conv2d(x, weight, None, stride, padding, out)
+        y = conv2d(x, weight, None, stride, padding)
         return y, *batch_norm_stats(y)
-    y = aligned_empty(shape) if out is None else out
+    y = aligned_empty(shape)
     sums = direct.conv2d(contiguous(x), contiguous(weight), stride, padding, y, moments=True)
     return y, *moments(sums, y.size // K, np.zeros(K, y.dtype))
 
 
-def winograd_moments(x, weight, prologue, out):
+def winograd_moments(x, weight, prologue):
     """Convolve with moments; returns y, mean, var."""
-    y = aligned_empty((*x.shape[:3], weight.shape[3])) if out is None else out
+    y = aligned_empty((*x.shape[:3], weight.shape[3]))
     sums = winograd.conv2d(x, contiguous(weight), y, prologue, Epilogue(MOMENTS))
     return y, *moments(sums, y.size // y.shape[3], np.zeros(y.shape[3], y.dtype))
 

@@ -161,15 +161,15 @@ def batch_norm_stats(x):
 
 
 @call_by_call
-def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=None):
+def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
     """``y = [relu](gamma * (x - mean) / sqrt(var + eps) + beta [+ residual])``."""
     scale, shift = norm_coefficients(mean, var, gamma, beta, eps)
-    if fast(x, residual, out):
+    if fast(x, residual):
         recipes = ((NORM, NORM_RELU), (NORM_ADD, NORM_ADD_RELU))
         recipe = recipes[residual is not None][bool(relu)]
-        return run(recipe, (x,) if residual is None else (x, residual), (scale, shift), out)[0]
+        return run(recipe, (x,) if residual is None else (x, residual), (scale, shift))[0]
     unrepeatable()
-    y = np.multiply(x, scale, out=aligned_empty(x.shape, x.dtype) if out is None else out)
+    y = np.multiply(x, scale, out=aligned_empty(x.shape, x.dtype))
     y += shift
     if residual is not None:
         y += residual
@@ -179,29 +179,29 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False, out=No
 
 
 @call_by_call
-def batch_norm_grad(dy, x, mean, var, gamma, eps, out=None):
+def batch_norm_grad(dy, x, mean, var, gamma, eps):
     """Return dx, dgamma, dbeta where mean and var are those of x."""
     m = x.size // x.shape[-1]
-    if fast(dy, x, out):
+    if fast(dy, x):
         _, sums = run(GRADIENT_SUMS, (dy, x), (mean,))
         *pqr, dgamma, dbeta = gradient_coefficients(sums, m, mean, var, gamma, eps)
-        return run(NORM_GRADIENT, (dy, x), pqr, out)[0], dgamma, dbeta
+        return run(NORM_GRADIENT, (dy, x), pqr)[0], dgamma, dbeta
     unrepeatable()
     p, q, r, dgamma, dbeta = gradient_coefficients(gradient_sums(dy, x, mean), m, mean, var, gamma, eps)
-    dx = np.multiply(dy, p, out=aligned_empty(x.shape, x.dtype) if out is None else out)
+    dx = np.multiply(dy, p, out=aligned_empty(x.shape, x.dtype))
     dx += q * x
     dx += r
     return dx, dgamma, dbeta
 
 
 @opaque
-def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps, out=None):
+def batch_norm_fixed_grad(dy, x, mean, var, gamma, eps):
     """Return dx, dgamma, dbeta where mean and var are constants."""
     rstd = 1 / np.sqrt(var + mean.dtype.type(eps))
-    if fast(dy, x, out):
-        dx, sums = run(FIXED_GRADIENT, (dy, x), (gamma * rstd, mean), out)
+    if fast(dy, x):
+        dx, sums = run(FIXED_GRADIENT, (dy, x), (gamma * rstd, mean))
     else:
-        dx = np.multiply(dy, gamma * rstd, out=aligned_empty(x.shape, x.dtype) if out is None else out)
+        dx = np.multiply(dy, gamma * rstd, out=aligned_empty(x.shape, x.dtype))
         sums = gradient_sums(dy, x, mean)
     return dx, (sums[1] * rstd).astype(x.dtype), sums[0].astype(x.dtype)
 
