@@ -8,6 +8,7 @@ import numpy as np
 from .. import reference
 from ..shapes import output_size
 from .emit import clear, copy, floats, kernel, numbers
+from .fallback import for_float32
 from .memory import address, aligned_empty, contiguous, single
 from .parallel import threads_for
 from .tape import call_by_call, unrepeatable
@@ -56,13 +57,10 @@ def gather(t, threads, arguments):
                     clear(there, Kw * C)
 
 
-@call_by_call
+@for_float32
 def col2im(columns, x_shape, kernel_size, stride, padding):
     """Adjoint of :func:`im2col`: every patch entry is added to the pixel that it came from. Returns (N, H, W, C)."""
     rows, cols = (output_size(s, k, stride, padding) for s, k in zip(x_shape[1:3], kernel_size, strict=True))
-    if not single(columns):
-        unrepeatable()
-        return reference.col2im(columns, x_shape, kernel_size, stride, padding)
     dx, columns = aligned_empty(tuple(x_shape)), contiguous(columns)
     geometry = *x_shape, rows, cols, *kernel_size, stride, padding
     add_up(*geometry, address(columns), address(dx), threads=threads_for(columns.size))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .. import reference
 from ..reference.loss import check_labels
 from .emit import doubles, floats, integers, kernel, numbers
-from .memory import address, address_of_any, aligned_empty, single
+from .fallback import for_float32
+from .memory import address, address_of_any, aligned_empty
 from .tape import opaque
 
 __all__ = ["softmax_cross_entropy"]
@@ -13,14 +13,13 @@ __all__ = ["softmax_cross_entropy"]
 FLOAT = 4  # bytes
 
 
+@for_float32
 @opaque
 def softmax_cross_entropy(logits, labels):
     """Loss of ``logits`` (N, K) against integer ``labels`` (N,), with the gradient of its mean; see the reference.
 
     Returns ``totals`` (2,) float64, the sum of the losses and the number of correct rows, and ``dlogits`` (N, K).
     """
-    if not single(logits):
-        return reference.softmax_cross_entropy(logits, labels)
     check_labels(labels, logits.shape[1])
     logits, labels = np.ascontiguousarray(logits), np.ascontiguousarray(labels, np.int64)
     dlogits, totals = aligned_empty(logits.shape), np.zeros(2)

@@ -4,9 +4,10 @@ import numpy as np
 
 from .. import reference
 from .emit import bits, clear, copy, floats, integers, kernel, numbers, real
-from .memory import address, address_of_any, aligned_empty, contiguous, single
+from .fallback import for_float32
+from .memory import address, address_of_any, aligned_empty, contiguous
 from .parallel import threads_for
-from .tape import call_by_call, opaque, unrepeatable
+from .tape import opaque
 
 __all__ = [
     "add",
@@ -27,16 +28,18 @@ FLOAT = 4  # bytes
 cast, draw_seed = opaque(reference.cast), opaque(reference.draw_seed)
 
 
-@call_by_call
+def each(kernel, *arrays, constants=()):
+    """Run a kernel over the elements of arrays of one shape, with constants that it takes first; return its result."""
+    arrays = [contiguous(array) for array in arrays]
+    out = aligned_empty(arrays[0].shape)
+    kernel(out.size, *constants, *map(address, (*arrays, out)), threads=threads_for(out.size))
+    return out
+
+
+@for_float32
 def add(a, b):
     """``a + b``, of one shape."""
-    if not single(a, b):
-        unrepeatable()
-        return reference.add(a, b)
-    a, b = contiguous(a), contiguous(b)
-    out = aligned_empty(a.shape)
-    add_floats(a.size, address(a), address(b), address(out), threads=threads_for(a.size))
-    return out
+    return each(add_floats, a, b)
 
 
 @kernel
@@ -47,16 +50,10 @@ def add_floats(t, threads, arguments):
         sums[i] = terms[i] + others[i]
 
 
-@call_by_call
+@for_float32
 def relu(x):
     """``max(x, 0)``."""
-    if not single(x):
-        unrepeatable()
-        return reference.relu(x)
-    x = contiguous(x)
-    y = aligned_empty(x.shape)
-    cut_below_zero(x.size, address(x), address(y), threads=threads_for(x.size))
-    return y
+    return each(cut_below_zero, x)
 
 
 @kernel
@@ -68,16 +65,10 @@ def cut_below_zero(t, threads, arguments):
         results[i] = zero if value < zero else value  # a NaN passes, as in np.maximum: it must not be hidden
 
 
-@call_by_call
+@for_float32
 def relu_grad(dy, y):
     """``dy`` where the output ``y`` of :func:`relu` is positive, else 0."""
-    if not single(dy, y):
-        unrepeatable()
-        return reference.relu_grad(dy, y)
-    dy, y = contiguous(dy), contiguous(y)
-    dx = aligned_empty(dy.shape)
-    mask_by_sign(dy.size, address(dy), address(y), address(dx), threads=threads_for(dy.size))
-    return dx
+    return each(mask_by_sign, dy, y)
 
 
 @kernel
@@ -89,28 +80,16 @@ def mask_by_sign(t, threads, arguments):
         results[i] = gradient if outputs[i] > zero else zero
 
 
-@call_by_call
+@for_float32
 def leaky_relu(x, slope):
     """``x`` where it is positive, else ``slope * x``."""
-    if not single(x):
-        unrepeatable()
-        return reference.leaky_relu(x, slope)
-    x = contiguous(x)
-    y = aligned_empty(x.shape)
-    scale_below_zero(x.size, bits(slope), address(x), address(x), address(y), threads=threads_for(x.size))
-    return y
+    return each(scale_below_zero, x, x, constants=(bits(slope),))
 
 
-@call_by_call
+@for_float32
 def leaky_relu_grad(dy, y, slope):
     """``dy`` where the output ``y`` of :func:`leaky_relu` is positive, else ``slope * dy``."""
-    if not single(dy, y):
-        unrepeatable()
-        return reference.leaky_relu_grad(dy, y, slope)
-    dy, y = contiguous(dy), contiguous(y)
-    dx = aligned_empty(dy.shape)
-    scale_below_zero(dy.size, bits(slope), address(y), address(dy), address(dx), threads=threads_for(dy.size))
-    return dx
+    return each(scale_below_zero, y, dy, constants=(bits(slope),))
 
 
 @kernel
@@ -123,12 +102,9 @@ def scale_below_zero(t, threads, arguments):
         out[i] = value if tested[i] > np.float32(0) else value * factor
 
 
-@call_by_call
+@for_float32
 def subsample(x, stride, channels):
     """Every ``stride``-th pixel of ``x`` (N, H, W, C), its channels filled up with zeros to ``channels``."""
-    if not single(x):
-        unrepeatable()
-        return reference.subsample(x, stride, channels)
     n, height, width, _ = x.shape
     x, y = contiguous(x), aligned_empty((n, -(-height // stride), -(-width // stride), channels))
     pick_pixels(*x.shape, *y.shape[1:], stride, address(x), address(y), threads=threads_for(y.size))
@@ -146,12 +122,9 @@ def pick_pixels(t, threads, arguments):
                 clear(y + FLOAT * (there + C), K - C)
 
 
-@call_by_call
+@for_float32
 def subsample_grad(dy, x_shape, stride):
     """Adjoint of :func:`subsample`: ``dx`` (N, H, W, C), zero at the pixels that were left out."""
-    if not single(dy):
-        unrepeatable()
-        return reference.subsample_grad(dy, x_shape, stride)
     dx, dy = aligned_empty(x_shape), contiguous(dy)
     put_pixels(*dx.shape, *dy.shape[1:], stride, address(dy), address(dx), threads=threads_for(dx.size))
     return dx
@@ -168,19 +141,11 @@ def put_pixels(t, threads, arguments):
                 copy(dy + FLOAT * here, dx + FLOAT * there, C)
 
 
-@call_by_call
+@for_float32
 def dropout(x, rate, seed):
     """Set each element to zero with probability ``rate`` and divide the others by ``1 - rate``; see the reference."""
-    if not single(x):
-        unrepeatable()
-        return reference.dropout(x, rate, seed)
-    x = contiguous(x)
-    y, seed = aligned_empty(x.shape), np.asarray(seed, np.uint64).reshape(1)
-    drop_out(
-        x.size, bits(1 / (1 - rate)), round(rate * 2**32), address_of_any(seed), address(x), address(y),
-        threads=threads_for(x.size),
-    )  # fmt: skip
-    return y
+    seed = np.asarray(seed, np.uint64).reshape(1)
+    return each(drop_out, x, constants=(bits(1 / (1 - rate)), round(rate * 2**32), address_of_any(seed)))
 
 
 @kernel

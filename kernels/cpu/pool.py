@@ -2,24 +2,21 @@
 
 import numpy as np
 
-from .. import reference
 from ..shapes import output_size
 from .emit import clear, copy, floats, kernel, numbers, octets
-from .memory import address, address_of_any, aligned_empty, contiguous, single
+from .fallback import for_float32
+from .memory import address, address_of_any, aligned_empty, contiguous
 from .parallel import threads_for
-from .tape import call_by_call, issue, unrepeatable
+from .tape import issue
 
 __all__ = ["avg_pool", "avg_pool_grad", "global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 
 FLOAT = 4  # bytes
 
 
-@call_by_call
+@for_float32
 def max_pool(x, size, stride):
     """Largest value of every ``size`` x ``size`` window, per channel, and its position (uint8) in the window."""
-    if not single(x):
-        unrepeatable()
-        return reference.max_pool(x, size, stride)
     n, height, width, channels = x.shape
     shape = n, output_size(height, size, stride, 0), output_size(width, size, stride, 0), channels
     x, y, where = contiguous(x), aligned_empty(shape), aligned_empty(shape, np.uint8)
@@ -51,12 +48,9 @@ def pool_max(t, threads, arguments):
                                 places[c] = i * size + j
 
 
-@call_by_call
+@for_float32
 def max_pool_grad(dy, where, x_shape, size, stride):
     """``dx`` (N, H, W, C): each ``dy`` is added to the pixel that held its window's maximum."""
-    if not single(dy):
-        unrepeatable()
-        return reference.max_pool_grad(dy, where, x_shape, size, stride)
     dx, dy, where = aligned_empty(x_shape), contiguous(dy), contiguous(where)
     spread_max(
         *x_shape, *dy.shape[1:3], size, stride, address(dy), address_of_any(where), address(dx),
@@ -82,12 +76,9 @@ def spread_max(t, threads, arguments):
                                 target[c] += gradients[c]
 
 
-@call_by_call
+@for_float32
 def avg_pool(x, size, stride):
     """Mean over every ``size`` x ``size`` window, per channel: (N, H, W, C) to (N, Ho, Wo, C)."""
-    if not single(x):
-        unrepeatable()
-        return reference.avg_pool(x, size, stride)
     n, height, width, channels = x.shape
     shape = n, output_size(height, size, stride, 0), output_size(width, size, stride, 0), channels
     x, y = contiguous(x), aligned_empty(shape)
@@ -113,12 +104,9 @@ def average_windows(t, threads, arguments):
                     sums[c] *= scale
 
 
-@call_by_call
+@for_float32
 def avg_pool_grad(dy, x_shape, size, stride):
     """``dx`` (N, H, W, C): each ``dy / size^2`` is added to all pixels of its window."""
-    if not single(dy):
-        unrepeatable()
-        return reference.avg_pool_grad(dy, x_shape, size, stride)
     dx, dy = aligned_empty(x_shape), contiguous(dy)
     spread_evenly(*x_shape, *dy.shape[1:3], size, stride, address(dy), address(dx), threads=threads_for(dx.size))
     return dx
@@ -141,12 +129,9 @@ def spread_evenly(t, threads, arguments):
                             target[c] += gradients[c] * scale
 
 
-@call_by_call
+@for_float32
 def global_avg_pool(x):
     """Mean over the pixels of every channel: (N, H, W, C) to (N, C)."""
-    if not single(x):
-        unrepeatable()
-        return reference.global_avg_pool(x)
     (N, H, W, C), x, y = x.shape, contiguous(x), aligned_empty((x.shape[0], x.shape[3]))
     average_pixels(N, H * W, C, address(x), address(y), threads=threads_for(x.size))
     return y

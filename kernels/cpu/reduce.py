@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .. import reference
 from .coefficients import total
 from .emit import doubles, floats, kernel, numbers
-from .memory import address, address_of_any, single
+from .fallback import for_float32
+from .memory import address, address_of_any
 from .parallel import threads_for
 from .tape import opaque
 
@@ -14,11 +14,10 @@ __all__ = ["bias_grad"]
 FLOAT, DOUBLE = 4, 8  # bytes
 
 
+@for_float32
 @opaque
 def bias_grad(dy):
     """Sum of ``dy`` (..., K) over all axes but the last, accumulated in float64."""
-    if not single(dy):
-        return reference.bias_grad(dy)
     rows = np.ascontiguousarray(dy).reshape(-1, dy.shape[-1])
     threads = threads_for(rows.size)
     parts = np.empty((threads, rows.shape[1]))

@@ -5,10 +5,10 @@ The kernels release the GIL and run on the thread that calls them, so that a loa
 
 import numpy as np
 
-from .. import reference
 from ..reference.resize import neighbours, shares
 from .emit import floats, integers, kernel, numbers
-from .memory import address, address_of_any, aligned_empty, single
+from .fallback import for_float32
+from .memory import address, address_of_any, aligned_empty
 from .tape import opaque
 
 __all__ = ["resize_area", "resize_bilinear"]
@@ -16,11 +16,10 @@ __all__ = ["resize_area", "resize_bilinear"]
 FLOAT = 4  # bytes
 
 
+@for_float32
 @opaque
 def resize_bilinear(x, size, out=None):
     """Interpolate x (n, H, W, C) between its pixels to (n, Ho, Wo, C); see the reference."""
-    if not single(x):
-        return reference.resize_bilinear(x, size, out)
     shape = (len(x), *size, x.shape[3])
     x, target = np.ascontiguousarray(x), out if out is not None and out.flags.c_contiguous else aligned_empty(shape)
     top, bottom, down = neighbours(x.shape[1], size[0])
@@ -56,11 +55,10 @@ def interpolate(t, threads, arguments):
                 result[i] = row[before[i]] + (row[behind[i]] - row[before[i]]) * weights[i]
 
 
+@for_float32
 @opaque
 def resize_area(x, size, out=None):
     """Average x (n, H, W, C) over the area of each pixel of (n, Ho, Wo, C); see the reference."""
-    if not single(x):
-        return reference.resize_area(x, size, out)
     shape = (len(x), *size, x.shape[3])
     x, target = np.ascontiguousarray(x), out if out is not None and out.flags.c_contiguous else aligned_empty(shape)
     top, down = windows(x.shape[1], size[0])
