@@ -151,6 +151,30 @@ def carve(*floats, workspace=0):
         ACCOUNT.workspaces[workspace] = Bytes(size)
 
 
+# Operations whose results are all that they take.
+
+
+def computed(shapes_of):
+    """Return an operation that gives arrays of the shapes that come out, and of its first array's type."""
+
+    def operation(x, *arguments, **options):
+        shape = shapes_of(x, *arguments, **options)
+        several = shape and isinstance(shape[0], tuple)
+        return tuple(MetaArray(each, x.dtype) for each in shape) if several else MetaArray(shape, x.dtype)
+
+    return operation
+
+
+im2col, col2im = computed(shapes.im2col), computed(shapes.col2im)
+add, dropout = computed(shapes.add), computed(shapes.dropout)
+relu, leaky_relu = computed(shapes.relu), computed(shapes.leaky_relu)
+subsample, subsample_grad = computed(shapes.subsample), computed(shapes.subsample_grad)
+avg_pool, global_avg_pool = computed(shapes.avg_pool), computed(shapes.global_avg_pool)
+bias_grad, batch_norm, batch_norm_stats = map(computed, (shapes.bias_grad, shapes.batch_norm, shapes.batch_norm_stats))
+batch_norm_grad, batch_norm_fixed_grad = computed(shapes.batch_norm_grad), computed(shapes.batch_norm_fixed_grad)
+norm_coefficients = computed(shapes.norm_coefficients)
+
+
 # Convolutions.
 
 
@@ -175,14 +199,6 @@ def conv2d_weight_grad(x, dy, kernel_size, stride, padding):
 def as_matrix(x):
     array = contiguous(x) if isinstance(x, MetaArray) else x  # weights are there
     return array.reshape(-1, x.shape[-1])
-
-
-def im2col(x, kernel_size, stride, padding):
-    return MetaArray(shapes.im2col(x, kernel_size, stride, padding), x.dtype)
-
-
-def col2im(columns, x_shape, kernel_size, stride, padding):
-    return MetaArray(shapes.col2im(columns, x_shape, kernel_size, stride, padding), columns.dtype)
 
 
 def forward_scratch(x_shape, weight_shape, stride, padding, dtype):
@@ -350,10 +366,6 @@ def factored_weight_grad(x, dy):
     return OuterProduct(x, dy) if computed_on_the_way(x, dy) else linear_weight_grad(x, dy)
 
 
-def bias_grad(dy):
-    return channels(dy, 1)[0]
-
-
 # Optimizers.
 
 
@@ -369,25 +381,6 @@ rmsprop_step_all = sgd_step_all
 # Batch normalisation.
 
 
-def batch_norm_stats(x):
-    return channels(x, 2)
-
-
-def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
-    return like(x)
-
-
-def batch_norm_grad(dy, x, mean, var, gamma, eps):
-    return like(x), *channels(x, 2)
-
-
-batch_norm_fixed_grad = batch_norm_grad
-
-
-def norm_coefficients(mean, var, gamma, beta, eps):
-    return like(gamma), like(gamma)
-
-
 def gradient_coefficients(sums, m, mean, var, gamma, eps):
     return channels(mean, 5)
 
@@ -399,21 +392,9 @@ def move_statistics(running_mean, running_var, mean, var, decay, unbiased):
 # Single elements, and feature maps.
 
 
-def add(a, b):
-    return like(a)
-
-
-def relu(x):
-    return like(x)
-
-
 def relu_grad(dy, y):
     _contiguous, dx = contiguous(dy), like(dy)
     return dx
-
-
-def leaky_relu(x, slope):
-    return like(x)
 
 
 def leaky_relu_grad(dy, y, slope):
@@ -428,18 +409,6 @@ def draw_seed(count, skipped):
     return MetaArray((), np.uint64)
 
 
-def dropout(x, rate, seed):
-    return like(x)
-
-
-def subsample(x, stride, channels):
-    return MetaArray(shapes.subsample(x, stride, channels), x.dtype)
-
-
-def subsample_grad(dy, x_shape, stride):
-    return MetaArray(shapes.subsample_grad(dy, x_shape, stride), dy.dtype)
-
-
 def max_pool(x, size, stride):
     y, where = shapes.max_pool(x, size, stride)
     return MetaArray(y, x.dtype), MetaArray(where, np.uint8)
@@ -451,18 +420,10 @@ def max_pool_grad(dy, where, x_shape, size, stride):
     return dx
 
 
-def avg_pool(x, size, stride):
-    return MetaArray(shapes.avg_pool(x, size, stride), x.dtype)
-
-
 def avg_pool_grad(dy, x_shape, size, stride):
     _contiguous = contiguous(dy)
     dx = MetaArray(shapes.avg_pool_grad(dy, x_shape, size, stride), dy.dtype)
     return dx
-
-
-def global_avg_pool(x):
-    return MetaArray(shapes.global_avg_pool(x), x.dtype)
 
 
 def global_avg_pool_grad(dy, x_shape):
