@@ -19,12 +19,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import tyro
-
-from bench.compare import report
+from bench.output import Output, main
 from bench.rivals import PEERS, Workload
 from bench.turns import Timing, take_turns
 from incnet.optim import RMSProp
@@ -36,7 +33,7 @@ ENGINES = ("incnet", "incnet-unfused", "incnet-cached", *PEERS, "torch-requires_
 
 
 @dataclass(frozen=True)
-class BackwardSavings:
+class BackwardSavings(Output):
     """Measure what freezing saves at each boundary."""
 
     arch: str = "resnet20"
@@ -53,9 +50,6 @@ class BackwardSavings:
 
     rounds: int = 8
     """Turns that each takes, of three steps."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 def measure(options: BackwardSavings) -> dict[str, Any]:
@@ -105,11 +99,5 @@ def savings(timing: Timing, whole: Timing) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(BackwardSavings, prog="python -m bench.backward_savings")
-    report(measure(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.backward_savings", BackwardSavings, measure)

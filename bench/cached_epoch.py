@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
-from bench.compare import report
+from bench.output import Output, main
 from incnet import backend
 from incnet.communicator import ALONE
 from incnet.config import Config
@@ -44,7 +43,7 @@ FOREVER = 10**6  # epochs
 
 
 @dataclass(frozen=True)
-class CachedEpoch:
+class CachedEpoch(Output):
     """Time an epoch of look-ahead, validation included, with and without cached features."""
 
     arch: str = "resnet20"
@@ -76,9 +75,6 @@ class CachedEpoch:
 
     data_dir: Path | None = None
     """Folder of CIFAR-10."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 def measure(options: CachedEpoch) -> dict[str, Any]:
@@ -162,11 +158,5 @@ def summary(found: list[tuple[float, float]], uncached: list[tuple[float, float]
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(CachedEpoch, prog="python -m bench.cached_epoch")
-    report(measure(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.cached_epoch", CachedEpoch, measure)

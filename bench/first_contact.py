@@ -13,12 +13,9 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import tyro
-
-from bench.compare import report
+from bench.output import Output, main
 
 __all__ = ["FirstContact", "measure"]
 
@@ -34,7 +31,7 @@ incnet_step(work)()
 
 
 @dataclass(frozen=True)
-class FirstContact:
+class FirstContact(Output):
     """Measure the time to the end of the first training step."""
 
     arch: str = "resnet20"
@@ -42,9 +39,6 @@ class FirstContact:
 
     warm_runs: int = 5
     """Processes that find the compiled kernels on disk; their median counts."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 def measure(options: FirstContact) -> dict[str, Any]:
@@ -63,11 +57,5 @@ def measure(options: FirstContact) -> dict[str, Any]:
     return {"arch": options.arch, "cold_s": round(cold, 2), "warm_s": round(warm[len(warm) // 2], 2)}
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(FirstContact, prog="python -m bench.first_contact")
-    report(measure(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.first_contact", FirstContact, measure)

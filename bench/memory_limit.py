@@ -20,9 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
-from bench.compare import report
+from bench.output import Output, main
 from incnet.backend import free_memory
 from incnet.config import Config
 from incnet.data.catalogue import load_dataset
@@ -38,7 +36,7 @@ __all__ = ["MemoryLimit", "measure"]
 
 
 @dataclass(frozen=True)
-class MemoryLimit:
+class MemoryLimit(Output):
     """Measure the memory of runs with --batch-size auto."""
 
     arch: str = "resnet20"
@@ -64,9 +62,6 @@ class MemoryLimit:
 
     data_dir: Path | None = None
     """Folder of CIFAR-10."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 class Watch(Display):
@@ -172,11 +167,5 @@ def measure(options: MemoryLimit) -> dict[str, Any]:
     return {**asdict(options), "data_dir": None, "json": None, "runs": runs}
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(MemoryLimit, prog="python -m bench.memory_limit")
-    report(measure(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.memory_limit", MemoryLimit, measure)

@@ -19,12 +19,9 @@ import os
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import tyro
-
-from bench.compare import report
+from bench.output import Output, main
 from bench.rivals import HYPER, Workload
 from incnet.backend import Array, issue
 from incnet.communicator import Communicator, Done, Pending
@@ -40,7 +37,7 @@ NETWORKS = {"10 Gbit/s": (10e9 / 8, 30e-6), "100 Gbit/s": (100e9 / 8, 5e-6)}  # 
 
 
 @dataclass(frozen=True)
-class RankModel:
+class RankModel(Output):
     """Model steps of many ranks."""
 
     workloads: tuple[str, ...] = ("resnet56:128", "vgg16:32")
@@ -54,9 +51,6 @@ class RankModel:
 
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads of a rank."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 class Notes(Communicator):
@@ -163,11 +157,5 @@ def model(options: RankModel) -> list[dict[str, Any]]:
     return found
 
 
-def main() -> None:
-    """Measure, model and print."""
-    options = tyro.cli(RankModel, prog="python -m bench.rank_model")
-    report(model(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.rank_model", RankModel, model)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import tyro
 
-from bench.compare import report
+from bench.output import Output, report
 from bench.rivals import HYPER, Workload
 from incnet.backend import Array, asarray, synchronize, use
 from incnet.communicator import Communicator, Pending
@@ -40,7 +40,7 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class RankSteps:
+class RankSteps(Output):
     """Time steps of one rank and of several that share its batch."""
 
     arch: str = "resnet20"
@@ -72,9 +72,6 @@ class RankSteps:
 
     serve: bool = False
     """Be one of the ranks; used by the measurement itself."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 class Timed(Communicator):

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import tyro
-
-from bench.compare import report
+from bench.output import Output, main
 from bench.rivals import Workload
 from bench.turns import Timing, take_turns
 
@@ -23,7 +20,7 @@ DEPTHS = (20, 32, 44, 56)
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Scaling(Output):
     """Measure how a training step scales."""
 
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
@@ -31,9 +28,6 @@ class Scaling:
 
     rounds: int = 8
     """Turns that each setting takes, of three steps."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 def measure(options: Scaling) -> dict[str, Any]:
@@ -54,11 +48,5 @@ def measure(options: Scaling) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(Scaling, prog="python -m bench.scaling")
-    report(measure(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.scaling", Scaling, measure)

@@ -14,12 +14,9 @@ import statistics
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import tyro
-
-from bench.compare import report
+from bench.output import Output, main
 from bench.rivals import Workload, incnet_step
 from incnet.kernels.cpu import emit
 from incnet.kernels.cpu.tape import Tape
@@ -31,7 +28,7 @@ WARM_UP = 3
 
 
 @dataclass(frozen=True)
-class StepProfile:
+class StepProfile(Output):
     """Time the kernels of one training step."""
 
     arch: str = "resnet20"
@@ -48,9 +45,6 @@ class StepProfile:
 
     repeats: int = 30
     """Steps that are timed."""
-
-    json: Path | None = None
-    """Where to write the result as JSON; - for standard output alone."""
 
 
 class Stopwatch:
@@ -126,11 +120,5 @@ def profile(options: StepProfile) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    options = tyro.cli(StepProfile, prog="python -m bench.step_profile")
-    report(profile(options), options.json)
-
-
 if __name__ == "__main__":
-    main()
+    main("bench.step_profile", StepProfile, profile)
