@@ -10,6 +10,7 @@ from incnet import backend
 from incnet import train as command
 from incnet.config import Config
 from incnet.data.dataset import Dataset, Split
+from incnet.run.course import Course
 from incnet.run.run import Run
 from incnet.storage.folder import RunFolder
 from incnet.training.loop import INTERVAL
@@ -61,16 +62,16 @@ def test_resumed_bit_by_bit(device, dataset, tmp_path):
 
 
 def test_an_epoch_copies_its_order_and_looks_once_in_ten_batches(device, dataset, tmp_path):
-    copies, epoch = [], Run._epoch
+    copies, epoch = [], Course._epoch
 
-    def counted(run, *arguments):
+    def counted(course):
         device.reset()
-        accuracy = epoch(run, *arguments)
+        accuracy = epoch(course)
         copies.append((device.counts["to_device"], device.counts["to_host"]))
         return accuracy
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_epoch", counted)
+        patch.setattr(Course, "_epoch", counted)
         _, weights = carry_out(
             dataset, tmp_path / "run", method="baseline", epochs=3, batch_size=2, validation=0.2, checkpoint_minutes=0
         )

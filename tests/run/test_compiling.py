@@ -7,7 +7,7 @@ import pytest
 
 from incnet.config import Config
 from incnet.kernels.cpu import ahead, emit
-from incnet.run import run as run_module
+from incnet.run import course
 from incnet.run.run import Run
 from incnet.session import train_run
 
@@ -53,7 +53,7 @@ def test_nothing_is_compiled_later(options, tmp_path, monkeypatch):
         return 0
 
     address = emit.Kernel.address.fget
-    monkeypatch.setattr(run_module, "prepare", note)
+    monkeypatch.setattr(course, "prepare", note)
     monkeypatch.setattr(emit.Kernel, "address", property(lambda kernel: called.add(kernel) or address(kernel)))
     train(make(tmp_path, **options), tmp_path / "run")
     assert len(called) > 5
@@ -65,7 +65,7 @@ def test_it_changes_nothing(options, tmp_path, monkeypatch):
     options.pop("dropout", None)
     prepared = make(tmp_path, **options)
     ours = train(prepared, tmp_path / "prepared")
-    monkeypatch.setattr(run_module, "prepare", lambda work, watch: 0)
+    monkeypatch.setattr(course, "prepare", lambda work, watch: 0)
     plain = make(tmp_path, **options)
     assert train(plain, tmp_path / "plain") == ours
     for name, array in plain.state.graph.state().items():

@@ -196,7 +196,7 @@ def test_stopped_after_every_step(tmp_path, monkeypatch):
 def test_a_retry_halves_the_rate_of_the_stage(tmp_path):
     run = Run(Config(arch="resnet8", limit=100, scale_lr="sqrt", batch_size=128).resolve())
     run.state.graph.insert("S1", run.state.subnetworks["S1"])
-    run._begin_stage()
+    run.begin_stage()
     assert run.state.optimizer.lr == pytest.approx(6e-4)
     run.state.rollbacks = 2
     run.apply_stage_settings()

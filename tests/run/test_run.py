@@ -8,7 +8,7 @@ from incnet import train as command
 from incnet.config import Config, ConfigError
 from incnet.growth import insertion as initialise
 from incnet.growth.criterion import Verdict
-from incnet.run import run as run_module
+from incnet.run import course
 from incnet.run.run import Run
 from incnet.storage.folder import RunFolder
 from incnet.training.loop import evaluate
@@ -66,7 +66,7 @@ def test_identity_leaves_the_validation_as_it_is(tmp_path, monkeypatch):
         initialise.insert(graph, *arguments, **options)
         losses.append((before, evaluate(graph, run.images.validation.epoch(0))))
 
-    monkeypatch.setattr(run_module, "insert", watched)
+    monkeypatch.setattr(course, "insert", watched)
     config = Config(arch="resnet8", limit=200, epochs=6, window=2, threads=1, init="identity").resolve()
     run = Run(config)
     with RunFolder.create(tmp_path / "run", {"config": config.as_json()}) as folder:
