@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.networks import whole_network
 from bench.output import Output, main
 from incnet import backend
 from incnet.communicator import ALONE
@@ -28,7 +29,6 @@ from incnet.graph import Graph
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.optim import RMSProp
 from incnet.run.images import RunImages
-from incnet.savings.boundaries import whole_network
 from incnet.sizes import parse_size
 from incnet.storage.spill import SpillStore
 from incnet.threads import use_threads

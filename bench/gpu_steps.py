@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 import bench.checkout  # noqa: F401
+from bench.networks import whole_network
 from bench.rivals import CLASSES, HYPER
 from incnet import backend
 from incnet.backend import asarray, ops, recorder
 from incnet.graph import Graph
 from incnet.optim import RMSProp
-from incnet.savings.boundaries import whole_network
 
 __all__ = ["compiled", "median_ms", "network", "steps", "train_step"]
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from bench.networks import whole_network
 from bench.turns import serve
 from incnet.backend import ops
 from incnet.graph import Graph
 from incnet.optim import RMSProp
-from incnet.savings.boundaries import whole_network
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 

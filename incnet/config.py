@@ -95,7 +95,8 @@ class Config:
     )
     partition: str = option(
         "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number; or "
-        "'depth': one block of each width, and then all others between them, with 'depth:K' in K - 1 rounds.",
+        "'depth': one block of each width, and then all others between them, with 'depth:K' in K - 1 rounds. A network "
+        "of your own has those that its function returns.",
         "filters",
         group=NETWORK,
         names=("filters", "blocks", "depth"),
@@ -598,6 +599,20 @@ class Config:
             return self
         return replace(self, defaults_of="resnet20" if batch_norm else "vgg16")._filled()
 
+    def as_network_of(self, begun: Config) -> Config:
+        """Return this configuration as of the network of a run that was begun, if both have one of somebody's own.
+
+        Where its code lies says nothing: whether it is the same network is seen by its layers.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`resolve` does.
+        """
+        if not (is_place(begun.arch) and is_place(self.arch)):
+            return self
+        return replace(self, arch=begun.arch, defaults_of=begun.defaults_of)._filled()
+
     @property
     def own_data(self) -> Path | None:
         """Folder or file of images that are not known by a name; ``data_dir`` says where it is now, if it was moved."""
@@ -706,8 +721,11 @@ class Config:
             "at least 1 batch, or --no-average: the statistics of the averaged weights are nowhere else",
         )
         must(self.subnetworks is None or self.subnetworks >= 1, "subnetworks", "at least 1")
-        whole = self.partition == "filters" or not is_place(self.arch)
-        must(whole, "partition", "filters: the sub-networks are those that the function returns")
+        if is_place(self.arch) and self.partition != "filters":
+            raise ConfigError(
+                f"--partition {self.partition}: leave it out: a network of your own is cut into the sub-networks that "
+                "its function returns"
+            )
         must(self.trust is None or self.resume is not None, "trust", "--resume with it, or leave it out")
         must(self.shortcut == "A" or self.arch.startswith("resnet"), "shortcut", "A: this network has no shortcuts")
         must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")

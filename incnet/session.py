@@ -32,7 +32,7 @@ from incnet.training.evaluation import Evaluation
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted, StopSignals
-from incnet.user_code import is_place, short
+from incnet.user_code import short
 
 __all__ = [
     "begin",
@@ -121,9 +121,7 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
 
 def _resumed(content: dict[str, Any], asked: Config) -> Config:
     begun = Config.from_json(content.get("config"))
-    if is_place(begun.arch) and is_place(asked.arch):  # whether it is the same network is seen by its layers
-        asked = replace(asked, arch=begun.arch, defaults_of=begun.defaults_of)
-    return begun.resumed_as(asked)
+    return begun.resumed_as(asked.as_network_of(begun))
 
 
 def stored_network(folder: RunFolder, trust: str | None) -> StoredNetwork:
@@ -140,7 +138,7 @@ def stored_network(folder: RunFolder, trust: str | None) -> StoredNetwork:
         If the folder holds none.
     """
     try:
-        return StoredNetwork((folder.path / NETWORK).read_bytes(), trust or ())
+        return StoredNetwork.of_run(folder.path, trust or ())
     except OSError as error:
         raise RunFolderError(f"cannot read {folder.path / NETWORK}: {error.strerror or error}") from error
 

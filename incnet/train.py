@@ -16,7 +16,8 @@ from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
-from incnet.names import DATASETS
+from incnet.models.own import StoredNetwork
+from incnet.names import DATASETS, up_to
 from incnet.parallel.launch import LaunchError, connect
 from incnet.presets import PRESETS
 from incnet.run.machine import choose_machine
@@ -28,9 +29,9 @@ from incnet.storage.folder import RunFolder, RunFolderError, new_folder
 from incnet.terminal import Terminal, command
 from incnet.threads import threads_in_use
 from incnet.training.nonfinite import NonFiniteError
-from incnet.training.progress import Display, up_to
+from incnet.training.progress import Display
 from incnet.training.signals import Interrupted
-from incnet.user_code import is_place, short
+from incnet.user_code import file_name, is_place, short, source_of
 
 __all__ = ["main"]
 
@@ -39,8 +40,13 @@ BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
 
 
 @command()
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, network: Path | None = None) -> int:
     """Train as the command line says.
+
+    Parameters
+    ----------
+    network : Path, optional
+        File of :func:`incnet.models.own.pack_network` with the network that ``--arch`` names, which is then not made.
 
     Returns
     -------
@@ -54,15 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
         Terminal(stderr=True).say(f"error: {error}")
         return BAD_INPUT
     with communicator:
-        return _run(arguments, communicator)
+        return _run(arguments, communicator, network)
 
 
-def _run(arguments: list[str] | None, communicator: Communicator) -> int:
+def _run(arguments: list[str] | None, communicator: Communicator, network: Path | None) -> int:
     try:
         config = communicator.on_root(lambda: parse(Config, arguments, PROGRAM))
         if config.resume is not None:
             return resume(config.resume, arguments, communicator)
-        return begin(communicator.on_root(config.resolve), communicator)
+        return begin(communicator.on_root(config.resolve), communicator, network)
     except (ConfigError, DataError, RunFolderError, CheckpointError, backend.DeviceError) as error:
         message = "\n".join([f"error: {error}", *getattr(error, "__notes__", ())])
         return _fail(communicator, error, message, BAD_INPUT)
@@ -83,23 +89,26 @@ def _fail(communicator: Communicator, error: BaseException, message: str, code: 
     return code
 
 
-def begin(config: Config, communicator: Communicator) -> int:
-    """Carry out a new run from a resolved configuration."""
+def begin(config: Config, communicator: Communicator, network: Path | None) -> int:
+    """Carry out a new run from a resolved configuration, and perhaps with a network that was made before."""
     communicator.on_root(lambda: _check_extras(config))
     _choose_machine(config, communicator, {})
     if config.threads is not None:  # fewer, where the machine has not got so many
         config = replace(config, threads=threads_in_use())
-    run = communicator.on_every(lambda: Run(config, communicator=communicator))
+    made = None
+    if network is not None:
+        made = StoredNetwork(communicator.on_root(network.read_bytes), source_of(config.arch))
+    run = communicator.on_every(lambda: Run(config, network=made, communicator=communicator))
     path = communicator.on_root(lambda: config.out or new_folder(Path("runs"), _name(config)))
-    run.config = replace(config, out=path)
+    run.config = replace(run.config, out=path)
     with session.begin(run, path) as folder:
         return _train(run, folder, _terminal(communicator))
 
 
 def _name(config: Config) -> str:
     """Of a run folder, where the user gives none."""
-    arch = short(config.arch).replace(".py:", "-").replace(":", "-")
-    return f"{Path(config.dataset).stem}-{arch}-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = Path(config.dataset).stem, file_name(config.arch), config.method
+    return f"{'-'.join(names)}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def resume(path: Path, arguments: list[str] | None, communicator: Communicator) -> int:
@@ -174,7 +183,7 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     display.table([asdict(stage) for stage in run.state.stages])
     if summary and summary["test_accuracy"] is not None:
         accuracy = f"test accuracy {summary['test_accuracy']:.2%}"
-        terminal.say(f"{accuracy} ({up_to(run.state.stage.name)}, best validation weights)")
+        terminal.say(f"{accuracy} ({up_to(list(run.state.graph.subnetworks))}, best validation weights)")
     return code
 
 

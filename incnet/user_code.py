@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +18,19 @@ from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any
 
+from incnet.names import did_you_mean
+
 __all__ = [
     "Trust",
     "UserCodeError",
     "absolute",
     "class_finder",
+    "file_name",
     "find_function",
     "is_place",
     "place_of",
     "short",
+    "source_of",
     "told",
 ]
 
@@ -63,6 +69,16 @@ def short(place: str) -> str:
     return PurePath(place).name if is_place(place) else place
 
 
+def file_name(place: str) -> str:
+    """Return a place as the name of a file or folder may have it, ``net-network``; any other text as it is."""
+    return short(place).replace(".py:", "-").replace(":", "-")
+
+
+def source_of(place: str) -> str:
+    """Return the file or module of a place."""
+    return place.rpartition(":")[0]
+
+
 def _is_file(source: str) -> bool:
     return source.endswith(".py")
 
@@ -79,10 +95,12 @@ def find_function(place: str) -> Callable[..., Any]:
         If it is not there, or what is around it fails.
     """
     source, _, name = place.rpartition(":")
-    function = getattr(load(source), name, None)
+    module = load(source)
+    function = getattr(module, name, None)
     if not callable(function):
         there = "is no function" if function is not None else "is not there"
-        raise UserCodeError(f"{name} {there} in {source}")
+        functions = [other for other, value in vars(module).items() if inspect.isfunction(value)]
+        raise UserCodeError(f"{name} {there} in {source}{did_you_mean(name, functions)}")
     return function
 
 
@@ -144,7 +162,8 @@ def _load_file(path: Path) -> ModuleType:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise UserCodeError(f"cannot read {path}: {error.strerror or error}") from error
+        meant = "" if path.exists() else did_you_mean(path.name, (each.name for each in path.parent.glob("*.py")))
+        raise UserCodeError(f"cannot read {path}: {error.strerror or error}{meant}") from error
     with _importable(path.parent), told(str(path)):
         exec(compile(text, str(path), "exec"), vars(module))
     return module
@@ -157,7 +176,14 @@ def _load_module(name: str) -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise
-            raise UserCodeError(f"there is no module {name}") from error
+            raise UserCodeError(f"there is no module {name}{did_you_mean(error.name, _beside(error.name))}") from error
+
+
+def _beside(module: str) -> Iterator[str]:
+    """Yield the modules that are in the package of another one, or in this folder if that is in none."""
+    package = module.rpartition(".")[0]
+    folders = getattr(sys.modules.get(package), "__path__", []) if package else [str(Path())]
+    return (f"{package}.{found.name}" if package else found.name for found in pkgutil.iter_modules(folders))
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def test_the_report_tells_and_draws_it(frozen):
     told = [(step.when, step.text) for step in course(network.arms[0], run).steps if step.kind == "freeze"]
     assert told == [
         ("epoch 2", "S1 frozen for good, with averaged weights"),
-        ("epoch 4", "S1 to S2 frozen for good, with averaged weights"),
+        ("epoch 4", "S1-S2 frozen for good, with averaged weights"),
     ]
 
 

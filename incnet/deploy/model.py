@@ -28,6 +28,7 @@ from incnet.inputs import check_pixels
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
+from incnet.names import up_to
 from incnet.records import check_depth, from_json, later, parse_json
 from incnet.storage.files import replace_file
 from incnet.storage.tensors import digest, pack, unpack
@@ -42,6 +43,7 @@ __all__ = [
     "pack_model",
     "read_model",
     "save_model",
+    "stage_file",
     "unpack_model",
 ]
 
@@ -125,13 +127,14 @@ class Description:
 
     @property
     def stage(self) -> str:
-        """The sub-networks that are in: S1, or S1-S3."""
-        return "S1" if self.subnetworks == 1 else f"S1-S{self.subnetworks}"
+        """The sub-networks that are in: S1, or S1-S3; up to top, if they have names of their own."""
+        numbered = ["S1", f"S{self.subnetworks}"][: self.subnetworks]
+        return up_to(numbered if self.network is None else list(self.network.subnetworks))
 
     @property
     def file(self) -> str:
         """Where a run folder keeps the model of this stage."""
-        return f"stages/{self.stage}.safetensors"
+        return stage_file(self.subnetworks)
 
     def graph(self, trust: Trust = (), values: int | None = None) -> Graph:
         """Return the network, without weights yet: they cannot be written, and take no memory.
@@ -417,6 +420,11 @@ def read_model(content: bytes) -> tuple[Description, dict[str, np.ndarray]]:
 class _Header:
     model: Any  # as it was written, which the checksum is over
     sha256: str
+
+
+def stage_file(subnetworks: int) -> str:
+    """Where a run folder keeps the model of the stage with so many sub-networks, whatever they are called."""
+    return f"stages/{'S1' if subnetworks == 1 else f'S1-S{subnetworks}'}.safetensors"
 
 
 def find_model(path: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import numpy as np
 
 from incnet.layer import Layer, Shape
@@ -23,7 +21,6 @@ def build(
     rng: np.random.Generator,
     split: str | int = "filters",
     shortcut: str = "A",
-    count: int | None = None,
     dtype: np.dtype | type = np.float32,
 ) -> dict[str, Sequential | Interleaved]:
     """Sub-networks S1 .. SK of an architecture, by name.
@@ -40,15 +37,13 @@ def build(
         See :func:`incnet.models.partition.partition`.
     shortcut : {"A", "B"}
         Of a ResNet, see :func:`incnet.layers.residual_block`.
-    count : int, optional
-        Only the first so many.
     dtype : numpy.dtype or type
         Of the parameters.
 
     Raises
     ------
     ValueError
-        If there is no such architecture or partition, or it has fewer sub-networks.
+        If there is no such architecture or partition.
     """
     if arch in ("vgg16", "vgg16-bn"):
         units = vgg16(input_shape, rng=rng, batch_norm=arch == "vgg16-bn", dtype=dtype)
@@ -56,10 +51,7 @@ def build(
         units = resnet(int(arch[6:]), input_shape, rng=rng, shortcut=shortcut, dtype=dtype)
     else:
         raise ValueError(f"unknown architecture {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
-    subnetworks = partition(units, split)
-    if count is not None and not 1 <= count <= len(subnetworks):
-        raise ValueError(f"{count} sub-networks of {arch}: it has {len(subnetworks)}")
-    return dict(islice(subnetworks.items(), count))
+    return partition(units, split)
 
 
 def make_classifier(

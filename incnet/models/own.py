@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,16 @@ class StoredNetwork:
 
     content: bytes
     trust: Trust = ()
+
+    @classmethod
+    def of_run(cls, folder: Path, trust: Trust = ()) -> StoredNetwork:
+        """Read the one that a run was begun with. Raises OSError if its folder has none."""
+        return cls((folder / NETWORK).read_bytes(), trust)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its layers, without weights."""
+        return _described(read_text(BytesIO(self.content)))[1]
 
     def __call__(self, input_shape: Shape, rng: np.random.Generator) -> dict[str, Layer]:
         """Return the network.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from incnet.names import up_to
 from incnet.report.arms import Arm
 from incnet.report.history import Epoch, Freeze, History, Insert, Rollback, Stop, Verdict, Window
 from incnet.report.numbers import duration
@@ -69,7 +70,7 @@ def _steps(run: History) -> Iterator[Step]:
                 kind, text = "insert", _insertion(run, event, fired=fired)
                 fired = False
             case Freeze():
-                names = "S1" if event.subnetworks == 1 else f"S1 to S{event.subnetworks}"
+                names = up_to(run.stages[-1].subnetworks[: event.subnetworks])
                 kind, text = "freeze", f"{names} frozen for good, with averaged weights"
             case Rollback():
                 kind = "rollback"

@@ -136,6 +136,8 @@ class StageHistory:
         The insertion that began it: the last one, where several came at once.
     start, end : float
         When it was inserted, and when the last epoch was over, in seconds since the run began.
+    subnetworks : tuple of str
+        Names of all that are in, in the order in which they were inserted.
     epochs : list of Epoch
         Those of the stage.
     """
@@ -143,6 +145,7 @@ class StageHistory:
     insert: Insert
     start: float
     end: float
+    subnetworks: tuple[str, ...]
     epochs: list[Epoch] = field(default_factory=list)
 
     @property
@@ -221,12 +224,14 @@ class History:
     def stages(self) -> list[StageHistory]:
         """The stages that have begun."""
         stages: list[StageHistory] = []
+        names: tuple[str, ...] = ()
         for timed in self.events:
             match timed.event:
                 case Insert() as insert:
                     if stages and not stages[-1].epochs:  # a baseline's sub-networks are inserted together
                         stages.pop()
-                    stages.append(StageHistory(insert, timed.seconds, timed.seconds))
+                    names = (*names, insert.subnetwork)
+                    stages.append(StageHistory(insert, timed.seconds, timed.seconds, names))
                 case Epoch() as epoch if stages:
                     stages[-1].epochs.append(epoch)
                     stages[-1].end = timed.seconds

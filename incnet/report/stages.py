@@ -18,8 +18,10 @@ class MeanStage:
 
     Attributes
     ----------
-    name, params, macs_inference
-        Of the uppermost sub-network; of the whole network up to it.
+    subnetworks : tuple of str
+        Names of those that are in.
+    params, macs_inference
+        Of the network.
     image_sizes : tuple of int
         Heights of the images that it learnt from, one after the other; empty where they did not grow.
     epochs, lookahead, accuracy, test, seconds, skipped : Spread or None
@@ -29,7 +31,7 @@ class MeanStage:
         Of the test accuracy.
     """
 
-    name: str
+    subnetworks: tuple[str, ...]
     params: int
     macs_inference: int
     image_sizes: tuple[int, ...]
@@ -52,7 +54,7 @@ def mean_stages(arm: Arm) -> list[MeanStage]:
 
     return [
         MeanStage(
-            stage.insert.subnetwork,
+            stage.subnetworks,
             stage.insert.params,
             stage.insert.macs_inference,
             stage.image_sizes if runs[0].setup.image_sizes else (),

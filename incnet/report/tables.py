@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from incnet.names import up_to
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import History
 from incnet.report.numbers import NOTHING, between, duration, engineering, percent, share, whole
 from incnet.report.paper import paper_accuracy
-from incnet.report.stages import MeanStage, as_good_as_the_best, mean_stages
+from incnet.report.stages import as_good_as_the_best, mean_stages
 from incnet.sizes import FLOPS_PER_MAC
 
 __all__ = ["DEFINITIONS", "Table", "results", "shared_accuracy", "stages"]
@@ -136,7 +137,7 @@ def stages(arm: Arm) -> Table:
     found = mean_stages(arm)
     rows = [
         [
-            stage.name if k == 0 else f"up to {stage.name}",
+            up_to(stage.subnetworks),
             whole(stage.epochs),
             whole(stage.lookahead),
             ", ".join(map(str, stage.image_sizes)) or NOTHING,
@@ -148,7 +149,7 @@ def stages(arm: Arm) -> Table:
             duration(stage.seconds),
             _share(stage.skipped),
         ]
-        for k, stage in enumerate(found)
+        for stage in found
     ]
     return _known(Table(_stages_caption(arm), columns, rows))
 
@@ -161,20 +162,16 @@ def _stages_caption(arm: Arm) -> str:
         return caption
     best = max(found, key=lambda stage: stage.test.mean if stage.test else 0)
     if enough is best:
-        best_is = f"The most accurate network on the test images is {_up_to(best, found)}"
+        best_is = f"The most accurate network on the test images: {up_to(best.subnetworks)}"
         smaller = any(stage.params < best.params for stage in found)
         rest = "; the interval of every smaller one lies below its own" if smaller else ", the smallest"
         return f"{caption} {best_is}{rest}."
     size = share(enough.params / best.params, 0) if enough.params < best.params else ""
     return (
-        f"{caption} The {arm.test_images:,} test images do not tell {_up_to(enough, found)}"
-        f"{f', with {size} of the parameters,' if size else ''} from the most accurate network, {_up_to(best, found)}: "
+        f"{caption} The {arm.test_images:,} test images do not tell two networks apart: {up_to(enough.subnetworks)}"
+        f"{f', with {size} of the parameters,' if size else ''} and the most accurate one, {up_to(best.subnetworks)}; "
         "their intervals overlap."
     )
-
-
-def _up_to(stage: MeanStage, stages: Sequence[MeanStage]) -> str:
-    return stage.name if stage is stages[0] else f"{stages[0].name} to {stage.name}"
 
 
 def _share(value: Spread | None) -> str:

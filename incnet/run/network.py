@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 
@@ -18,9 +19,9 @@ from incnet.models import build, make_classifier
 from incnet.models.architecture import Architecture, own_classes
 from incnet.models.own import MakeNetwork, StoredNetwork, make_network, pack_network
 from incnet.storage.tensors import digest
-from incnet.user_code import UserCodeError, short
+from incnet.user_code import UserCodeError, find_function, is_place, short
 
-__all__ = ["NetworkFactory"]
+__all__ = ["NetworkFactory", "own_function"]
 
 # Streams of random numbers that one seed gives: each use draws from its own, so that one never shifts another.
 WEIGHTS, CLASSIFIER = 1, 2
@@ -83,7 +84,7 @@ class NetworkFactory:
         rng = np.random.default_rng([self.config.seed, WEIGHTS])
         whole = self.graph()
         try:
-            subnetworks = self._own(self.own, rng) if self.own else self._built(rng)
+            subnetworks = self._made(rng)
             for name, subnetwork in subnetworks.items():
                 whole.insert(name, subnetwork)
         except ValueError as error:
@@ -94,29 +95,21 @@ class NetworkFactory:
         self._check_sizes(whole)
         return {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
 
-    def _built(self, rng: np.random.Generator) -> dict[str, Layer]:
-        config = self.config
-        return dict(
-            build(
-                config.arch,
-                self.image_shape,
-                rng=rng,
-                split=config.partition,
-                shortcut=config.shortcut,
-                count=config.subnetworks,
-            )
-        )
-
-    def _own(self, network: StoredNetwork, rng: np.random.Generator) -> dict[str, Layer]:
-        subnetworks, count = network(self.image_shape, rng), self.config.subnetworks
-        if count is not None and count > len(subnetworks):
-            raise ValueError(f"{count} sub-networks of {short(self.config.arch)}: it has {len(subnetworks)}")
-        return dict(islice(subnetworks.items(), count))
+    def _made(self, rng: np.random.Generator) -> dict[str, Layer]:
+        config, shape = self.config, self.image_shape
+        every: Mapping[str, Layer]
+        if self.own is not None:
+            every = self.own(shape, rng)
+        else:
+            every = build(config.arch, shape, rng=rng, split=config.partition, shortcut=config.shortcut)
+        count = config.subnetworks
+        if count is not None and count > len(every):
+            raise ValueError(f"--subnetworks {count}: {short(config.arch)} has {len(every)}; choose at most that")
+        return dict(islice(every.items(), count))
 
     def digest(self) -> str:
         """SHA-256 sum of the layers and their arguments, and of no weights: by which it is the same network."""
-        subnetworks = self._own(self.own, Blank()) if self.own else self._built(Blank())
-        return digest(asdict(Architecture.of(subnetworks)), {})
+        return digest(asdict(Architecture.of(self._made(Blank()))), {})
 
     def _check_sizes(self, graph: Graph) -> None:
         grow, asked = self.config.images_grow(), f"--image-sizes {self.config.image_sizes}"
@@ -133,7 +126,7 @@ class NetworkFactory:
                     shape = layer.output_shape(shape)
             except ValueError as error:
                 raise ConfigError(
-                    f"{asked}: {self.config.arch} for images of {height} pixels takes none of {size}: {error}"
+                    f"{asked}: {short(self.config.arch)} for images of {height} pixels takes none of {size}: {error}"
                 ) from error
 
     def classifier(self, shape: Shape) -> Layer:
@@ -144,3 +137,17 @@ class NetworkFactory:
     def graph(self) -> Graph:
         """Return a graph without sub-networks."""
         return Graph(self.image_shape, self.classifier, frozen_bn=self.config.frozen_bn)
+
+
+def own_function(config: Config) -> MakeNetwork | None:
+    """Return the function that ``--arch`` names, which the user has asked for to be run; None for incnet's networks.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there, or what is around it fails.
+    """
+    try:
+        return find_function(config.arch) if is_place(config.arch) else None
+    except UserCodeError as error:
+        raise ConfigError(f"--arch {short(config.arch)}: {error}") from error

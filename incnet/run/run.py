@@ -7,7 +7,7 @@ from pathlib import Path
 
 from incnet.backend import free_memory, limit_memory, selected, use
 from incnet.communicator import Communicator
-from incnet.config import Config, ConfigError
+from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule
 from incnet.models.own import MakeNetwork, StoredNetwork
@@ -16,7 +16,7 @@ from incnet.run.epoch import EpochTrainer
 from incnet.run.images import RunImages
 from incnet.run.machine import use_as_asked
 from incnet.run.memory_plan import fewest_images, plan_stages, return_freed_memory
-from incnet.run.network import NetworkFactory
+from incnet.run.network import NetworkFactory, own_function
 from incnet.run.output import RunOutput
 from incnet.run.start import Start, StartModel
 from incnet.run.state import RunState
@@ -26,7 +26,7 @@ from incnet.storage.folder import RunFolder
 from incnet.training import events
 from incnet.training.progress import Display
 from incnet.training.signals import StopSignals
-from incnet.user_code import UserCodeError, find_function, is_place, place_of, short
+from incnet.user_code import place_of
 
 __all__ = ["Run"]
 
@@ -96,8 +96,7 @@ class Run:
             config = config.for_function(place_of(network))
         self.communicator = communicator or Communicator()
         self._selection = use_as_asked(config, self.communicator)
-        if network is None and is_place(config.arch):
-            network = _named(config.arch)
+        network = network or own_function(config)
         self.config, self._rule = config, rule
         self.objects = {} if rule is None else {"rule": type(rule).__name__}
         if stop is not None:
@@ -146,6 +145,8 @@ class Run:
             If a checkpoint or an event cannot be written.
         """
         self._use_again()
+        if display:
+            display.subnetworks = list(self.state.subnetworks)
         output = RunOutput(folder, self.config.keep_checkpoints, display, listeners)
         try:
             Course(self, output, signals or StopSignals(self.communicator)).follow()
@@ -232,11 +233,3 @@ class Run:
         folder.metrics.cut(position.metrics_bytes)
         folder.seconds = position.seconds
         return path, damaged
-
-
-def _named(place: str) -> MakeNetwork:
-    """Return the function that ``--arch`` names: the user has asked for it to be run."""
-    try:
-        return find_function(place)
-    except UserCodeError as error:
-        raise ConfigError(f"--arch {short(place)}: {error}") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from incnet.backend import asarray, asnumpy
 from incnet.data.dataset import Split
+from incnet.deploy.model import stage_file
 from incnet.graph import Graph
 from incnet.run.images import RunImages
 from incnet.run.network import NetworkFactory
@@ -76,9 +77,8 @@ def _stages(state: RunState, networks: NetworkFactory, folder: RunFolder) -> Ite
         graph = networks.graph()
         for name in names[:k]:
             graph.insert(name, state.subnetworks[name])
-        file = folder.path / "stages" / ("S1.safetensors" if k == 1 else f"S1-S{k}.safetensors")
         try:
-            weights, _ = unpack(file.read_bytes())
+            weights, _ = unpack((folder.path / stage_file(k)).read_bytes())
             graph.load_state(graph.state() | weights)
         except (OSError, ValueError):
             continue

@@ -13,14 +13,14 @@ from typing import Any
 from incnet import backend
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
-from incnet.cost import step_bytes
 from incnet.extras import why_not
 from incnet.graph import Graph
 from incnet.names import ARCHITECTURES
 from incnet.optim import RMSProp
 from incnet.options import option
 from incnet.report.numbers import duration
-from incnet.savings.boundaries import Measured, measure, settings, whole_network
+from incnet.run.network import NetworkFactory, own_function
+from incnet.savings.boundaries import Measured, measure, settings, step_memory
 from incnet.savings.display import table
 from incnet.savings.memory import available_bytes
 from incnet.storage.files import WriteError, replace_file, writing
@@ -28,12 +28,12 @@ from incnet.storage.folder import environment
 from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
 from incnet.timing.display import progress
-from incnet.user_code import is_place
+from incnet.user_code import short
 
 __all__ = ["Savings", "main"]
 
 BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
-IMAGE = (32, 32, 3)
+IMAGE, CLASSES = (32, 32, 3), 10
 FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -49,22 +49,27 @@ class Savings:
 
       incnet savings
       incnet savings --arch vgg16 --plot savings.png --json savings.json
+      incnet savings --arch net.py:network
     """
 
     arch: str = option(
-        "Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn, for images of 32x32 and 10 "
-        "classes.",
+        "Network: resnet20, resnet32, resnet44, resnet56 (any 6n+2), vgg16 or vgg16-bn; or one of your own, "
+        "FILE.py:FUNCTION or MODULE:FUNCTION, which is run. For images of 32x32 in colour, and 10 classes.",
         "resnet20",
         names=ARCHITECTURES,
         metavar="NAME",
+        code=True,
     )
     partition: str = option(
-        "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number.",
+        "Sub-networks: 'filters' (one for each width, as in the paper), 'blocks' (one each), or their number. A "
+        "network of your own has those that its function returns.",
         "filters",
         names=("filters", "blocks"),
         metavar="{filters,blocks,N}",
     )
-    batch_size: int | None = option("Images in a step.", None, otherwise="128; 32 for vgg16")
+    batch_size: int | None = option(
+        "Images in a step.", None, otherwise="128; 32 for vgg16, and for networks of your own without batch norm"
+    )
     device: str = option(
         "Where to compute: auto, cpu or gpu.", "auto", names=("auto", "cpu", "gpu"), metavar="{auto,cpu,gpu}"
     )
@@ -108,11 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: Savings) -> int:
     """Measure, show and write."""
     start = time.perf_counter()
-    config = _config(options)
-    threads, graph = prepare(config)
+    config, threads, graph = prepare(_config(options))
     assert isinstance(config.batch_size, int)
     parts = len(graph.subnetworks)
-    title = f"{config.arch} in {parts} sub-networks, batches of {config.batch_size}, on {_device()}"
+    title = f"{short(config.arch)} in {parts} sub-networks, batches of {config.batch_size}, on {_device()}"
     title += f", {threads} thread{'s' if threads > 1 else ''}" if backend.current() == "cpu" else ""
     terminal = Terminal(stderr=str(options.json) == "-")
     compared = len(settings(parts))
@@ -120,18 +124,18 @@ def run(options: Savings) -> int:
         rows = measure(graph, config.batch_size, rounds=options.rounds, steps=options.steps, after_turn=after_turn)
     seconds = time.perf_counter() - start
     if str(options.json) != "-":
-        terminal.print(table(title, rows))
+        terminal.print(table(title, list(graph.subnetworks), rows))
         terminal.say(_legend(rows, options, seconds))
     if options.json is not None:
         found = as_json(config, options, threads, rows, seconds)
         _write_json(found, options.json)
     if options.plot is not None:
-        _write_figure(title, rows, options.plot)
+        _write_figure(title, list(graph.subnetworks), rows, options.plot)
     return 0
 
 
-def prepare(config: Config) -> tuple[int, Graph]:
-    """Choose device and threads; return the number of threads and the network.
+def prepare(config: Config) -> tuple[Config, int, Graph]:
+    """Choose device and threads, and make the network; return the configuration with what it left open, and both.
 
     Raises
     ------
@@ -144,20 +148,21 @@ def prepare(config: Config) -> tuple[int, Graph]:
     threads = use_threads(config.threads)
     if config.threads not in (None, threads):
         raise ConfigError(f"--threads {config.threads}: there are {threads} here; choose at most that")
-    try:
-        graph = whole_network(config.arch, IMAGE, split=config.partition)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    networks = NetworkFactory(config, IMAGE, CLASSES, own_function(config))
+    config, graph = networks.config, networks.graph()
+    for name, subnetwork in networks.subnetworks().items():
+        graph.insert(name, subnetwork)
     if len(graph.subnetworks) < 2:
-        raise ConfigError(f"--partition {config.partition}: one sub-network, and nothing to freeze; choose 2 or more")
+        asked = f"--arch {short(config.arch)}" if networks.own else f"--partition {config.partition}"
+        raise ConfigError(f"{asked}: one sub-network, and nothing to freeze; choose 2 or more")
     assert isinstance(config.batch_size, int)
-    takes, free = step_bytes(graph, RMSProp(), config.batch_size), available_bytes()
-    if takes > free:
+    takes, free = step_memory(graph, RMSProp(), config.batch_size), available_bytes()
+    if takes is not None and takes > free:
         raise ConfigError(
             f"--batch-size {config.batch_size}: a step takes {takes / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free; "
             "choose a smaller one"
         )
-    return threads, graph
+    return config, threads, graph
 
 
 def _config(options: Savings) -> Config:
@@ -173,8 +178,6 @@ def _config(options: Savings) -> Config:
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
             raise ConfigError(f"--{name} {path}: {reason}; choose the name of a file")
-    if is_place(options.arch):
-        raise ConfigError(f"--arch {options.arch}: choose one of incnet's networks; what is measured is theirs")
     return Config(
         "cifar10",
         arch=options.arch,
@@ -196,7 +199,7 @@ def _check_matplotlib(path: Path) -> None:
 def as_json(config: Config, options: Savings, threads: int, rows: Sequence[Measured], seconds: float) -> dict[str, Any]:
     """Everything that was measured, and where, as JSON values."""
     return {
-        "arch": config.arch,
+        "arch": short(config.arch),
         "partition": config.partition,
         "batch_size": config.batch_size,
         "device": _device(),
@@ -216,10 +219,13 @@ def _device() -> str:
 def _legend(rows: Sequence[Measured], options: Savings, seconds: float) -> str:
     kept = sorted({row.expected.feature_bytes for row in rows if row.setting.cached})
     least, most = kept[0] / 1e3, kept[-1] / 1e3
+    memory = "Memory as the CPU's kernels take it: network, gradients, optimizer, activations, batch."
+    if any(row.expected.memory is None for row in rows):
+        memory = "What memory layers of your own take is not known beforehand."
     return (
         f"Medians of {options.rounds} rounds of {options.steps} steps in turns, ± half the interquartile range; "
-        f"{duration(seconds)} in all. Predicted by multiply-adds. Memory as the CPU's kernels take it: network, "
-        f"gradients, optimizer, activations, batch. Cached features take {least:,.1f} to {most:,.1f} kB per image."
+        f"{duration(seconds)} in all. Predicted by multiply-adds. {memory} "
+        f"Cached features take {least:,.1f} to {most:,.1f} kB per image."
     )
 
 
@@ -231,11 +237,11 @@ def _write_json(found: dict[str, Any], path: Path) -> None:
         replace_file(path, [text.encode()])
 
 
-def _write_figure(title: str, rows: Sequence[Measured], path: Path) -> None:
+def _write_figure(title: str, subnetworks: Sequence[str], rows: Sequence[Measured], path: Path) -> None:
     from incnet.report.style import style
     from incnet.savings.figure import draw
 
-    figure = draw(title, rows)
+    figure = draw(title, subnetworks, rows)
     with writing(path), style():
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 

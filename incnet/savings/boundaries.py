@@ -13,17 +13,15 @@ import numpy as np
 
 from incnet.backend import asarray
 from incnet.cost import Ledger, step_bytes
-from incnet.fusion import fuse
 from incnet.graph import Graph
-from incnet.layer import Shape
-from incnet.models import build, make_classifier
 from incnet.optim import Optimizer, RMSProp
+from incnet.run.memory_plan import not_dry_run
 from incnet.timing.steps import SteppingNetwork
 from incnet.timing.turns import Quartiles, Timing, take_turns
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 
-__all__ = ["Expected", "Measured", "Setting", "expect", "measure", "settings", "whole_network"]
+__all__ = ["Expected", "Measured", "Setting", "expect", "measure", "settings", "step_memory"]
 
 FLOAT = 4  # bytes
 
@@ -48,15 +46,16 @@ class Expected:
         Part of the whole network's backward pass, in multiply-adds, that is not computed.
     ratio : float
         Multiply-adds of the step, over those of a step with nothing frozen.
-    memory : int
-        Bytes that training takes in such steps; see :func:`incnet.cost.step_bytes`.
+    memory : int or None
+        Bytes that training takes in such steps, see :func:`incnet.cost.step_bytes`; None where that is not known
+        beforehand, with layers of somebody's own.
     feature_bytes : int
         Of one image, that a cache keeps in float32; 0 without one.
     """
 
     skipped: float
     ratio: float
-    memory: int
+    memory: int | None
     feature_bytes: int
 
 
@@ -87,37 +86,6 @@ def _rounded(quartiles: Quartiles) -> dict[str, float]:
     return {name: round(value, 4) for name, value in vars(quartiles).items()}
 
 
-def whole_network(
-    arch: str,
-    input_shape: Shape,
-    *,
-    num_classes: int = 10,
-    split: str | int = "filters",
-    subnetworks: int | None = None,
-    fused: Callable[[int], bool] = lambda number: True,
-) -> Graph:
-    """Return a network with He-initialised weights, the same in every call, and all of its sub-networks in.
-
-    Parameters
-    ----------
-    subnetworks : int, optional
-        How many of them, instead of all.
-    fused : callable
-        Takes the number of a sub-network, counted from 0; whether its layers are computed in fused steps.
-
-    Raises
-    ------
-    ValueError
-        If there is no such architecture or partition.
-    """
-    rng = np.random.default_rng(0)
-    graph = Graph(input_shape, lambda shape: make_classifier(shape, num_classes, rng=rng))
-    parts = list(build(arch, input_shape, rng=rng, split=split).items())
-    for number, (name, subnetwork) in enumerate(parts[:subnetworks]):
-        graph.insert(name, fuse(subnetwork) if fused(number) else subnetwork)
-    return graph
-
-
 def settings(subnetworks: int, frozen: Iterable[int] | None = None) -> list[Setting]:
     """Return the settings to compare: nothing frozen, then each boundary (or those given) without and with a cache."""
     boundaries = range(1, subnetworks) if frozen is None else frozen
@@ -133,9 +101,16 @@ def expect(graph: Graph, optimizer: Optimizer, batch_size: int, setting: Setting
     return Expected(
         ledger.share_skipped,
         ledger.total / whole.total,
-        step_bytes(graph, optimizer, batch_size, from_features=setting.cached),
+        step_memory(graph, optimizer, batch_size, from_features=setting.cached),
         FLOAT * math.prod(graph.prefix_shape) if setting.cached else 0,
     )
+
+
+def step_memory(graph: Graph, optimizer: Optimizer, batch_size: int, *, from_features: bool = False) -> int | None:
+    """Bytes that training takes in steps of the graph as it is; None where that is not known beforehand."""
+    if not_dry_run(graph) is not None:
+        return None
+    return step_bytes(graph, optimizer, batch_size, from_features=from_features)
 
 
 def measure(

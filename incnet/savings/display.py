@@ -8,29 +8,30 @@ from rich import box
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from incnet.report.numbers import share
+from incnet.names import up_to
+from incnet.report.numbers import NOTHING, share
 from incnet.savings.boundaries import Measured, Setting
 from incnet.timing.turns import Quartiles
-from incnet.training.progress import extent
 
 __all__ = ["table"]
 
-# Columns of a terminal, at most.
-BAR = 12
+# Columns of a terminal, at most: of the bar, and of a name that is not broken.
+BAR, LONGEST = 12, 20
 
 
-def table(title: str, rows: Sequence[Measured]) -> Table:
-    """Return a row for each setting; 80 columns are enough."""
+def table(title: str, subnetworks: Sequence[str], rows: Sequence[Measured]) -> Table:
+    """Return a row for each setting of a network with these sub-networks; 80 columns are enough."""
     found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    found.add_column("frozen", no_wrap=True)
+    names = [_name(row.setting, subnetworks) for row in rows]
+    found.add_column("frozen", overflow="fold", no_wrap=max(map(len, names)) <= LONGEST)
     for heading in ("backward\nskipped", "predicted\ntime", "measured\ntime", "share of\nwhole"):
         found.add_column(heading, justify="right", no_wrap=True)
     found.add_column("", max_width=BAR)  # gives way where the numbers are wide
     found.add_column("memory", justify="right", no_wrap=True)
     whole = rows[0].timing.seconds.median
-    for row in rows:
+    for name, row in zip(names, rows, strict=True):
         found.add_row(
-            _name(row.setting),
+            name,
             "" if row.setting.cached else share(row.expected.skipped, 0),
             f"{_milliseconds(row.expected.ratio * whole)} ms",
             f"{_spread(row.timing.seconds)} ms",
@@ -41,10 +42,10 @@ def table(title: str, rows: Sequence[Measured]) -> Table:
     return found
 
 
-def _name(setting: Setting) -> str:
+def _name(setting: Setting, subnetworks: Sequence[str]) -> str:
     if setting.cached:
         return "  cached"
-    return extent(setting.frozen) if setting.frozen else "nothing"
+    return up_to(subnetworks[: setting.frozen]) if setting.frozen else "nothing"
 
 
 def _spread(seconds: Quartiles) -> str:
@@ -63,5 +64,7 @@ def _digits(seconds: float) -> int:
     return 2 if seconds < 0.00995 else 1 if seconds < 0.0995 else 0
 
 
-def _size(size: int) -> str:
+def _size(size: int | None) -> str:
+    if size is None:
+        return NOTHING
     return f"{size / 1e6:,.0f} MB" if size < 9.995e8 else f"{size / 1e9:.2f} GB"

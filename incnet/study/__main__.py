@@ -11,13 +11,12 @@ from pathlib import Path
 from incnet import backend
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
-from incnet.data.dataset import DataError, Dataset
+from incnet.data.dataset import DataError
 from incnet.extras import why_not
 from incnet.options import as_arguments
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
 from incnet.run.images import load_data
-from incnet.run.network import NetworkFactory
 from incnet.storage.files import WriteError
 from incnet.study.budget import results as budget
 from incnet.study.budget.arms import Arms
@@ -26,11 +25,13 @@ from incnet.study.display import StudyDisplay, plan_table, results_table
 from incnet.study.estimate import Estimator
 from incnet.study.executor import Executor, Job, Outcome, Processes
 from incnet.study.folder import FREE, StudyFolder, StudyRun
+from incnet.study.networks import settle_networks
 from incnet.study.options import Study, StudyError
 from incnet.study.tables import as_markdown, summarise
 from incnet.terminal import Terminal, command
 from incnet.threads import available_threads, use_threads
 from incnet.training.signals import StopSignals
+from incnet.user_code import source_of
 
 __all__ = ["main"]
 
@@ -92,13 +93,14 @@ def show_plan(folder: StudyFolder, terminal: Terminal) -> int:
     backend.use(backend.resolve(study.device), convolution=study.convolution)
     use_threads(study.threads)
     dataset = load_data(folder.runs[0].planned.config, download=False)
+    settle_networks(folder.runs, dataset)
     estimates: dict[tuple[str, str], tuple[float, float]] = {}
     pace: dict[str, float] = {}
     for run in folder.runs:
         arch, arm = run.planned.arch, run.planned.arm
         if run.status == "finished" or (arch, arm) in estimates:
             continue
-        estimator = Estimator(run.planned.config, dataset)
+        estimator = Estimator(run.planned.config, dataset, run.network)
         if measured := _measured_seconds(folder, arch, arm):
             estimates[arch, arm] = estimator.ledger.total, measured
         else:
@@ -129,7 +131,7 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
     """Train what is not finished, then write tables, figures and report. Returns the exit code."""
     study = folder.study
     device = backend.resolve(study.device)
-    check_networks(folder, load_data(folder.runs[0].planned.config))  # errors and downloads come once, and now
+    settle_networks(folder.runs, load_data(folder.runs[0].planned.config))  # errors and downloads come once, and now
     display = StudyDisplay(terminal)
     with folder, StopSignals(announce=display.announce) as signals:
         folder.record(given)
@@ -155,7 +157,7 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
                 now = [run for run in todo if (run.planned.name in branches) == wave and signals.received is None]
                 for run in now:
                     begin(folder, run, branches)
-                jobs = [Job(run.planned.name, arguments(run), _log(folder, run), threads) for run in now]
+                jobs = [make_job(folder, run, threads) for run in now]
                 for job, outcome in executor.execute(jobs, watch) if jobs else ():
                     run = folder.of(job.name)
                     look_again(run, outcome, job, stopped=signals.received is not None)
@@ -177,18 +179,13 @@ def begin(folder: StudyFolder, run: StudyRun, branches: Mapping[str, Branch]) ->
             run.look()
 
 
-def check_networks(folder: StudyFolder, dataset: Dataset) -> None:
-    """Raise ConfigError if there is no such network, it cannot be cut so, or does not take such images."""
-    *size, channels = dataset.image_shape
-    configs = [replace(run.planned.config, seed=0).resolve() for run in folder.runs]
-    for config in {
-        (config.arch, config.partition, config.resize, config.image_sizes): config for config in configs
-    }.values():
-        shape = (*([config.resize, config.resize] if config.resize else size), channels)
-        try:
-            NetworkFactory(config, shape, dataset.num_classes).subnetworks()
-        except ConfigError as error:
-            raise ConfigError(f"{config.arch}: {error}") from error
+def make_job(folder: StudyFolder, run: StudyRun, threads: int | None) -> Job:
+    """Return what begins a run, or goes on with it."""
+    network = None
+    if run.network is not None and run.status == "new":
+        network = folder.keep_network(run.network)
+    log = folder.path / "logs" / f"{run.planned.name}.log"
+    return Job(run.planned.name, arguments(run), log, threads, network)
 
 
 def arguments(run: StudyRun) -> list[str]:
@@ -201,6 +198,8 @@ def arguments(run: StudyRun) -> list[str]:
     begun = Config.from_json(run.history.options)
     asked = {name: getattr(config, name) for name in sorted(FREE - {"out", "resume", "preset"})}
     asked = {name: value for name, value in asked.items() if value is not None}
+    if run.network is not None:  # what was named on this study's command line is trusted, and not what the folder says
+        asked["trust"] = source_of(config.arch)
     return ["--resume", str(run.path), *as_arguments(Config, asked, vars(begun))]
 
 
@@ -266,10 +265,6 @@ def _curves(folder: StudyFolder) -> Arms:
             groups = arms.setdefault((run.planned.config.dataset, run.planned.arch), {})
             groups.setdefault(run.planned.curve, []).append(run.history)
     return arms
-
-
-def _log(folder: StudyFolder, run: StudyRun) -> Path:
-    return folder.path / "logs" / f"{run.planned.name}.log"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from itertools import pairwise
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from distributed import Client, Event, Future, LocalCluster
 
 from incnet.storage.lock import FolderInUseError, Lock
 from incnet.study.executor import INTERVAL, Job, Outcome, start
+from incnet.user_code import source_of
 
 __all__ = ["DaskCluster"]
 
@@ -180,7 +182,7 @@ def carry_out(here: Path, job: Job, stop_name: str) -> int | None:
     job = replace(job, log=here / job.log)
     if not job.log.parent.is_dir():
         raise FileNotFoundError(f"the worker on {socket.gethostname()} does not see {job.log.parent}")
-    job = replace(job, arguments=_resumed(here, job.arguments))
+    job = _resumed(here, job)
     process = start(job, here)
     asked = False
     while process.poll() is None:
@@ -191,17 +193,18 @@ def carry_out(here: Path, job: Job, stop_name: str) -> int | None:
     return process.returncode
 
 
-def _resumed(here: Path, arguments: list[str]) -> list[str]:
-    """Return the arguments that go on with a run, if a worker that was lost has begun it."""
-    option = "--out" if "--out" in arguments else "--resume"
-    folder = here / arguments[arguments.index(option) + 1]
+def _resumed(here: Path, job: Job) -> Job:
+    """Return the job that goes on with a run, if a worker that was lost has begun it."""
+    given = dict(pairwise(job.arguments))
+    folder = here / (given.get("--out") or given["--resume"])
     if not (folder / "config.json").exists():
-        return arguments
+        return job
     _wait_for(folder / "lock")
-    if option == "--resume":
-        return arguments
-    where = arguments.index("--data-dir") if "--data-dir" in arguments else len(arguments)
-    return ["--resume", str(folder), *arguments[where : where + 2]]
+    if "--resume" in given:
+        return job
+    data = ["--data-dir", given["--data-dir"]] if "--data-dir" in given else []
+    trust = ["--trust", source_of(given["--arch"])] if job.network else []
+    return replace(job, arguments=["--resume", str(folder), *data, *trust], network=None)
 
 
 def _wait_for(lock: Path) -> None:

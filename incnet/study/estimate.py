@@ -18,6 +18,7 @@ from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.growth.insertion import insert
 from incnet.growth.schedule import Grow, Unfreeze
+from incnet.models.own import MakeNetwork
 from incnet.run.run import Run
 from incnet.training.recalibration import recalibrated_layers
 
@@ -35,10 +36,12 @@ class Estimator:
         Of the run.
     dataset : Dataset
         That it is about.
+    network : MakeNetwork, optional
+        As for :class:`incnet.run.run.Run`.
     """
 
-    def __init__(self, config: Config, dataset: Dataset) -> None:
-        self.run = Run(config, dataset)
+    def __init__(self, config: Config, dataset: Dataset, network: MakeNetwork | None = None) -> None:
+        self.run = Run(config, dataset, network=network)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -15,7 +15,9 @@ from typing import Protocol
 
 from incnet.parallel.launch import LAUNCHER_PREFIXES
 
-__all__ = ["Executor", "Job", "Outcome", "Processes"]
+__all__ = ["NETWORK", "Executor", "Job", "Outcome", "Processes"]
+
+NETWORK = "--network"  # to a worker, before all options of a run: the file with the network that it begins with
 
 INTERVAL = 0.25  # seconds between two looks
 
@@ -37,12 +39,15 @@ class Job:
         Takes what it prints; its folder is there.
     threads : int, optional
         It may use unless its options say otherwise: its share of the cores.
+    network : Path, optional
+        File with the network that a new run begins with, if that is one of the user's own.
     """
 
     name: str
     arguments: list[str]
     log: Path
     threads: int | None = None
+    network: Path | None = None
 
 
 class Executor(Protocol):
@@ -103,9 +108,10 @@ def environment(job: Job) -> dict[str, str]:
 
 def start(job: Job, folder: Path | None = None) -> subprocess.Popen:
     """Begin a job, in ``folder`` or here. Its process gets no signal from the terminal, only from this one."""
+    network = [] if job.network is None else [NETWORK, str(job.network)]
     with open(job.log, "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "incnet.study.worker", *job.arguments],
+            [sys.executable, "-m", "incnet.study.worker", *network, *job.arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from incnet.config import Config, ConfigError
+from incnet.models.own import StoredNetwork
 from incnet.options import described, flag, making_no_other
 from incnet.records import from_json, parse_json
 from incnet.report.history import History
@@ -18,7 +20,7 @@ from incnet.report.reading import ReportError, read_history
 from incnet.storage.files import replace_file, writing
 from incnet.storage.folder import environment
 from incnet.storage.lock import FolderInUseError, Lock
-from incnet.study.options import Planned, Study, StudyError
+from incnet.study.options import Planned, Study, StudyError, run_name
 
 __all__ = ["StudyFolder", "StudyRun"]
 
@@ -30,7 +32,7 @@ ALL_CHECKPOINTS = 10_000
 PATIENCE = 60.0  # seconds in which a run that was told to stop has surely done so
 _MAX_STUDY = 2**22  # bytes
 _TABLES = {"table2.json", "table2.md", "budget.json", "budget.md", "timings.json"}
-_OURS = {"runs", "logs", "figures", "study.json", "report.html", "lock"} | _TABLES
+_OURS = {"runs", "logs", "networks", "figures", "study.json", "report.html", "lock"} | _TABLES
 
 
 @dataclass
@@ -45,6 +47,8 @@ class StudyRun:
         What is in its folder; None before there is one.
     reason : str
         Why it failed, if it did.
+    network : StoredNetwork or None
+        What it trains, if that is a network of the user's own: once it has been made.
     """
 
     planned: Planned
@@ -52,6 +56,7 @@ class StudyRun:
     status: Status = "new"
     history: History | None = None
     reason: str = ""
+    network: StoredNetwork | None = None
 
     @property
     def epochs(self) -> int:
@@ -88,7 +93,7 @@ class StudyRun:
             made = Config.from_json(self.history.options)
         except ConfigError as error:
             raise StudyError(f"{self.path / 'config.json'}: {error}; choose another --out") from error
-        if differing := list(_differences(made, self.planned.config)):
+        if differing := list(_differences(made, self.planned.config.as_network_of(made))):
             raise StudyError(
                 f"{self.path} was made with {', '.join(differing)}; choose another --out, or these options"
             )
@@ -121,6 +126,7 @@ class StudyFolder:
     ==================  ==================================================================================
     runs/NAME           the run folders
     logs/NAME.log       what each run printed
+    networks/           networks of the user's own, see :mod:`incnet.study.networks`
     study.json          the study's name, options and versions, and its runs: path, arch, arm, seed, status
     table2.json, .md    see :mod:`incnet.study.tables`
     budget.json, .md    of a study of budgets instead; see :mod:`incnet.study.budget`
@@ -169,7 +175,7 @@ class StudyFolder:
                 f"--out {self.path} holds the study {name!s:.40}; choose another one for {self.study.name}"
             )
         planned = {run.planned.name for run in self.runs}
-        if lost := [run for run in recorded if f"{run.arch}-{run.arm}-seed{run.seed}" not in planned]:
+        if lost := [run for run in recorded if run_name(run.arch, run.arm, run.seed) not in planned]:
             raise StudyError(
                 f"--out {self.path} holds runs of {lost[0].arch}, {lost[0].arm}, seed {lost[0].seed}, for which "
                 "--archs, --arms and --seeds do not ask: they may grow but not shrink"
@@ -238,6 +244,14 @@ class StudyFolder:
                 ],
             },
         )
+
+    def keep_network(self, network: StoredNetwork) -> Path:
+        """Write a network of the user's own to a file of the folder, for a run to begin with; return which."""
+        path = self.path / "networks" / f"{hashlib.sha256(network.content).hexdigest()[:16]}.safetensors"
+        with writing(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        replace_file(path, [network.content])
+        return path
 
     def write(self, name: str, content: dict[str, Any] | str) -> None:
         """Write text, or an object as JSON, to a file of the folder, whole or not at all."""

@@ -13,9 +13,9 @@ from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
 from incnet.options import decided, described, flag, option
 from incnet.records import can_be_path
 from incnet.study.designs import DESIGNS
-from incnet.user_code import is_place
+from incnet.user_code import file_name, short
 
-__all__ = ["Planned", "Study", "StudyError"]
+__all__ = ["Planned", "Study", "StudyError", "run_name"]
 
 # Groups of options, beside those of a run.
 STUDY, BUDGET = "study", "study of budgets"
@@ -29,7 +29,7 @@ class StudyError(Exception):
 class Planned:
     """A run of a study: which, and with which options.
 
-    ``curve`` is the arm without its budget, in a study of budgets.
+    ``arch`` is what tables call the network; ``curve`` is the arm without its budget, in a study of budgets.
     """
 
     arch: str
@@ -41,7 +41,12 @@ class Planned:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.arch}-{self.arm}-seed{self.seed}"
+        return run_name(self.arch, self.arm, self.seed)
+
+
+def run_name(arch: str, arm: str, seed: int) -> str:
+    """Return the name of the folder of a run."""
+    return f"{file_name(arch)}-{arm}-seed{seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +76,13 @@ class Study(Config):
         "What to find out: table2, figure3, figure4, figure5, momentum, gamma or budget.", group=STUDY, positional=True
     )
     archs: tuple[str, ...] = option(
-        "Networks.",
+        "Networks; some may be your own, FILE.py:FUNCTION or MODULE:FUNCTION, which are run. Each is made once for a "
+        "seed, and kept in the study's folder, for all of its arms.",
         (),
         group=STUDY,
         names=ARCHITECTURES,
         metavar="NAME",
+        code=True,
         otherwise="those of the paper's table or figure; resnet20 for momentum, gamma and budget",
     )
     arms: tuple[str, ...] = option(
@@ -168,6 +175,7 @@ class Study(Config):
     )
     seed: int = decided(0)
     resume: Path | None = decided(None)
+    trust: str | None = decided(None)
     # Names of the options that were asked for: a preset sets the others.
     given: tuple[str, ...] = decided((), compare=False)
 
@@ -228,8 +236,10 @@ class Study(Config):
             asked = getattr(self, name)
             if len(set(asked)) < len(asked):
                 raise StudyError(f"{flag(name)} {' '.join(map(str, asked))}: name each only once")
-        if own := [arch for arch in self.archs if is_place(arch)]:
-            raise StudyError(f"--archs {own[0]}: a study compares incnet's networks; train your own by incnet train")
+        named: dict[str, str] = {}
+        for arch in self.archs:
+            if (other := named.setdefault(file_name(arch), arch)) != arch:
+                raise StudyError(f"--archs {other} {arch}: both are called {file_name(arch)}; rename one")
         self._check_budgets()
         for name in ("seeds", "jobs"):
             if getattr(self, name) < 1:
@@ -274,7 +284,7 @@ class Study(Config):
         return self.arms or tuple(DESIGNS[self.name].arms)
 
     def _of(self, arch: str, arm: str, seed: int) -> Planned:
-        return Planned(arch, arm, seed, self.config(arch, arm, seed))
+        return Planned(short(arch), arm, seed, self.config(arch, arm, seed))
 
     def _of_budgets(self, arch: str, arm: str, seed: int) -> list[Planned]:
         """Return a run for each budget of an arm; if shorter ones are on the way of longer ones, the longest alone."""
@@ -283,7 +293,7 @@ class Study(Config):
         if longest.holds_shorter_runs:
             budgets = budgets[-1:]
         configs = {epochs: self.config(arch, arm, seed, epochs) for epochs in budgets}
-        return [Planned(arch, f"{arm}-{epochs}", seed, config, arm) for epochs, config in configs.items()]
+        return [Planned(short(arch), f"{arm}-{epochs}", seed, config, arm) for epochs, config in configs.items()]
 
     def config(
         self, arch: str, arm: str, seed: int, epochs: int | None = None, *, dataset: str | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
+from pathlib import Path
 
 from incnet import train
+from incnet.study.executor import NETWORK
 
 __all__ = ["main"]
 
@@ -19,7 +21,11 @@ def main() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    return train.main(sys.argv[1:])
+    match sys.argv[1:]:
+        case [option, file, *arguments] if option == NETWORK:
+            return train.main(arguments, network=Path(file))
+        case arguments:
+            return train.main(arguments)
 
 
 if __name__ == "__main__":

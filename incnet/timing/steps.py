@@ -24,6 +24,7 @@ from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.data.loader import Loader
 from incnet.graph import Graph
+from incnet.models.own import MakeNetwork
 from incnet.run.run import Run
 from incnet.timing.turns import Timing, take_turns, time_steps
 from incnet.training.loop import evaluate
@@ -186,6 +187,8 @@ class TimedRun:
         Resolved.
     dataset : Dataset
         That it is about.
+    network : MakeNetwork, optional
+        As for :class:`incnet.run.run.Run`.
 
     Attributes
     ----------
@@ -195,8 +198,8 @@ class TimedRun:
         That it learns from in an epoch.
     """
 
-    def __init__(self, config: Config, dataset: Dataset) -> None:
-        self.run = Run(config, dataset)
+    def __init__(self, config: Config, dataset: Dataset, network: MakeNetwork | None = None) -> None:
+        self.run = Run(config, dataset, network=network)
         self.images = len(self.run.images.train.split)
         self.phases = phases(config, len(self.run.state.subnetworks))
         self._networks = {place: self._network(*place) for place in dict.fromkeys(map(_place, self.phases))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -9,12 +10,13 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import Task
 from rich.table import Table
 
+from incnet.names import up_to
 from incnet.terminal import Bars, Terminal
 from incnet.training.events import Epoch, Event, Freeze, Insert, Rollback, Stop, Verdict, Window
 from incnet.training.loop import Metrics
 from incnet.training.signals import write_line
 
-__all__ = ["BarDisplay", "Display", "clock", "up_to"]
+__all__ = ["BarDisplay", "Display", "clock"]
 
 INDENT = " " * 11  # of lines about the epoch above
 
@@ -55,12 +57,18 @@ class Display(BarDisplay):
         Budget of the run.
     terminal : Terminal, optional
         Standard output unless given.
+
+    Attributes
+    ----------
+    subnetworks : sequence of str
+        Names of all that there are, from the input up; a run says them.
     """
 
     def __init__(self, epochs: int, terminal: Terminal | None = None) -> None:
         super().__init__(terminal or Terminal())
         self.epochs = self.bars.add_task("epochs", total=epochs, facts=self._epoch_facts)
         self.batches = self.bars.add_task("batches", total=None, facts=self._batch_facts)
+        self.subnetworks: Sequence[str] = ()
         self.done = 0  # epochs
         self.total = 0  # batches of an epoch
         self.pixels = 0  # of an image's side, if that changes
@@ -87,7 +95,7 @@ class Display(BarDisplay):
     def stage(self, subnetworks: int, phase: str, batches: int) -> None:
         """Say what the coming epoch is, and how many batches it has."""
         self.metrics, self.total = None, batches
-        name = f"{extent(subnetworks)} {PHASES.get(phase, phase)}"
+        name = f"{up_to(self.subnetworks[:subnetworks])} {PHASES.get(phase, phase)}"
         self.bars.reset(self.batches, total=batches, description=name)
 
     def images(self, pixels: int) -> None:
@@ -107,7 +115,8 @@ class Display(BarDisplay):
             self.say(f"{INDENT}{event.reason}, grow")
         if isinstance(event, Window | Verdict):
             self.said = event.reason
-        self.say(describe(event, self.terminal.width if self.terminal.is_terminal else None))
+        width = self.terminal.width if self.terminal.is_terminal else None
+        self.say(describe(event, self.subnetworks, width))
         if isinstance(event, Epoch):
             self.done, self.images_per_second = event.epoch, event.images_per_second
             self.bars.update(self.epochs, completed=event.epoch)
@@ -133,7 +142,7 @@ class Display(BarDisplay):
             table.add_column(heading, justify="left" if heading == "network" else "right", overflow="fold")
         for stage in stages:
             table.add_row(
-                up_to(stage["name"]),
+                up_to(self.subnetworks[: self.subnetworks.index(stage["name"]) + 1]),
                 f"{stage['params']:,}",
                 f"{stage['macs_inference'] / 1e6:,.2f} M",
                 str(stage["epochs"]),
@@ -146,18 +155,6 @@ class Display(BarDisplay):
 PHASES = {"lookahead": "look-ahead"}
 
 
-def extent(subnetworks: int) -> str:
-    """Name the sub-networks that are in: S1, S1-S2, ..."""
-    return up_to(f"S{subnetworks}")
-
-
-def up_to(name: str) -> str:
-    """Name the network that ends with a sub-network: S1, S1-S3; up to head, if they are called otherwise."""
-    if not (name.startswith("S") and name[1:].isdecimal()):
-        return f"up to {name}"
-    return name if name == "S1" else f"S1-{name}"
-
-
 def clock(seconds: float | None) -> str:
     """Return a time as 0:00:17."""
     if seconds is None:
@@ -166,11 +163,11 @@ def clock(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-def describe(event: Event, width: int | None = None) -> str:
-    """One line of text for an event; what it tells of an epoch is what fits into ``width`` columns."""
+def describe(event: Event, subnetworks: Sequence[str], width: int | None = None) -> str:
+    """One line of text for an event of a run with these sub-networks; of an epoch, what fits into ``width`` columns."""
     match event:
         case Epoch():
-            return _describe_epoch(event, width)
+            return _describe_epoch(event, subnetworks, width)
         case Window():
             return f"{INDENT}window: {event.reason}{', grow' if event.grow else ''}"
         case Verdict():
@@ -182,7 +179,7 @@ def describe(event: Event, width: int | None = None) -> str:
                 f"learning rate {event.lr:g}"
             )
         case Freeze():
-            return f"{INDENT}{extent(event.subnetworks)} frozen for good"
+            return f"{INDENT}{up_to(subnetworks[: event.subnetworks])} frozen for good"
         case Rollback():
             return (
                 f"{INDENT}roll back to the end of epoch {event.epoch}: {event.reason}; "
@@ -192,8 +189,10 @@ def describe(event: Event, width: int | None = None) -> str:
             return f"{INDENT}stop: {event.reason}"
 
 
-def _describe_epoch(event: Epoch, width: int | None) -> str:
-    what = f"epoch {event.epoch:3d}  {extent(event.subnetworks):5s} {PHASES.get(event.phase, event.phase):10s}"
+def _describe_epoch(event: Epoch, subnetworks: Sequence[str], width: int | None) -> str:
+    widest = max(len("S1-S3"), *(len(up_to(subnetworks[:count])) for count in range(1, len(subnetworks) + 1)))
+    extent = up_to(subnetworks[: event.subnetworks]).ljust(widest)
+    what = f"epoch {event.epoch:3d}  {extent} {PHASES.get(event.phase, event.phase):10s}"
     loss = f"loss {event.train_loss:.4f}"
     accuracy = f"accuracy {event.train_accuracy:7.2%}"
     validation = f"validation {event.val_accuracy:7.2%}"

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.faults.runs import ARGUMENTS, EVERY_STEP, VARIANTS, history, outcome
+from tests.run.test_own_networks import CODE
 
 from .mpiexec import Ranks, needs_mpi, run, wait_until
 
@@ -88,29 +89,34 @@ def test_one_seed_gives_one_history(finished, tmp_path):
 @pytest.mark.parametrize(("ranks", "init"), [(2, "lookahead"), (3, "lookahead"), (2, "identity")])
 def test_ranks_decide_like_a_single_process(ranks, init, tmp_path):
     # The rule lets two stages end early, and then the run.
-    arguments = (*ARGUMENTS, "--limit", 400, "--epochs", 24, "--max-stage-epochs", 9, "--lr", "1e-3", "--init", init)
-    program = "tests.parallel.programs.float64_run"
-    alone(program, *arguments, "--out", tmp_path / "one")
-    code, _, err = run(ranks, program, *arguments, "--sync-bn", "--out", tmp_path / "several")
-    assert code == 0, err
-    assert sum(event["event"] == "window" and event["grow"] for event in history(tmp_path / "one")) >= 2
-    assert decisions(tmp_path / "several") == decisions(tmp_path / "one")
-    ours, theirs = (load_file(tmp_path / name / "last.safetensors") for name in ("several", "one"))
-    for name, array in theirs.items():
-        np.testing.assert_allclose(ours[name], array, rtol=1e-6, atol=1e-8, err_msg=name)
+    arguments = ("--limit", 400, "--epochs", 24, "--max-stage-epochs", 9, "--lr", "1e-3", "--init", init)
+    events = history_of_all(ranks, tmp_path, *arguments)
+    assert sum(event["event"] == "window" and event["grow"] for event in events) >= 2
 
 
 def test_ranks_learn_from_images_that_grow(tmp_path):
-    program, arguments = "tests.parallel.programs.float64_run", (*ARGUMENTS, "--image-sizes", "4,6,8", "--sync-bn")
-    alone(program, *arguments, "--out", tmp_path / "one")
-    code, _, err = run(2, program, *arguments, "--out", tmp_path / "two")
+    events = history_of_all(2, tmp_path, "--image-sizes", "4,6,8")
+    assert [event["image_size"] for event in events if event["event"] == "epoch"] == [4, 4, 6, 6, 8, 8]
+
+
+def test_ranks_train_a_network_of_ones_own(tmp_path):
+    """With a class of one's own, dense layers and dropout."""
+    (tmp_path / "net.py").write_text(CODE.replace('"executed"', repr(str(tmp_path / "executed"))))
+    events = history_of_all(2, tmp_path, "--arch", f"{tmp_path / 'net.py'}:with_a_class", "--lr", "1e-3")
+    assert [event["subnetwork"] for event in events if event["event"] == "insert"] == ["stem", "dense", "top"]
+
+
+def history_of_all(ranks, folder, *arguments):
+    """Let one process train, and so many ranks; see that they do the same, and return the events."""
+    program, arguments = "tests.parallel.programs.float64_run", (*ARGUMENTS, *arguments, "--sync-bn")
+    alone(program, *arguments, "--out", folder / "one")
+    code, _, err = run(ranks, program, *arguments, "--out", folder / "several")
     assert code == 0, err
-    sizes = [event["image_size"] for event in history(tmp_path / "two") if event["event"] == "epoch"]
-    assert sizes == [4, 4, 6, 6, 8, 8]
-    assert decisions(tmp_path / "two") == decisions(tmp_path / "one")
-    ours, theirs = (load_file(tmp_path / name / "last.safetensors") for name in ("two", "one"))
+    assert decisions(folder / "several") == decisions(folder / "one")
+    ours, theirs = (load_file(folder / name / "last.safetensors") for name in ("several", "one"))
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=1e-6, atol=1e-8, err_msg=name)
+    return history(folder / "one")
 
 
 # The end, from outside.

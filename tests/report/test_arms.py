@@ -80,10 +80,10 @@ def test_a_mean_curve_covers_what_all_curves_cover():
 def test_stages(runs):
     arm = read(runs)[0].arms[1]
     stages = mean_stages(arm)
-    assert [(stage.name, stage.params, stage.macs_inference) for stage in stages] == [
-        ("S1", 1_000, 100),
-        ("S2", 5_000, 200),
-        ("S3", 20_000, 300),
+    assert [(stage.subnetworks, stage.params, stage.macs_inference) for stage in stages] == [
+        (("S1",), 1_000, 100),
+        (("S1", "S2"), 5_000, 200),
+        (("S1", "S2", "S3"), 20_000, 300),
     ]
     assert [stage.seconds.mean for stage in stages] == [40, 40, 40]
     # One epoch of four is look-ahead. S2: half of 40 G is skipped in it; S3: 40 of 60 G.

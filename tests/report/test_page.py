@@ -197,15 +197,16 @@ def test_stages_with_their_intervals(tmp_path, report):
     for cell in ("91.9 to 96.6", "96.4 to 99.2", "95.7 to 98.9"):
         assert cell in page.words
     assert (
-        "The 359 test images do not tell S1, with 20 % of the parameters, from the most accurate network" in page.words
+        "do not tell two networks apart: S1, with 20 % of the parameters, and the most accurate one, S1-S2;"
+        in page.words
     )
 
 
 def test_what_is_said_of_smaller_networks(tmp_path, report):
     page, _ = report(write_run(tmp_path / "a", tested=[0.80, 0.90, 0.99], test_images=359))
-    assert "is S1 to S3; the interval of every smaller one lies below its own." in page.words
+    assert "on the test images: S1-S3; the interval of every smaller one lies below its own." in page.words
     page, _ = report(write_run(tmp_path / "b", tested=[0.99, 0.98, 0.98], test_images=359))
-    assert "The most accurate network on the test images is S1, the smallest." in page.words
+    assert "The most accurate network on the test images: S1, the smallest." in page.words
 
 
 def test_differences_that_the_test_images_do_not_carry_are_not_claimed(tmp_path, report):

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import sys
 
 import numpy as np
 import pytest
 
-from incnet import predict
+from incnet import export, predict
 from incnet.config import Config, ConfigError
 from incnet.deploy import ModelError, load_model
 from incnet.layer import Layer
@@ -17,9 +18,7 @@ from incnet.report.architecture import parts
 from incnet.report.reading import read_history
 from incnet.report.setup import command, setups
 from incnet.run.run import Run
-from incnet.savings import __main__ as savings
 from incnet.session import resume_run, train_run
-from incnet.study import __main__ as study
 from incnet.train import main
 from incnet.training.progress import Display
 from incnet.training.signals import Interrupted
@@ -103,6 +102,26 @@ def test_resumed_when_the_file_is_gone_it_is_the_same_to_the_bit(options, place)
     assert train("--resume", "run") == 0
     assert outcome(place / "run") == whole
     assert not (place / "executed").exists()
+
+
+def test_what_is_said_goes_by_the_names_that_the_user_gave(place, capsys):
+    assert train(*QUICK, "--freeze", "0.3", "--arch", "net.py:network", "--out", "run") == 0
+    out = capsys.readouterr().out
+    epochs = re.findall(r"^epoch +\d+  (.*?) +(look-ahead|train) ", out, re.M)
+    assert [name for name, _ in epochs] == ["stem", "stem", "up to dense", "up to dense", "up to top"]
+    assert "stem frozen for good" in out
+    assert re.findall(r"^ +(.*?) {2,}[\d,]+ +\d\.\d\d M ", out, re.M) == ["stem", "up to dense", "up to top"]
+    assert re.search(r"^test accuracy .* \(up to top, best validation weights\)$", out, re.M)
+    assert export.main(["run", "own.onnx"]) == 0
+    assert "net.py:network, up to top," in capsys.readouterr().out
+
+
+def test_the_rate_goes_by_the_batch_size_that_suits_the_network(place):
+    scaled = ("--batch-size", "16", "--scale-lr", "linear", "--epochs", "1")
+    assert train(*QUICK, *scaled, "--arch", "net.py:network", "--out", "run") == 0
+    (inserted, *_) = outcome(place / "run")["metrics"]
+    assert inserted["lr"] == 0.5e-3
+    assert json.loads((place / "run" / "config.json").read_text())["config"]["defaults_of"] == "resnet20"
 
 
 def test_stages_are_used_when_the_file_is_gone(place, capsys):
@@ -261,23 +280,30 @@ def test_functions_that_make_no_network(body, message, place, capsys):
 
 
 @pytest.mark.parametrize(("arch", "message"), [
-    ("gone.py:network", "cannot read {place}/gone.py: No such file"),
+    ("gone.py:network", "cannot read {place}/gone.py: No such file or directory"),
+    ("nets.py:network", "cannot read {place}/nets.py: No such file or directory; did you mean net.py?"),
     ("net.py:nothing", "nothing is not there in {place}/net.py"),
+    ("net.py:Netwrok", "Netwrok is not there in {place}/net.py; did you mean network?"),
     ("net.py:Path.x", "choose one of resnet20"),
     ("net.py:file", "file is no function in {place}/net.py"),
     ("nomodule:network", "there is no module nomodule"),
+    ("brokn:network", "there is no module brokn; did you mean broken?"),
+    ("package.inne:network", "there is no module package.inne; did you mean package.inner?"),
     ("net.py", "choose one of resnet20, resnet32, resnet44, resnet56, vgg16, vgg16-bn, or a network of your own"),
     ("broken.py:network", "broken.py, line 1: SyntaxError"),
 ])  # fmt: skip
 def test_places_where_no_function_is(arch, message, place, capsys):
     (place / "broken.py").write_text("def network(:\n")
+    (place / "package").mkdir()
+    (place / "package" / "inner.py").touch()
     assert train(*QUICK, "--arch", arch, "--out", "run") == 2
     assert message.format(place=place) in said(capsys)
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (("--partition", "blocks"), "--partition blocks: choose filters: the sub-networks are those that"),
-    (("--subnetworks", "4"), "4 sub-networks of net.py:network: it has 3"),
+    (("--partition", "blocks"), "--partition blocks: leave it out: a network of your own is cut into the sub-networks"),
+    (("--partition", "2"), "--partition 2: leave it out"),
+    (("--subnetworks", "4"), "--subnetworks 4: net.py:network has 3; choose at most that"),
     (("--trust", "net.py"), "--trust net.py: choose --resume with it"),
     (("--shortcut", "B"), "--shortcut B: choose A"),
 ])  # fmt: skip
@@ -352,13 +378,6 @@ def test_a_class_whose_memory_is_not_known(place, capsys):
     assert train(*QUICK, *auto, "--epochs", "1", "--arch", "net.py:network", "--out", "run") == 0
     assert train(*QUICK, *auto, "--arch", "net.py:with_a_class") == 2
     assert "--batch-size auto: what Twice takes is not known beforehand; choose a number" in said(capsys)
-
-
-def test_studies_and_savings_are_of_incnets_own(place, capsys):
-    assert study.main(["table2", "--archs", "net.py:network", "--out", "study"]) == 2
-    assert "a study compares incnet's networks" in said(capsys)
-    assert savings.main(["--arch", "net.py:network"]) == 2
-    assert "choose one of incnet's networks" in said(capsys)
 
 
 # Folders that somebody else has written.

@@ -5,8 +5,8 @@ import pytest
 
 from incnet.cost import Ledger, network_bytes
 from incnet.optim import RMSProp
-from incnet.savings.boundaries import Setting, expect, measure, settings, whole_network
-from tests.networks import assert_same_state, grow, snapshot
+from incnet.savings.boundaries import Setting, expect, measure, settings
+from tests.networks import grow
 
 IMAGE = (8, 8, 3)
 
@@ -16,13 +16,8 @@ def test_settings():
     assert settings(9, frozen=[8]) == [Setting(0), Setting(8), Setting(8, True)]
 
 
-def test_the_network_is_the_same_in_every_call():
-    assert_same_state(whole_network("resnet8", IMAGE), snapshot(whole_network("resnet8", IMAGE)))
-    assert list(whole_network("resnet8", IMAGE, split="blocks", subnetworks=2).subnetworks) == ["S1", "S2"]
-
-
 def test_more_frozen_is_less_work_and_less_memory():
-    graph, optimizer = whole_network("resnet8", IMAGE), RMSProp()
+    graph, optimizer = grow("resnet8", IMAGE, fused=True), RMSProp()
     found = {setting: expect(graph, optimizer, 16, setting) for setting in settings(3)}
     computed = [found[Setting(k)] for k in range(3)]
     assert computed[0].ratio == 1
@@ -52,7 +47,7 @@ def test_the_expected_ratio_is_that_of_the_ledger():
 
 def test_measured_settings():
     turns = []
-    graph = whole_network("resnet8", IMAGE)
+    graph = grow("resnet8", IMAGE, fused=True)
     rows = measure(graph, 4, rounds=2, steps=3, after_turn=lambda: turns.append(1))
     assert [row.setting for row in rows] == settings(3)
     assert len(turns) == 3 * len(rows)

@@ -1,6 +1,7 @@
 """The command, as a person runs it: the table in a terminal of 80 columns, the files, and what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_a_wide_network_fits_80_columns(capsys):
     expected = Expected(1.0, 0.999, 123_456_789_012, 123_456_789)
     rows = [Measured(setting, expected, timing, quartiles) for setting in settings(28)]
     console = Console(width=80, force_terminal=False)
-    console.print(table("a title", rows))
+    console.print(table("a title", [f"S{k}" for k in range(1, 29)], rows))
     text = capsys.readouterr().out
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert max(map(len, text.splitlines())) <= 80
@@ -72,6 +73,48 @@ def test_files(tmp_path, capsys):
     assert "<svg" in picture
 
 
+NETWORK = """
+from incnet import Conv2d, Layer, ReLU, Sequential
+
+
+class Same(Layer):
+    def forward(self, x, train=False):
+        return x
+
+    def backward(self, dy, need_dx=True):
+        return dy
+
+
+def network(shape, rng, last=ReLU):
+    return {
+        "the stem": Sequential({"conv": Conv2d(shape[2], 4, 3, rng=rng), "relu": ReLU()}),
+        "middle": Sequential({"conv": Conv2d(4, 4, 3, rng=rng), "last": last()}),
+        "top": Conv2d(4, 8, 3, rng=rng),
+    }
+
+
+def own(shape, rng):
+    return network(shape, rng, Same)
+"""
+
+
+def test_a_network_of_ones_own(tmp_path, monkeypatch, capsys):
+    """What a layer of one's own takes is not known beforehand: then there is no memory, in no place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NETWORK)
+    quick = [*QUICK[2:], "--arch"]
+    assert command.main([*quick, "net.py:network"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("net.py:network in 3 sub-networks, batches of 2, on cpu, 1 thread")
+    rows = re.findall(r"^ *(\S.*?) {2,}.* MB *$", out, re.MULTILINE)
+    assert rows == ["nothing", "the stem", "cached", "up to middle", "cached"]
+    assert command.main([*quick, "net.py:own", "--plot", "own.svg", "--json", "own.json"]) == 0
+    assert "MB" not in capsys.readouterr().out
+    found = json.loads((tmp_path / "own.json").read_text())
+    assert (found["arch"], {row["memory_bytes"] for row in found["settings"]}) == ("net.py:own", {None})
+    assert "up to middle" in (tmp_path / "own.svg").read_text()
+
+
 def test_json_alone_on_standard_output(capsys):
     assert command.main([*QUICK, "--partition", "2", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -85,6 +128,7 @@ def test_json_alone_on_standard_output(capsys):
         (["--arch", "alexnet"], "choose one of resnet20"),
         (["--partition", "99"], "can be cut into 1 to 9"),
         (["--partition", "1"], "choose 2 or more"),
+        (["--arch", "nowhere.py:network"], "cannot read"),
         (["--partition", "thirds"], "filters, blocks, depth"),
         (["--batch-size", "0"], "at least 1"),
         (["--batch-size", "50000000"], "GB are free; choose a smaller one"),

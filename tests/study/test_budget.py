@@ -388,7 +388,7 @@ def test_every_kind_is_measured_once():
     growing = replace(base, image_sizes="4,8")
     configs = [base, replace(base, seed=1, lr=0.1, epochs=9), growing, replace(growing, image_sizes="4:3,8")]
     turns = []
-    measurement = Measurement([each.resolve() for each in configs], load_digits())
+    measurement = Measurement([(each.resolve(), None) for each in configs], load_digits())
     found = measurement.take(rounds=1, steps=1, after_turn=lambda: turns.append(1))
     assert [[step.phase for step in run.steps] for run in found] == [
         [Phase(3)], [Phase(3, image_size=4), Phase(3)]

@@ -55,6 +55,7 @@ def test_what_is_shown_fits_the_width(columns, tmp_path, monkeypatch):
 def test_bars_fit_the_width(columns, monkeypatch):
     """With as many digits as a long run has, at each moment of an epoch; what there is no room for is left out."""
     with Inside(monkeypatch, columns) as screen, Display(200) as display:
+        display.subnetworks = ("S1", "S2", "S3")
         display.resume(99)
         display.bars.refresh()
         display.stage(3, "lookahead", 1407)

@@ -44,7 +44,9 @@ def accuracy_by_parameters(network: Network) -> Figure:
         if len(growing) == 1 and arm.grows:
             for (stage, _, _), at, mean, (down, _) in zip(stages, x, y, reach, strict=True):
                 foot = (at, mean - down)
-                axes.annotate(stage.name, foot, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=8)
+                axes.annotate(
+                    stage.subnetworks[-1], foot, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=8
+                )
     name = "test accuracy, %" if tested else "best validation accuracy, %"
     axes.set(xlabel="parameters", ylabel=name, xscale="log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -13,6 +13,7 @@ from incnet.image_sizes import ImageSizes
 from incnet.options import described, making_no_other
 from incnet.report.history import History
 from incnet.study.options import Study
+from incnet.user_code import short
 
 __all__ = ["Arms", "named_by_options"]
 
@@ -38,7 +39,7 @@ def named_by_options(runs: Sequence[History], study: Study) -> Arms:
     found: dict[tuple[str, str], dict[str, tuple[str, list[History]]]] = {}
     for run in runs:
         config = Config.from_json(run.options)
-        arms = found.setdefault((config.dataset, config.arch), {})
+        arms = found.setdefault((config.dataset, short(config.arch)), {})
         arm = _arm(config, study)
         arms.setdefault(arm or _key(config), (arm or _name(run, study), []))[1].append(run)
     order = [*study.known_arms]
@@ -57,6 +58,7 @@ def _arm(config: Config, study: Study) -> str | None:
     for arm in study.known_arms:
         try:
             planned = study.config(config.arch, arm, config.seed, config.epochs, dataset=config.dataset)
+            planned = planned.as_network_of(config)
         except ConfigError:
             continue  # an arm that this network or so few epochs do not allow
         if _key(_spelt_out(planned)) == _key(_spelt_out(config)):

@@ -13,7 +13,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from incnet.config import Config
+from incnet.models.own import NETWORK
 from incnet.records import parse_json
+from incnet.run.start import FILE as START
 from incnet.storage.checkpoint import CheckpointError, Checkpoints, read_checkpoint
 from incnet.storage.files import replace_file, writing
 from incnet.storage.folder import RunFolder, RunFolderError
@@ -85,11 +87,14 @@ def begin_branch(trunk: Path, epochs: int, config: Config, path: Path) -> bool:
     try:
         length = read_checkpoint(taken).state["metrics_bytes"]
         content = parse_json((trunk / "config.json").read_bytes())
+        begun_with = {name: (trunk / name).read_bytes() for name in (NETWORK, START) if (trunk / name).exists()}
     except (CheckpointError, OSError, ValueError, KeyError):
         return False
     content["config"] = replace(config, out=path).as_json()
     try:
         with RunFolder.create(path, content) as folder:
+            for name, file in begun_with.items():
+                folder.replace(name, [file])
             folder.log_session("branch", trunk=trunk.name, epochs=epochs)
     except RunFolderError:  # which the run will say, too
         return False

@@ -10,6 +10,7 @@ from pathlib import Path
 from incnet import backend
 from incnet.config import Config
 from incnet.extras import why_not
+from incnet.models.own import NETWORK, StoredNetwork
 from incnet.records import parse_json
 from incnet.report import MISSING, read_runs
 from incnet.report.arms import Network
@@ -25,6 +26,7 @@ from incnet.study.options import Study, StudyError
 from incnet.terminal import Terminal
 from incnet.threads import use_threads
 from incnet.timing.display import progress
+from incnet.user_code import is_place, source_of
 
 __all__ = ["tabulate", "write_results"]
 
@@ -121,12 +123,23 @@ def _measure(arms: Arms, study: Study, terminal: Terminal) -> Timings:
     found = []
     for dataset in dict.fromkeys(dataset for dataset, _ in arms):
         groups = [group for (name, _), arms_of in arms.items() if name == dataset for group in arms_of.values()]
-        configs = [Config.from_json(run.options) for group in groups for run in group]
-        images = load_data(replace(configs[0], data_dir=study.data_dir or configs[0].data_dir))
-        measurement = Measurement(configs, images)
+        runs = [(Config.from_json(run.options), _network(run, study)) for group in groups for run in group]
+        config, _ = runs[0]
+        images = load_data(replace(config, data_dir=study.data_dir or config.data_dir))
+        measurement = Measurement(runs, images)
         with progress(terminal, measurement.kinds, ROUNDS) as after_turn:
             found += measurement.take(after_turn=after_turn)
     return Timings(where, found)
+
+
+def _network(run: History, study: Study) -> StoredNetwork | None:
+    """Return the network of the user's own that a run has, as its folder keeps it: no code is run that it may name."""
+    if not is_place(run.setup.arch):
+        return None
+    try:
+        return StoredNetwork.of_run(run.path, [source_of(arch) for arch in study.archs if is_place(arch)])
+    except OSError as error:
+        raise StudyError(f"{run.path / NETWORK}: {error.strerror or error}") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from incnet.config import Config
 from incnet.data.dataset import Dataset
+from incnet.models.own import MakeNetwork
 from incnet.options import described, making_no_other
 from incnet.records import from_json, later
 from incnet.report.history import Epoch, History
@@ -147,8 +148,8 @@ class Measurement:
 
     Parameters
     ----------
-    configs : iterable of Config
-        Resolved; of those that take equally long, one is measured.
+    runs : iterable of (Config, MakeNetwork or None)
+        Resolved, and as :class:`incnet.run.run.Run` takes them; of those that take equally long, one is measured.
     dataset : Dataset
         That they are about.
 
@@ -158,10 +159,9 @@ class Measurement:
         That take turns.
     """
 
-    def __init__(self, configs: Iterable[Config], dataset: Dataset) -> None:
-        self._runs = {
-            kind: TimedRun(config, dataset) for kind, config in {kind_of(each): each for each in configs}.items()
-        }
+    def __init__(self, runs: Iterable[tuple[Config, MakeNetwork | None]], dataset: Dataset) -> None:
+        of_kind = {kind_of(config): (config, network) for config, network in runs}
+        self._runs = {kind: TimedRun(config, dataset, network) for kind, (config, network) in of_kind.items()}
         self._steps = [(kind, phase) for kind, run in self._runs.items() for phase in run.phases]
         self._evaluations = list(dict.fromkeys((kind, phase.subnetworks) for kind, phase in self._steps))
         self.kinds = len(self._steps) + len(self._evaluations)
