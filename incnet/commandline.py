@@ -20,7 +20,7 @@ from incnet.options import Option, default_in_words, described, flag, one_of
 from incnet.options_file import OptionsFileError, read_options
 from incnet.terminal import Terminal
 
-__all__ = ["Entry", "choices", "entries", "help_text", "make_parser", "parse"]
+__all__ = ["Entry", "choices", "entries", "help_text", "make_parser", "origins", "parse"]
 
 T = TypeVar("T")
 BAD_INPUT = 2
@@ -59,7 +59,7 @@ def parse(kind: type[T], arguments: Sequence[str] | None, prog: str, default: T 
         For ``--help``, with 0; for options that are wrong or missing, with 2. All is said then.
     """
     try:
-        given = _given(kind, sys.argv[1:] if arguments is None else arguments, prog)
+        given = _given(kind, arguments, prog).all
         if default is None and hasattr(kind, "completed"):
             given = _completed(kind, given)
     except UsageError as error:
@@ -68,11 +68,37 @@ def parse(kind: type[T], arguments: Sequence[str] | None, prog: str, default: T 
     return kind(**given) if default is None else replace(default, **given)  # type: ignore[type-var]
 
 
-def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
-    """Return the values that a command line gives, by the names of their fields."""
+def origins(kind: Any, arguments: Sequence[str] | None, prog: str) -> dict[str, tuple[Any, str]]:
+    """Return what a command line that :func:`parse` has taken does not give itself: values by name, and from what."""
+    try:
+        given = _given(kind, arguments, prog)
+        chosen = _completed(kind, given.all) if hasattr(kind, "completed") else given.all
+    except UsageError:  # a file that has changed since
+        return {}
+    preset = f"--preset {chosen.get('preset')}"
+    found = {name: (value, str(given.file)) for name, value in given.written.items() if name not in given.typed}
+    by_preset = {name: (value, preset) for name, value in chosen.items() if name not in given.all}
+    return {name: origin for name, origin in (found | by_preset).items() if described(kind)[name].shown}
+
+
+class _Given(NamedTuple):
+    """Values by the names of their fields: those of the command line, and those of the file that it names."""
+
+    typed: dict[str, Any]
+    written: dict[str, Any]
+    file: str | None
+
+    @property
+    def all(self) -> dict[str, Any]:
+        """Both; the command line goes before."""
+        return self.written | self.typed
+
+
+def _given(kind: type, arguments: Sequence[str] | None, prog: str) -> _Given:
+    """Return the values that a command line gives."""
     options, hints = described(kind), get_type_hints(kind)
     parser = make_parser(kind, prog)
-    namespace, unknown = parser.parse_known_intermixed_args(arguments)
+    namespace, unknown = parser.parse_known_intermixed_args(sys.argv[1:] if arguments is None else arguments)
     found = vars(namespace)
     if found.pop("help", False):
         Terminal().say(help_text(kind, prog))
@@ -86,10 +112,11 @@ def _given(kind: type, arguments: Sequence[str], prog: str) -> dict[str, Any]:
             named = _choices(hints[each.name])
             what = f"{_call(each.name, options[each.name])} is missing"
             raise UsageError(f"{what}: choose {one_of(named)}" if named else what)
-    return written | {
+    typed = {
         name: text if isinstance(text, bool) else _converted(hints[name], text, _call(name, options[name]))
         for name, text in texts.items()
     }
+    return _Given(typed, written, file)
 
 
 def _completed(kind: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ studies, reports and the documents' tables.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
@@ -29,6 +30,7 @@ __all__ = [
     "one_of",
     "option",
     "spelt",
+    "with_origins",
 ]
 
 ABSENT: Any = object()
@@ -168,6 +170,25 @@ def _by_name(defaults: Mapping[str, Any]) -> Iterator[str]:
 def one_of(words: Sequence[str], last: str = "or") -> str:
     """Return words as a list in a sentence: ``a, b or c``."""
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def with_origins(message: str, kind: type, origins: Mapping[str, tuple[Any, str]]) -> str:
+    """Return a message that says where values of options come from that nobody has given by themselves.
+
+    Parameters
+    ----------
+    origins : mapping of str to (value, str)
+        Of such options by name, their values and what they are from: ``--warmup 2 (from --preset fast): choose ...``.
+    """
+    for name, (value, origin) in origins.items():
+        named, words = re.escape(flag(name)), re.escape(str(value))
+        if described(kind)[name].positional:
+            named, words = words, ""
+        found = re.search(rf"(?<![\w-]){named}(?P<value> {words})?(?![\w-])", message)
+        if found:
+            said = f"{'' if found['value'] or not words else f'{value}, '}from {origin}"
+            message = f"{message[: found.end()]} ({said}){message[found.end() :]}"
+    return message
 
 
 # A command line from values.

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from incnet import backend, session
-from incnet.commandline import parse
+from incnet.commandline import origins, parse
 from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
 from incnet.models.own import StoredNetwork
 from incnet.names import DATASETS, up_to
+from incnet.options import with_origins
 from incnet.parallel.launch import LaunchError, connect
 from incnet.presets import PRESETS
 from incnet.run.machine import choose_machine
@@ -70,7 +71,8 @@ def _run(arguments: list[str] | None, communicator: Communicator, network: Path 
             return resume(config.resume, arguments, communicator)
         return begin(communicator.on_root(config.resolve), communicator, network)
     except (ConfigError, DataError, RunFolderError, CheckpointError, backend.DeviceError) as error:
-        message = "\n".join([f"error: {error}", *getattr(error, "__notes__", ())])
+        told = with_origins(str(error), Config, origins(Config, arguments, PROGRAM))
+        message = "\n".join([f"error: {told}", *getattr(error, "__notes__", ())])
         return _fail(communicator, error, message, BAD_INPUT)
     except WriteError as error:
         message = f"error: {error}; {error.remedy}, then go on with --resume and the run folder"

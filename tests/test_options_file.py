@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from incnet import train
 from incnet.commandline import parse
 from incnet.config import Config
 from incnet.options_file import OptionsFileError, read_options
+from incnet.study import __main__ as study
 from incnet.study.options import Study
 
 
@@ -81,3 +83,25 @@ def test_what_is_no_file_of_options(name, text, message, tmp_path, capsys):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(OptionsFileError, match="cannot be read: No such file"):
         read_options(Config, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(("line", "message"), [
+    ("train digits --preset fast --epochs 2", "--warmup 2 (from --preset fast): choose fewer than --epochs, which"),
+    ("train digits --preset fast --warmup 20", "--warmup 20: choose fewer than --epochs (12, from --preset fast)"),
+    ("train --config o.toml", "--warmup 3 (from o.toml): choose fewer than --epochs (2, from o.toml), which"),
+    ("train --config o.toml --warmup 3", "--warmup 3: choose fewer than --epochs (2, from o.toml), which"),
+    ("train --config d.toml", "unknown data set digts (from d.toml): choose"),
+    ("train --config d.toml digits", "--warmup 2 (from --preset fast): choose fewer than --epochs (2, from d.toml)"),
+    ("study table2 --archs resnet8 --config o.toml", "--warmup 3 (from o.toml): choose fewer than --epochs (2, from"),
+    (
+        "study budget --budgets 2 --arms fast",
+        "--warmup 2 (from --preset fast of the arm fast): choose fewer than --epochs (2, from --budgets), which",
+    ),
+])  # fmt: skip
+def test_what_is_refused_says_where_it_comes_from(line, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("o.toml").write_text("epochs = 2\nwarmup = 3\n")
+    Path("d.toml").write_text('preset = "fast"\nepochs = 2\ndataset = "digts"\n')
+    name, *arguments = line.split()
+    assert {"train": train, "study": study}[name].main(arguments) == 2
+    assert message in capsys.readouterr().err

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from incnet import backend
-from incnet.commandline import parse
+from incnet.commandline import origins, parse
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
-from incnet.options import as_arguments
+from incnet.options import as_arguments, with_origins
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
 from incnet.run.images import load_data
@@ -35,7 +35,7 @@ from incnet.user_code import source_of
 
 __all__ = ["main"]
 
-PROGRAM = "python -m incnet.study"
+PROGRAM, NAME = "python -m incnet.study", "incnet study"
 FAILED, BAD_INPUT, UNWRITABLE, INTERRUPTED = 1, 2, 4, 130
 
 
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if a run failed; 2 for bad input; 4 for a full disk; 130 or 143 for a study that was stopped
         by SIGINT or SIGTERM.
     """
-    study = parse(Study, arguments, prog="incnet study")
+    study = parse(Study, arguments, NAME)
     terminal, errors = Terminal(), Terminal(stderr=True)
     given = f"{PROGRAM} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     try:
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             return show_plan(folder, terminal)
         return carry_out(folder, make_executor(study, terminal), given, terminal)
     except (ConfigError, DataError, ReportError, StudyError, backend.DeviceError) as error:
-        errors.say(f"error: {error}")
+        errors.say(f"error: {with_origins(str(error), Study, origins(Study, arguments, NAME))}")
         return BAD_INPUT
     except WriteError as error:
         errors.say(f"error: {error}; {error.remedy}, then give the same command again")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from incnet.config import GO_WITH, Config, ConfigError
 from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
-from incnet.options import decided, described, flag, option
+from incnet.options import decided, described, flag, option, with_origins
 from incnet.records import can_be_path
 from incnet.study.designs import DESIGNS
 from incnet.user_code import file_name, short
@@ -307,15 +307,25 @@ class Study(Config):
         """
         common = {field.name: getattr(self, field.name) for field in fields(Config) if self._is_given(field)}
         common |= {} if epochs is None else {"epochs": epochs}
+        of_arm = self.known_arms[arm]
         own = {"arch": arch, "seed": seed, "dataset": dataset or self.dataset, "out": None, "resume": None}
+        given = common | of_arm | own
         try:
-            config = Config(**Config.completed(common | self.known_arms[arm] | own))
+            completed = Config.completed(given)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        config = Config(**completed)
         pointless: dict[str, Any] = {
             name: None for name, (other, values) in GO_WITH.items() if getattr(config, other) not in values
         }
-        return replace(config, **pointless).resolve()
+        try:
+            return replace(config, **pointless).resolve()
+        except ConfigError as error:
+            preset = f"--preset {config.preset}" + (f" of the arm {arm}" if "preset" in of_arm else "")
+            chosen = {name: (value, f"the arm {arm}") for name, value in of_arm.items()}
+            chosen |= {} if epochs is None else {"epochs": (epochs, "--budgets")}
+            chosen |= {name: (value, preset) for name, value in completed.items() if name not in given}
+            raise ConfigError(with_origins(str(error), Config, chosen)) from error
 
     def _is_given(self, field: Field[Any]) -> bool:
         return field.name in self.given or getattr(self, field.name) != field.default
