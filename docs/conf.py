@@ -19,6 +19,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx.ext.napoleon",
     "api",
+    "figures",
     "links",
     "live",
     "options",
@@ -35,6 +36,7 @@ autodoc_mock_imports = ["cupy", "distributed", "mpi4py", "tensorboard"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 100
 autosummary_generate = False
 suppress_warnings = ["autosummary.import_cycle"]
 napoleon_google_docstring = False
@@ -57,5 +59,6 @@ html_title = "incnet"
 html_show_sphinx = False
 html_copy_source = False
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
 html_theme_options = {"top_of_page_buttons": []}

@@ -98,6 +98,20 @@ def test_text_of_options_stands_for_itself(extension):
     )
 
 
+def test_figures_have_a_form_for_dark_pages(extension):
+    """Those of the results and those of the book have the colours that have a dark one, and no text without."""
+    figures = extension("figures")
+    assert figures.in_the_dark("fill: #ffffff; stroke: #0072b2; x: #777777") == (
+        "fill: #131416; stroke: #58b0ea; x: #777777"
+    )
+    for path in ROOT.glob("docs/results/*.svg"):
+        svg = path.read_text()
+        assert {"#ffffff", "#1d2329"} <= set(re.findall("#[0-9a-f]{6}", svg)) <= set(figures.DARK), path.name
+        assert not re.search("|".join(figures.DARK), figures.in_the_dark(svg))
+    style = (ROOT / "docs" / "book" / "book.mplstyle").read_text()
+    assert {f"#{colour}" for colour in re.findall(r"\b[0-9a-f]{6}\b", style)} <= set(figures.DARK)
+
+
 def test_broken_links_are_found(extension, tmp_path):
     (tmp_path / "a.html").write_text('<a href="b.html#here">x</a><a href="https://x.org">x</a><a href="#top" id="top">')
     (tmp_path / "b.html").write_text('<h1 id="here">x</h1>')

@@ -28,6 +28,10 @@ from sphinx.util.nodes import make_refnode
 # Kernels of the other backends: the same functions, which have their definitions and docstrings in ``reference``.
 LEFT_OUT = ("incnet.kernels.cpu", "incnet.kernels.cuda")
 LONGEST_VALUE = 60
+# Public classes that have methods of a base which has no public name.
+WITH_INHERITED = ("Graph",)
+# What the page of a public name says besides its docstring.
+BESIDES = {"Config": "Its fields are the options of ``incnet train``; :doc:`/options` describes them."}
 # What other packages and Python itself call by these names has no page here.
 OTHERS = {*dir(builtins), *sys.stdlib_module_names, "markupsafe", "matplotlib", "np", "numpy", "onnx", "rich", "scipy"}
 
@@ -192,7 +196,8 @@ def groups() -> dict[str, list[str]]:
 def object_page(module: str, name: str, public_name: str) -> str:
     """Return the page of a public name."""
     lines = described(modules()[module], name, "incnet", public_name)
-    return "\n".join([*title(public_name, "="), "", f"From ``{module}``.", "", *lines])
+    origin = " ".join([f"From ``{module}``.", *([BESIDES[public_name]] if public_name in BESIDES else [])])
+    return "\n".join([*title(public_name, "="), "", origin, "", *lines])
 
 
 def module_page(module: Module) -> str:
@@ -237,6 +242,7 @@ def described(module: Module, name: str, shown_module: str, shown: str) -> Itera
             f".. autoclass:: {shown_module}.{shown}",
             "   :members:",
             *(["   :show-inheritance:"] * bool(node.bases)),
+            *(["   :inherited-members: Layer"] * (shown in WITH_INHERITED)),
         )
     elif isinstance(node, ast.FunctionDef):
         yield f".. autofunction:: {shown_module}.{shown}"
