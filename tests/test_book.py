@@ -1,6 +1,8 @@
 """The book's chapters as text; building the site executes them."""
 
 import ast
+import inspect
+import operator
 import re
 from pathlib import Path
 
@@ -41,6 +43,15 @@ def test_code_uses_the_public_names_only(chapter):
                     used.add(node.attr)
     assert used
     assert used <= set(incnet.__all__)
+
+
+def test_calls_name_parameters_that_there_are(chapter):
+    for code in cells(chapter):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Call) and (name := re.fullmatch(r"incnet\.([\w.]+)", ast.unparse(node.func))):
+                parameters = inspect.signature(operator.attrgetter(name[1])(incnet)).parameters
+                unknown = {keyword.arg for keyword in node.keywords if keyword.arg} - set(parameters)
+                assert not unknown, f"{ast.unparse(node)}: there is no {unknown}"
 
 
 def test_code_fits_the_page(chapter):
