@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from incnet.colours import parse_colour
 from incnet.freezing import Freezing
@@ -16,7 +16,7 @@ from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, DEPTH, did_you_mean
 from incnet.options import as_of_now, described, flag, option
 from incnet.presets import PRESETS, expanded
-from incnet.records import from_json, to_json
+from incnet.records import from_json, to_json, type_hints
 from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
 from incnet.user_code import absolute, is_place
@@ -632,7 +632,7 @@ class Config:
 
         So that whatever a run is begun with, from Python too, it can be resumed with.
         """
-        hints, values = get_type_hints(Config), {}
+        hints, values = type_hints(Config), {}
         try:
             for name, value in self.as_json().items():
                 values[name] = from_json(hints[name], to_json(value, flag(name)), flag(name))

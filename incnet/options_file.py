@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from incnet.names import did_you_mean
 from incnet.options import as_of_now, described, flag
-from incnet.records import from_json, parse_json
+from incnet.records import from_json, parse_json, type_hints
 from incnet.user_code import is_place
 
 __all__ = ["OptionsFileError", "read_options"]
@@ -79,7 +79,7 @@ def _option(kind: type, path: Path, given: str, value: Any) -> tuple[str, Any]:
     if name is None:
         raise OptionsFileError(f"{path}: unknown option {given!r:.80}{did_you_mean(given, map(_spelling, known))}")
     try:
-        return name, from_json(get_type_hints(kind)[name], value, flag(name))
+        return name, from_json(type_hints(kind)[name], value, flag(name))
     except ValueError as error:
         raise OptionsFileError(f"{path}: {error}") from error
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 import numpy as np
 
-__all__ = ["can_be_path", "check_depth", "from_json", "later", "parse_json", "to_json"]
+__all__ = ["can_be_path", "check_depth", "from_json", "later", "parse_json", "to_json", "type_hints"]
 
 LATER = "later"
 
@@ -146,12 +146,13 @@ def _dataclass(kind: Any, value: Any, name: str) -> Any:
     value = {each.name: each.default for each in fields(kind) if each.metadata.get(LATER)} | value
     if missing := [key for key in names if key not in value]:
         raise ValueError(f"{name} lacks {', '.join(missing)}")
-    hints = _hints(kind)
+    hints = type_hints(kind)
     return kind(**{key: from_json(hints[key], value[key], f"{name}.{key}") for key in names})
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
+def type_hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a class's fields by name: evaluated once, and not while a file is read."""
     return get_type_hints(kind)
 
 

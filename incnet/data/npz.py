@@ -28,7 +28,7 @@ def load_npz(path: Path) -> Dataset:
         If the file cannot be read, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
     except Exception as error:  # zip and NumPy's headers fail in many ways
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split()):.120})") from error

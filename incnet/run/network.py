@@ -126,7 +126,8 @@ class NetworkFactory:
                     shape = layer.output_shape(shape)
             except ValueError as error:
                 raise ConfigError(
-                    f"{asked}: {short(self.config.arch)} for images of {height} pixels takes none of {size}: {error}"
+                    f"{asked}: {short(self.config.arch)} for images of {height} pixels takes none of {size}: {error}; "
+                    "choose others, or --image-sizes none"
                 ) from error
 
     def classifier(self, shape: Shape) -> Layer:

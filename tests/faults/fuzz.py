@@ -40,7 +40,8 @@ def forbid_execution() -> None:
     """From here on, end the process where anything would be run."""
 
     def hook(event: str, arguments: tuple) -> None:
-        if event in FORBIDDEN:
+        parsed = event == "compile" and arguments[1] == "<unknown>"  # a literal of NumPy's, which is not run
+        if event in FORBIDDEN and not parsed:
             os.write(2, f"FAULT: a file made the reader call {event} {arguments!r:.200}\n".encode())
             os._exit(1)
 

@@ -21,10 +21,13 @@ from incnet.data.archive import extract_folder
 from incnet.data.cifar import CIFAR10
 from incnet.data.dataset import DataError
 from incnet.data.mnist import MNIST
+from incnet.data.npz import load_npz
+from incnet.data.pictures import pillow_image, read_picture
 from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.models.architecture import Architecture
 from incnet.models.own import StoredNetwork, make_network, pack_network
+from incnet.options_file import OptionsFileError, read_options
 from incnet.records import parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
@@ -42,7 +45,7 @@ from .runs import dropout_network
 
 # What each reader may raise; anything else, or more memory than this, is a fault.
 DOCUMENTED = (DataError, CheckpointError, ConfigError, ConditionError, RunFolderError, ReportError, ModelError)
-DOCUMENTED += (UserCodeError,)
+DOCUMENTED += (UserCodeError, OptionsFileError)
 MEMORY = 256 * 2**20  # bytes, beyond what the process had; a file here takes some thousand
 
 
@@ -397,6 +400,54 @@ def _network(folder: Path) -> Reader:
     return Reader([json.dumps(described).encode()], read)
 
 
+def _options(folder: Path) -> Reader:
+    """A file of options, with which a run is then described."""
+    path = folder / "options.toml"
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        try:
+            return Config(**Config.completed(read_options(Config, path))).resolve()
+        except ValueError as error:  # of a preset, which the command line says so
+            raise OptionsFileError(str(error)) from error
+
+    seeds = [
+        b'epochs = 9\nbatch-size = 64\narch = "vgg16"\naverage = false\nlr = 1e-3\n',
+        b'preset = "fast"\nepochs = 9\n',
+    ]
+    return Reader(seeds, read)
+
+
+def _arrays(folder: Path) -> Reader:
+    """Images and labels in Keras' layout."""
+    path = folder / "mine.npz"
+    images, labels = np.zeros((6, 4, 4), np.uint8), np.arange(6) % 2
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:2], y_test=labels[:2])
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return load_npz(path)
+
+    return Reader([path.read_bytes()], read)
+
+
+def _picture(folder: Path) -> Reader:
+    """Pictures as Pillow reads them, several kinds of them."""
+    pillow, path, seeds = pillow_image(), folder / "picture.png", []
+    for kind, mode in (("PNG", "RGBA"), ("GIF", "P"), ("BMP", "L"), ("TIFF", "CMYK"), ("JPEG", "RGB")):
+        content = io.BytesIO()
+        pillow.effect_noise((9, 7), 50).convert(mode).save(content, kind)
+        seeds.append(content.getvalue())
+
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return read_picture(path, (8, 8, 3), (255, 255, 255))
+
+    for seed in seeds:  # Pillow loads what it needs for a kind
+        read(seed)
+    return Reader(seeds, read)
+
+
 def _stop(folder: Path) -> Reader:
     """Text of --stop, which is read again as it is spelt."""
 
@@ -431,6 +482,9 @@ MAKERS = {
     "start": _start,
     "description": _description,
     "network": _network,
+    "options": _options,
+    "arrays": _arrays,
+    "picture": _picture,
 }
 
 # Spoiling.

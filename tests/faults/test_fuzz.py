@@ -1,5 +1,9 @@
 """Spoilt files of every kind: only documented errors. A few inputs each; ``python -m tests.faults.fuzz`` makes many."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,3 +35,11 @@ def test_spoilt_files(name, all_readers):
 @pytest.mark.parametrize("name", MAKERS)
 def test_whole_files_are_read(name, all_readers):
     all_readers[name].read(all_readers[name].seeds[0])
+
+
+def test_no_reader_runs_anything():
+    """The command, which ends where one does; of whole files and some spoilt ones."""
+    command = [sys.executable, "-m", "tests.faults.fuzz", "--inputs", "20"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("  ")[0].partition(" 20 inputs")[0].rstrip() for line in done.stdout.splitlines()] == [*MAKERS]
