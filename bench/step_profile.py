@@ -19,7 +19,7 @@ from typing import Any
 from bench.output import Output, main
 from bench.rivals import Workload, incnet_step
 from incnet.kernels.cpu import emit
-from incnet.kernels.cpu.tape import Tape
+from incnet.kernels.cpu.calls import CallList
 from incnet.threads import use_threads
 
 __all__ = ["StepProfile", "profile"]
@@ -55,23 +55,23 @@ class Stopwatch:
         self.names: dict[tuple[int, int], str] = {}
         self.running = False
         kernels: dict[int | None, str] = {}
-        call, repeat = emit.Kernel.__call__, Tape.repeat
+        call, replay = emit.Kernel.__call__, CallList.replay
 
         def known(kernel: emit.Kernel, *arguments: int, **options: Any) -> None:
             kernels[kernel.address] = qualified(kernel.function)
             call(kernel, *arguments, **options)
 
-        def timed(tape: Tape) -> None:
+        def timed(calls: CallList) -> None:
             if not self.running:
-                repeat(tape)
+                replay(calls)
                 return
-            for number, (function, arguments) in enumerate(tape.calls):
+            for number, (function, arguments) in enumerate(calls.calls):
                 start = time.perf_counter()
                 function(*arguments)
-                self.seconds[id(tape), number].append(time.perf_counter() - start)
-                self.names[id(tape), number] = name(function, arguments, kernels)
+                self.seconds[id(calls), number].append(time.perf_counter() - start)
+                self.names[id(calls), number] = name(function, arguments, kernels)
 
-        emit.Kernel.__call__, Tape.repeat = known, timed  # type: ignore[method-assign, assignment]
+        emit.Kernel.__call__, CallList.replay = known, timed  # type: ignore[method-assign, assignment]
 
     def totals(self) -> dict[str, dict[str, float]]:
         """Milliseconds and number of calls of each kernel, the slowest first."""
@@ -88,7 +88,7 @@ def name(function: Any, arguments: tuple, kernels: dict[int | None, str]) -> str
         return kernels[arguments[0]]
     if hasattr(function, "argtypes"):
         return kernels[ctypes.cast(function, ctypes.c_void_p).value]
-    inner = arguments[0] if arguments and callable(arguments[0]) else function  # of one noted as a whole
+    inner = arguments[0] if arguments and callable(arguments[0]) else function  # of one opaque call
     return qualified(getattr(inner, "func", inner))
 
 

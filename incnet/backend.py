@@ -304,7 +304,7 @@ def prepare(
         How many kernels were compiled, rather than found on disk; 0 on a device, where nobody counts.
     """
     if ops.backend == "cpu":
-        return importlib.import_module("incnet.kernels.cpu.ahead").prepare(work(), watch)
+        return importlib.import_module("incnet.kernels.cpu.precompile").prepare(work(), watch)
     if ops.on_device:
         start, total = time.monotonic(), sum(1 for _ in work())
         for done, piece in enumerate(work(), start=1):
@@ -321,7 +321,7 @@ def issue(function: Callable[..., Any], *arguments: Any) -> Any:
     It gets the same arguments each time, and should leave its results in them.
     """
     if ops.backend == "cpu":
-        return importlib.import_module("incnet.kernels.cpu.tape").issue(function, *arguments)
+        return importlib.import_module("incnet.kernels.cpu.calls").issue(function, *arguments)
     return function(*arguments)  # on a device its launches are recorded, wherever they come from
 
 

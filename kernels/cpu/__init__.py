@@ -10,9 +10,9 @@ find_cache()  # before the first kernel is defined
 from .augment import *
 from .average import *
 from .coefficients import *
-from .columns import *
 from .convolution import *
 from .fused import *
+from .im2col import *
 from .linear import *
 from .loss import *
 from .norm import *

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..reference.augment import check_rows
+from .calls import opaque
 from .emit import clear, floats, integers, kernel, numbers, octets
 from .memory import address, address_of_any
-from .tape import opaque
 
 __all__ = ["augment"]
 

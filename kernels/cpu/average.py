@@ -3,19 +3,19 @@
 import numpy as np
 
 from .. import reference
+from .calls import not_replayable, replayable
 from .emit import floats, kernel, numbers
 from .memory import address
 from .parallel import threads_for
-from .tape import call_by_call, unrepeatable
 
 __all__ = ["lerp_all"]
 
 
-@call_by_call
+@replayable
 def lerp_all(tensors, weight):
     """Move averages part of the way, in place: a list of (average, data); see the reference."""
     if any(array.dtype != np.float32 or not array.flags.c_contiguous for pair in tensors for array in pair):
-        unrepeatable()
+        not_replayable()
         return reference.lerp_all(tensors, weight)
     part = np.array([weight], np.float32)
     for average, data in tensors:

@@ -9,9 +9,9 @@ Symbols: mean, var, gamma, beta (C,); var is biased; sums (2, C) are float64.
 import numpy as np
 
 from .. import reference
+from .calls import opaque
 from .emit import bits, doubles, floats, kernel, numbers, real
 from .memory import address, address_of_any, contiguous, single
-from .tape import opaque
 
 __all__ = ["gradient_coefficients", "move_statistics", "norm_coefficients"]
 

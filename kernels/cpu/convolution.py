@@ -12,18 +12,20 @@ import numpy as np
 
 from ..shapes import output_size
 from . import direct, general, panels, winograd
+from .calls import issue, replayable
 from .emit import LANES
 from .memory import aligned_empty, contiguous
 from .recipes import BIAS
-from .tape import call_by_call, issue
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
 
 USE_WINOGRAD = os.environ.get("INCNET_WINOGRAD", "1") != "0"  # without it: slower, and a little more accurate
 NARROW = 64 * 64  # input times output channels up to which the transformed weights are small beside any image
 WIDE = 256 * 256  # from here on, transformed weights outgrow the caches: they are made panel by panel
-FEW, MANY = 64, 128  # 4x4 tiles: too few to pay for storing transformed weights; too many for a panel's products
-FEWEST = 8, 32  # tiles, of images of 2x2 pixels and of larger ones: with fewer, direct convolution does as well
+# Tiles of 4x4 pixels: the fewest for which storing transformed weights pays; the most that a panel's products hold; and
+# the fewest, of images of 2x2 pixels and of larger ones, with which panels do better than direct convolution.
+LEAST_FOR_STORED, MOST_FOR_PANELS = 64, 128
+LEAST_FOR_PANELS_2X2, LEAST_FOR_PANELS = 8, 32
 
 
 def algorithm(x_shape, weight_shape, stride: int, padding: int, dtype) -> str:
@@ -44,13 +46,14 @@ def algorithm(x_shape, weight_shape, stride: int, padding: int, dtype) -> str:
         if C * K <= NARROW:
             return "winograd"
         if (H, W) == (2, 2):
-            return "panels" if FEWEST[0] <= N else "direct"
-        if tiles >= FEWEST[1]:
-            return "panels" if tiles < FEW or (C * K >= WIDE and tiles <= MANY) else "winograd"
+            return "panels" if N >= LEAST_FOR_PANELS_2X2 else "direct"
+        if tiles >= LEAST_FOR_PANELS:
+            by_panels = tiles < LEAST_FOR_STORED or (C * K >= WIDE and tiles <= MOST_FOR_PANELS)
+            return "panels" if by_panels else "winograd"
     return "direct"
 
 
-@call_by_call
+@replayable
 def conv2d(x, weight, bias, stride: int, padding: int):
     """y[n, i, j, k] = sum over h, w, c of x[n, stride*i + h - padding, stride*j + w - padding, c] * weight[h, w, c, k].
 
@@ -76,7 +79,7 @@ def conv2d(x, weight, bias, stride: int, padding: int):
     return y
 
 
-@call_by_call
+@replayable
 def conv2d_input_grad(dy, weight, x_shape, stride: int, padding: int):
     """Gradient of `conv2d` in x: dy (N, Ho, Wo, K) -> dx (N, H, W, C)."""
     dy, weight = contiguous(dy), contiguous(weight)
@@ -93,7 +96,7 @@ def conv2d_input_grad(dy, weight, x_shape, stride: int, padding: int):
     return dx
 
 
-@call_by_call
+@replayable
 def conv2d_weight_grad(x, dy, kernel_size, stride: int, padding: int):
     """Gradient of `conv2d` in the weights: x (N, H, W, C), dy (N, Ho, Wo, K) -> dw (Kh, Kw, C, K)."""
     x, dy = contiguous(x), contiguous(dy)

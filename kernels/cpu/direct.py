@@ -31,13 +31,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..shapes import output_size
+from .calls import issue
 from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, clear, copy, emit, kernel, multiply_add, numbers
 from .memory import WORKSPACE, address, aligned_empty, round_up, zero_row
 from .norm import BLOCK, pixels
 from .parallel import threads_for
 from .recipes import CENTRED_MOMENTS, NORM_GRADIENT
-from .tape import issue
 from .weights import copy_vectors, pack_weights, rotate_weights
 
 FLOAT, DOUBLE = 4, 8  # bytes

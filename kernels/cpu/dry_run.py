@@ -22,7 +22,7 @@ from ..operands import BackwardEpilogue, Normalised, NormGradient, OuterProduct
 from . import convolution, fused, panels, winograd
 from .blocks import ALIGNMENT, TIGHT, Block, Pool, round_up
 from .emit import LANES, ROWS, VECTORS
-from .linear import MANY, computed_on_the_way, share
+from .linear import MOST_ROWS, computed_on_the_way, share
 from .memory import SMALL
 
 FLOAT = 4  # bytes
@@ -332,13 +332,13 @@ def masked_grads(x, dy, weight, stride, padding, below: BackwardEpilogue):
 
 
 def linear(x, weight, bias):
-    if len(x) > MANY:
+    if len(x) > MOST_ROWS:
         return conv2d(pixels(x), weight.reshape(1, 1, *weight.shape), bias, 1, 0).reshape(len(x), -1)
     return dense(x, shapes.linear(x, weight, bias))
 
 
 def linear_input_grad(dy, weight):
-    if len(dy) > MANY:
+    if len(dy) > MOST_ROWS:
         shape = len(dy), 1, 1, len(weight)
         return conv2d_input_grad(pixels(dy), weight.reshape(1, 1, *weight.shape), shape, 1, 0).reshape(len(dy), -1)
     return dense(dy, shapes.linear_input_grad(dy, weight))
@@ -356,7 +356,7 @@ def dense(x, shape):
 
 
 def linear_weight_grad(x, dy):
-    if len(x) > MANY:
+    if len(x) > MOST_ROWS:
         return conv2d_weight_grad(pixels(x), pixels(dy), (1, 1), 1, 0).reshape(x.shape[1], -1)
     _packed = Bytes(FLOAT * x.size), Bytes(FLOAT * dy.size)
     return MetaArray(shapes.linear_weight_grad(x, dy), x.dtype)

@@ -25,9 +25,9 @@ from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from .tape import issue, keep, noted
+from .calls import collected, issue, keep
 
-LANES = 16
+LANES = 16  # floats in a vector
 FLOAT, DOUBLE, INT, I32 = ir.FloatType(), ir.DoubleType(), ir.IntType(64), ir.IntType(32)
 VECTOR, WIDE = ir.VectorType(FLOAT, LANES), ir.VectorType(DOUBLE, LANES)
 
@@ -280,9 +280,10 @@ class Kernel:
     """A function (t, threads, arguments) that does the share of thread t, as a call that runs it on all threads.
 
     The arguments are int64 numbers, sizes and addresses; the function unpacks them with `numbers`. It is compiled at
-    the first call, or found on disk; `ahead` compiles before that. numba's own ``parallel=True`` would compile each
-    function three times over, since it links what it has compiled into what calls it, and take seconds to divide loops
-    that are divided here by hand; called through its address, a function is compiled once, for one kind of argument.
+    the first call, or found on disk; `precompile` compiles before that. numba's own ``parallel=True`` would compile
+    each function three times over, since it links what it has compiled into what calls it, and take seconds to divide
+    loops that are divided here by hand; called through its address, a function is compiled once, for one kind of
+    argument.
     """
 
     __name__: str
@@ -294,7 +295,7 @@ class Kernel:
 
     def __call__(self, *arguments: int, threads: int | None = None) -> None:
         """Run on so many threads; on all if that is None."""
-        if noted(self):
+        if collected(self):
             return
         packed, address = array("q", arguments), self.address
         keep(packed)
@@ -307,7 +308,7 @@ class Kernel:
     @property
     def address(self) -> int:
         """Where the compiled function lies; another kernel may `call` it."""
-        if noted(self):
+        if collected(self):
             return 0
         if self.compiled is None and not self.load():
             self.compile()

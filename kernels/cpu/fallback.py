@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import reference
-from .tape import opaque
+from .calls import opaque
 
 __all__ = ["for_float32"]
 

@@ -20,6 +20,7 @@ import numpy as np
 from ..operands import BackwardEpilogue, Normalised, NormGradient
 from ..shapes import output_size
 from . import direct, winograd
+from .calls import not_replayable, replayable
 from .coefficients import moments
 from .convolution import algorithm, conv2d, conv2d_input_grad, conv2d_weight_grad
 from .memory import aligned_empty, contiguous
@@ -37,7 +38,6 @@ from .recipes import (
     NORM_RELU,
     NORM_RELU_KEPT,
 )
-from .tape import call_by_call, unrepeatable
 from .winograd import AS_IT_IS, Epilogue, Prologue
 
 __all__ = [
@@ -58,13 +58,13 @@ LARGE = 1 << 19  # floats: fewer are still in the cache when a pass of their own
 FEW_CHANNELS = 32  # up to here memory is what both gradients wait for, and computing them in turns saves a part of it
 
 
-@call_by_call
+@replayable
 def norm_relu(x: Normalised):
     """relu(scale * y + shift [+ residual])."""
     if fast(x.y, x.residual):
         inputs, recipe = ((x.y,), NORM_RELU) if x.residual is None else ((x.y, x.residual), NORM_ADD_RELU)
         return run(recipe, inputs, (x.scale, x.shift))[0]
-    unrepeatable()
+    not_replayable()
     a = np.multiply(x.y, x.scale, out=aligned_empty(x.y.shape, x.y.dtype))
     a += x.shift
     if x.residual is not None:
@@ -72,25 +72,25 @@ def norm_relu(x: Normalised):
     return np.maximum(a, 0, out=a)
 
 
-@call_by_call
+@replayable
 def norm_gradient(dy: NormGradient):
     """``p * dz + q * y + r``."""
     if fast(dy.dz, dy.y):
         return run(NORM_GRADIENT, (dy.dz, dy.y), (dy.p, dy.q, dy.r))[0]
-    unrepeatable()
+    not_replayable()
     result = np.multiply(dy.dz, dy.p, out=aligned_empty(dy.y.shape, dy.y.dtype))
     result += dy.q * dy.y
     result += dy.r
     return result
 
 
-@call_by_call
+@replayable
 def relu_mask(da, below: BackwardEpilogue, out=None):
     """Gradient dz behind the ReLU of the layer below, and its sums (2, C), float64. Returns dz, sums."""
     recipe, others, coefficients = mask(below)
     if recipe and fast(*others, out) and (fast(da) or spread(da)):
         return run(recipe, (da, *others), coefficients, out)
-    unrepeatable()
+    not_replayable()
     a = below.a
     if a is None:
         a = below.scale * below.y + below.shift  # type: ignore[operator]  # without a they are there
@@ -105,7 +105,7 @@ def relu_mask(da, below: BackwardEpilogue, out=None):
     return dz if out is None else out, sums
 
 
-@call_by_call
+@replayable
 def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None, overwrite=False):
     """``relu(conv2d(x) [* scale] + bias [+ residual])``; `overwrite` lets it take the residual's place."""
     recipes = ((BIAS_RELU, BIAS_ADD_RELU), (NORM_RELU, NORM_ADD_RELU))
@@ -120,7 +120,7 @@ def conv2d_bias_relu(x, weight, bias, stride, padding, residual=None, scale=None
     y = conv2d(x, weight, None, stride, padding)
     if fast(y, skip):
         return run(recipe, (y,) if skip is None else (y, skip), coefficients, y if out is None else out)[0]
-    unrepeatable()
+    not_replayable()
     if scale is not None:
         y *= scale
     y += bias

@@ -16,15 +16,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .calls import not_replayable
 from .memory import aligned_zeros
-from .tape import unrepeatable
 
 BLOCK = 1 << 20  # bytes of a block's patch matrix: it is multiplied while it lies in the L2 cache
 
 
 def conv2d(x, weight, stride, padding, out):
     """``x (N, H, W, C), weight (Kh, Kw, C, K) -> out (N, Ho, Wo, K)``."""
-    unrepeatable()
+    not_replayable()
     (_, Ho, Wo, K), (Kh, Kw, C, _) = out.shape, weight.shape
     matrix = weight.reshape(Kh * Kw * C, K)
     for block, columns in patch_blocks(x, Ho, Wo, Kh, Kw, stride, padding):
@@ -34,7 +34,7 @@ def conv2d(x, weight, stride, padding, out):
 
 def conv2d_input_grad(dy, weight, stride, padding, out):
     """``dy (N, Ho, Wo, K), weight (Kh, Kw, C, K) -> out (N, H, W, C)``."""
-    unrepeatable()
+    not_replayable()
     (N, H, W, C), (_, Ho, Wo, K), (Kh, Kw, _, _), p = out.shape, dy.shape, weight.shape, padding
     matrix = weight.reshape(Kh * Kw * C, K).T
     rows, images = block_size(N, Ho, Wo * Kh * Kw * C * dy.itemsize)
@@ -51,7 +51,7 @@ def conv2d_input_grad(dy, weight, stride, padding, out):
 
 def conv2d_weight_grad(x, dy, stride, padding, out):
     """``x (N, H, W, C), dy (N, Ho, Wo, K) -> out (Kh, Kw, C, K)``."""
-    unrepeatable()
+    not_replayable()
     (_, Ho, Wo, K), (Kh, Kw, _, _) = dy.shape, out.shape
     out[...] = 0
     matrix = out.reshape(-1, K)

@@ -24,12 +24,12 @@ chunk      16 features; rows of a batch are packed as (chunks, T, 16)
 import numpy as np
 
 from ..operands import OuterProduct
+from .calls import issue, not_replayable, replayable
 from .convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from .emit import INT, LANES, ROWS, VECTORS, VectorBuilder, clear, emit, kernel, multiply_add, numbers
 from .matrix import fetch_schedule, multiply_rows
 from .memory import WORKSPACE, address, aligned_empty, aligned_zeros, contiguous, round_up, zero_row
 from .parallel import threads_for
-from .tape import call_by_call, issue, unrepeatable
 
 __all__ = ["factored_weight_grad", "linear", "linear_input_grad", "linear_weight_grad"]
 
@@ -37,7 +37,7 @@ FLOAT, LONG = 4, 8  # bytes
 LENGTH = 512  # 2 KiB: memory gives long pieces of rows faster than short ones, longer ones push others out of the cache
 SUMS = 1 << 16  # floats of the sums of a block of outputs: 256 KiB, a quarter of an L2 cache
 SMALL = 1 << 18  # multiplications: fewer are BLAS's, which needs no rearrangement, and takes one thread
-MANY = 1024  # rows: more are pixels
+MOST_ROWS = 1024  # more are convolved, as pixels
 
 
 def pack_row(vectors):
@@ -189,13 +189,13 @@ def multiply_for_weights(t, threads, arguments):
     finish_streams(dw)
 
 
-@call_by_call
+@replayable
 def linear(x, weight, bias):
     """``y (N, K) = x (N, C) @ weight (C, K) + bias (K,)``, or without bias, None."""
-    if len(x) > MANY:
+    if len(x) > MOST_ROWS:
         return conv2d(pixels(x), weight[None, None], bias, 1, 0)[:, 0, 0]
     if not fast(x, weight, *weight.shape):
-        unrepeatable()
+        not_replayable()
         return x @ weight if bias is None else x @ weight + bias
     K, weight = weight.shape[1], columns(weight)
     padded = None if bias is None else columns(bias[None])
@@ -203,13 +203,13 @@ def linear(x, weight, bias):
     return contiguous(product(x, weight, weight.shape[1], start)[:, :K])
 
 
-@call_by_call
+@replayable
 def linear_input_grad(dy, weight):
     """``dx (N, C) = dy (N, K) @ weight^T``."""
-    if len(dy) > MANY:
+    if len(dy) > MOST_ROWS:
         return conv2d_input_grad(pixels(dy), weight[None, None], (len(dy), 1, 1, len(weight)), 1, 0)[:, 0, 0]
     if not fast(dy, weight, *weight.shape):
-        unrepeatable()
+        not_replayable()
         return dy @ weight.T
     return product(columns(dy), columns(weight), len(weight), zero_row(len(weight)), transposed=True)
 
@@ -244,13 +244,13 @@ def share(T, M):
     return panel_of(M) * LENGTH + T * min(block_of(T), M)
 
 
-@call_by_call
+@replayable
 def linear_weight_grad(x, dy):
     """``dw (C, K) = x (N, C)^T @ dy (N, K)``."""
-    if len(x) > MANY:
+    if len(x) > MOST_ROWS:
         return conv2d_weight_grad(pixels(x), pixels(dy), (1, 1), 1, 0)[0, 0]
     if not fast(x, dy, x.shape[1], dy.shape[1]):
-        unrepeatable()
+        not_replayable()
         return x.T @ dy
     (N, C), K = x.shape, dy.shape[1]
     x, dy, wide = packed_factors(x, columns(dy))

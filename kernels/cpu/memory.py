@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .blocks import ALIGNMENT, Pool, round_up
-from .tape import issue, keep, own_pool
+from .calls import issue, keep, own_pool
 
 SMALL = 16 * 1024  # bytes: below it the C library recycles well enough
 
@@ -25,7 +25,7 @@ SMALL = 16 * 1024  # bytes: below it the C library recycles well enough
 def aligned_empty(shape: int | tuple[int, ...], dtype: Any = np.float32, pool: Pool | None = None) -> np.ndarray:
     """Return an uninitialised C-contiguous array at a multiple of 64 bytes; its memory is recycled when it dies.
 
-    It comes from `pool`; without one from that of the tape which is being written, or else the common one.
+    It comes from `pool`; without one from that of the calls that are being recorded, or else the common one.
     """
     shape = (shape,) if isinstance(shape, int) else tuple(shape)
     dtype = np.dtype(dtype)
@@ -80,7 +80,7 @@ def single(*arrays: np.ndarray) -> bool:
 class Workspace(threading.local):
     """A kernel's scratch memory: one buffer for each Python thread, which every kernel uses anew.
 
-    A tape keeps the buffer that was there when it was written.
+    Recorded calls keep the buffer that was there when they were recorded.
     """
 
     def __init__(self) -> None:

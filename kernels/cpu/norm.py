@@ -10,6 +10,7 @@ Source: Ioffe and Szegedy (2015), arXiv:1502.03167.
 
 import numpy as np
 
+from .calls import issue, not_replayable, opaque, replayable
 from .coefficients import gradient_coefficients, moments, norm_coefficients, total
 from .emit import LANES, add_to_double, clear, emit, kernel, numbers
 from .memory import WORKSPACE, address, aligned_empty
@@ -30,7 +31,6 @@ from .recipes import (
     NORM_GRADIENT,
     NORM_RELU,
 )
-from .tape import call_by_call, issue, opaque, unrepeatable
 
 __all__ = ["batch_norm", "batch_norm_fixed_grad", "batch_norm_grad", "batch_norm_stats"]
 
@@ -147,20 +147,20 @@ def table(*coefficients):
     return rows
 
 
-@call_by_call
+@replayable
 def batch_norm_stats(x):
     """``x (..., C) -> mean (C,), var (C,)``; the variance is biased."""
     m = x.size // x.shape[-1]
     center = x.reshape(-1, x.shape[-1])[0]
     if fast(x):
         return moments(run(CENTRED_MOMENTS, (x,), (center,))[1], m, center)
-    unrepeatable()
+    not_replayable()
     centred = x.reshape(-1, x.shape[-1]) - center
     first, second = centred.sum(0, dtype=np.float64), np.einsum("mc,mc->c", centred, centred, dtype=np.float64)
     return moments(np.stack((first, second)), m, center)
 
 
-@call_by_call
+@replayable
 def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
     """``y = [relu](gamma * (x - mean) / sqrt(var + eps) + beta [+ residual])``."""
     scale, shift = norm_coefficients(mean, var, gamma, beta, eps)
@@ -168,7 +168,7 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
         recipes = ((NORM, NORM_RELU), (NORM_ADD, NORM_ADD_RELU))
         recipe = recipes[residual is not None][bool(relu)]
         return run(recipe, (x,) if residual is None else (x, residual), (scale, shift))[0]
-    unrepeatable()
+    not_replayable()
     y = np.multiply(x, scale, out=aligned_empty(x.shape, x.dtype))
     y += shift
     if residual is not None:
@@ -178,7 +178,7 @@ def batch_norm(x, mean, var, gamma, beta, eps, residual=None, relu=False):
     return y
 
 
-@call_by_call
+@replayable
 def batch_norm_grad(dy, x, mean, var, gamma, eps):
     """Return dx, dgamma, dbeta where mean and var are those of x."""
     m = x.size // x.shape[-1]
@@ -186,7 +186,7 @@ def batch_norm_grad(dy, x, mean, var, gamma, eps):
         _, sums = run(GRADIENT_SUMS, (dy, x), (mean,))
         *pqr, dgamma, dbeta = gradient_coefficients(sums, m, mean, var, gamma, eps)
         return run(NORM_GRADIENT, (dy, x), pqr)[0], dgamma, dbeta
-    unrepeatable()
+    not_replayable()
     p, q, r, dgamma, dbeta = gradient_coefficients(gradient_sums(dy, x, mean), m, mean, var, gamma, eps)
     dx = np.multiply(dy, p, out=aligned_empty(x.shape, x.dtype))
     dx += q * x

@@ -9,11 +9,11 @@ from numba import njit
 
 from .. import reference
 from ..operands import OuterProduct
+from .calls import issue
 from .emit import LANES, ROWS, VECTORS, floats, integers, kernel, numbers
 from .linear import computed_on_the_way, linear_weight_grad, packed_factors, store_outer
 from .memory import address, address_of_any, aligned_empty, single
 from .parallel import threads_for
-from .tape import issue
 
 __all__ = ["rmsprop_step_all", "sgd_step_all"]
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from .. import reference
+from .calls import opaque
 from .emit import bits, clear, copy, floats, integers, kernel, numbers, real
 from .fallback import for_float32
 from .memory import address, address_of_any, aligned_empty, contiguous
 from .parallel import threads_for
-from .tape import opaque
 
 __all__ = [
     "add",

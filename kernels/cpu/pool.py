@@ -3,11 +3,11 @@
 import numpy as np
 
 from ..shapes import output_size
+from .calls import issue
 from .emit import clear, copy, floats, kernel, numbers, octets
 from .fallback import for_float32
 from .memory import address, address_of_any, aligned_empty, contiguous
 from .parallel import threads_for
-from .tape import issue
 
 __all__ = ["avg_pool", "avg_pool_grad", "global_avg_pool", "global_avg_pool_grad", "max_pool", "max_pool_grad"]
 

@@ -1,4 +1,4 @@
-"""A function that computes with the kernels, recorded once and then repeated: their calls, without the Python between.
+"""A function that computes with the kernels, recorded once and then replayed: their calls, without the Python between.
 
 Between two kernels of a training step Python finds memory, addresses and plans. That is little work, but a kernel has
 just emptied the caches, and the other threads wait. From step to step the calls are the same, on the same memory if it
@@ -11,10 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from .blocks import Pool
+from .calls import CallList
 from .emit import LANES, copy, kernel, numbers
 from .memory import address, aligned_empty
 from .parallel import threads_for
-from .tape import Tape
 
 __all__ = ["Recorded", "Recorder"]
 
@@ -22,10 +22,10 @@ FLOAT = 4  # bytes
 
 
 class Recorder:
-    """Record functions that work in the same memory: ``repeated = recorder(function)``.
+    """Record functions that work in the same memory: ``replayed = recorder(function)``.
 
     What they need while they run is allocated once, for the largest of them. They must take turns, on one thread, and
-    none may rely on memory that another one's repetition left behind; see :class:`Recorded`.
+    none may rely on memory that another one's replay left behind; see :class:`Recorded`.
     """
 
     def __init__(self) -> None:
@@ -53,33 +53,33 @@ class Recorder:
 
 
 class Recorded:
-    """``function()``, recorded on its first call and repeated from then on.
+    """``function()``, recorded on its first call and replayed from then on.
 
     Parameters
     ----------
     function : callable
         Takes nothing and returns nothing. It computes by this package's operations alone, on arrays that stay where
         they are between calls, and may use memory of its own in between. It must not decide anything by what changes:
-        no Python code runs again, and what NumPy was asked to compute beside the operations is not repeated.
+        no Python code runs again, and what NumPy was asked to compute beside the operations is not replayed.
     pool : Pool
         Gives the memory; only functions of the same recorder may use it.
 
     Notes
     -----
-    Arrays that the recorded call left behind, gradients for instance, are overwritten by each repetition, and for as
-    long as somebody holds them by nothing else.
+    Arrays that the recorded call left behind, gradients for instance, are overwritten by each replay, and for as long
+    as somebody holds them by nothing else.
     """
 
     def __init__(self, function: Callable[[], None], pool: Pool) -> None:
         self._function: Callable[[], None] | None = function
-        self._tape = Tape(pool)
+        self._calls = CallList(pool)
 
     def __call__(self) -> None:
         if self._function is None:
-            self._tape.repeat()
+            self._calls.replay()
             return
-        self._tape.clear()  # of what a call that failed has left
-        with self._tape.writing():
+        self._calls.clear()  # of what a call that failed has left
+        with self._calls.recording():
             self._function()
         self._function = None
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from .calls import opaque
 from .coefficients import total
 from .emit import doubles, floats, kernel, numbers
 from .fallback import for_float32
 from .memory import address, address_of_any
 from .parallel import threads_for
-from .tape import opaque
 
 __all__ = ["bias_grad"]
 

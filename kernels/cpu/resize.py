@@ -6,10 +6,10 @@ The kernels release the GIL and run on the thread that calls them, so that a loa
 import numpy as np
 
 from ..reference.resize import neighbours, shares
+from .calls import opaque
 from .emit import floats, integers, kernel, numbers
 from .fallback import for_float32
 from .memory import address, address_of_any, aligned_empty
-from .tape import opaque
 
 __all__ = ["resize_area", "resize_bilinear"]
 

@@ -37,6 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .calls import keep
 from .coefficients import total
 from .emit import INT, LANES, ROWS, VECTORS, add_to_double, call, clear, emit, kernel, multiply_add, numbers
 from .memory import SECOND_WORKSPACE, WORKSPACE, address, round_up, zero_row
@@ -57,7 +58,6 @@ from .recipes import (
     SAME,
     Recipe,
 )
-from .tape import keep
 
 TRANSFORM = 128  # operations, about, to transform 16 kernels
 GAP = 16  # floats between planes: those a multiple of 4096 bytes apart would share one set of the L1 cache

@@ -5,9 +5,9 @@ Those of `reference`, and a recorder.
 
 from .augment import *
 from .coefficients import *
-from .columns import *
 from .conv import *
 from .fused import *
+from .im2col import *
 from .linear import *
 from .loss import *
 from .norm import *

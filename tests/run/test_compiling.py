@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from incnet.config import Config
-from incnet.kernels.cpu import ahead, emit
+from incnet.kernels.cpu import emit, precompile
 from incnet.run import course
 from incnet.run.run import Run
 from incnet.session import train_run
@@ -49,7 +49,7 @@ def test_nothing_is_compiled_later(options, tmp_path, monkeypatch):
     found, called = [], set()
 
     def note(work, watch):
-        found.extend(ahead.needed(work()))
+        found.extend(precompile.needed(work()))
         return 0
 
     address = emit.Kernel.address.fget

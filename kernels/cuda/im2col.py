@@ -10,7 +10,7 @@ from .loader import load
 
 __all__ = ["as_matrix", "col2im", "im2col"]
 
-FILE = "columns.cu"
+FILE = "im2col.cu"
 
 
 def as_matrix(x):

@@ -1,6 +1,6 @@
 """Compiling before the work begins, by several processes at once.
 
-What some work needs is found by going through it without computing: its calls of kernels are noted, not carried out.
+What some work needs is found by going through it without computing: the kernels that it calls are collected, not run.
 
 numba compiles one function at a time in a process. So other processes compile too, and leave what they have made in
 numba's cache on disk, where this one finds it. Should they not come to anything, it compiles all by itself.
@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numba import get_num_threads, types
 
+from .calls import collecting_kernels
 from .emit import Kernel, launch, on_disk
-from .tape import noting_kernels
 
 __all__ = ["compile_kernels", "needed", "prepare"]
 
@@ -44,7 +44,7 @@ def prepare(work: Iterable[Callable[[], object]], watch: Watcher = lambda done, 
 
 def needed(work: Iterable[Callable[[], object]]) -> list[Kernel]:
     """Return the kernels that these callables call."""
-    with noting_kernels() as kernels, np.errstate(all="ignore"):
+    with collecting_kernels() as kernels, np.errstate(all="ignore"):
         for part in work:
             part()
     return list(kernels)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from incnet.kernels import cpu
-from incnet.kernels.cpu import ahead, coefficients, optimise, pool, record
+from incnet.kernels.cpu import coefficients, optimise, pool, precompile, record
 
 PROGRAM = textwrap.dedent("""
     import sys
-    from incnet.kernels.cpu import ahead, coefficients, loss, pointwise, pool
+    from incnet.kernels.cpu import precompile, coefficients, loss, pointwise, pool
 
     if "lost" in sys.argv:
-        ahead.__name__ = ahead.compile_kernels.__globals__["__name__"] = "incnet.no_such_module"
+        precompile.__name__ = precompile.compile_kernels.__globals__["__name__"] = "incnet.no_such_module"
     kernels = [pool.average_pixels, pointwise.add_floats, loss.cross_entropy, coefficients.add_up]
     seen = []
-    count = ahead.compile_kernels(kernels, lambda done, total: seen.append((done, total)), 2)
+    count = precompile.compile_kernels(kernels, lambda done, total: seen.append((done, total)), 2)
     assert all(kernel.compiled is not None for kernel in kernels)
     assert seen == sorted(seen) and {total for _, total in seen} <= {count}
     assert not count or (seen[0], seen[-1]) == ((0, 4), (4, 4))
@@ -51,7 +51,7 @@ def test_a_process_that_cannot_help(tmp_path):
 
 
 def test_what_is_needed_is_not_computed():
-    """Kernels are noted in place of being called, and nothing changes."""
+    """Kernels are collected in place of being called, and nothing changes."""
     data, square, velocity = np.ones((3, 4, 16), np.float32)
     x = np.ones((2, 4, 4, 16), np.float32)
 
@@ -60,7 +60,7 @@ def test_what_is_needed_is_not_computed():
         cpu.rmsprop_step_all([(data, data, square, velocity, 0.0)], 0.1, 0.9, 0.9, 1e-7)
         cpu.move_statistics(data[0], square[0], velocity[0], velocity[0], 0.5, 1.0)
 
-    assert ahead.needed([work]) == [pool.average_pixels, optimise.rmsprop_stored, coefficients.mix_statistics]
+    assert precompile.needed([work]) == [pool.average_pixels, optimise.rmsprop_stored, coefficients.mix_statistics]
     assert (data == 1).all()
     assert (square == 1).all()
     work()
@@ -71,7 +71,7 @@ def test_each_kernel_is_needed_once():
     recorder = record.Recorder()
     target = recorder.empty((64,), np.dtype(np.float32))
     work = [lambda: recorder.fill(target, np.zeros(64, np.float32))] * 3
-    assert ahead.needed(work) == [record.copy_floats]
+    assert precompile.needed(work) == [record.copy_floats]
 
 
 def test_a_watcher_ends_the_compilation(monkeypatch):
@@ -82,4 +82,4 @@ def test_a_watcher_ends_the_compilation(monkeypatch):
 
     monkeypatch.setattr(pool.average_pixels, "load", lambda: False)
     with pytest.raises(KeyboardInterrupt):
-        ahead.compile_kernels([pool.average_pixels], stop, 2)
+        precompile.compile_kernels([pool.average_pixels], stop, 2)

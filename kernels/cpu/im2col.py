@@ -7,11 +7,11 @@ import numpy as np
 
 from .. import reference
 from ..shapes import output_size
+from .calls import not_replayable, replayable
 from .emit import clear, copy, floats, kernel, numbers
 from .fallback import for_float32
 from .memory import address, aligned_empty, contiguous, single
 from .parallel import threads_for
-from .tape import call_by_call, unrepeatable
 
 __all__ = ["as_matrix", "col2im", "im2col"]
 
@@ -23,12 +23,12 @@ def as_matrix(x):
     return contiguous(x).reshape(-1, x.shape[-1])
 
 
-@call_by_call
+@replayable
 def im2col(x, kernel_size, stride, padding):
     """Patches of ``x`` (N, H, W, C) as the rows of a matrix (N*Ho*Wo, Kh*Kw*C), in the order of the output pixels."""
     rows, cols = (output_size(s, k, stride, padding) for s, k in zip(x.shape[1:3], kernel_size, strict=True))
     if not single(x):
-        unrepeatable()
+        not_replayable()
         return np.array(reference.im2col(x, kernel_size, stride, padding))  # which may be a view of x
     (n, *_, channels), (height, width) = x.shape, kernel_size
     columns, x = aligned_empty((n * rows * cols, height * width * channels)), contiguous(x)

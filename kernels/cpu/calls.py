@@ -1,7 +1,7 @@
-"""The calls that a function makes, noted while it runs, so that they can be repeated without its Python.
+"""The calls that a function makes, recorded while it runs, so that they can be replayed without its Python.
 
-Whatever computes on arrays does so through `issue`: a plain call, which is noted as well while a `Tape` is being
-written on this thread. An operation whose calls are not issued is noted as one `opaque` call.
+Whatever computes on arrays does so through `issue`: a plain call, which is recorded as well while a `CallList` is being
+written on this thread. An operation whose calls are not issued is recorded as one `opaque` call.
 """
 
 import functools
@@ -15,17 +15,27 @@ import numpy as np
 
 from .blocks import Allocation, Pool
 
-__all__ = ["Tape", "call_by_call", "issue", "keep", "noted", "noting_kernels", "opaque", "own_pool", "unrepeatable"]
+__all__ = [
+    "CallList",
+    "collected",
+    "collecting_kernels",
+    "issue",
+    "keep",
+    "not_replayable",
+    "opaque",
+    "own_pool",
+    "replayable",
+]
 
 
-class Tape:
+class CallList:
     """Calls in their order.
 
     Attributes
     ----------
     pool : Pool
         Where arrays come from while this is written, and nothing else: what a call has left in memory that was returned
-        to the pool since, or will be, is safe until all calls are repeated, in the same order.
+        to the pool since, or will be, is safe until all calls are replayed, in the same order.
     calls : list of (function, arguments)
         What was issued.
     kept : list
@@ -38,26 +48,26 @@ class Tape:
         self.kept: list[Any] = []
 
     @contextmanager
-    def writing(self, *, noting: bool = True) -> Iterator[None]:
-        """Note what is issued in a ``with`` block, or, if not ``noting``, just give it memory."""
-        before = _NOW.tape, _NOW.noted_on
-        _NOW.tape, _NOW.noted_on = self, self if noting else None
+    def recording(self, *, calls: bool = True) -> Iterator[None]:
+        """Record what is issued in a ``with`` block, or, if not its ``calls``, just give it memory."""
+        before = _NOW.memory_of, _NOW.recorded_by
+        _NOW.memory_of, _NOW.recorded_by = self, self if calls else None
         try:
             yield
         finally:
-            _NOW.tape, _NOW.noted_on = before
+            _NOW.memory_of, _NOW.recorded_by = before
 
-    def repeat(self) -> None:
-        """Repeat all calls."""
+    def replay(self) -> None:
+        """Make all calls again."""
         for function, arguments in self.calls:
             function(*arguments)
 
-    def note(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def append(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Append a call."""
         self.calls.append((function, self.detached(arguments)))
 
     def keep(self, thing: Any) -> None:
-        """Let something live as long as the tape. An array of the pool need not: its memory does."""
+        """Let something live as long as the list. An array of the pool need not: its memory does."""
         if not self._of_pool(thing):
             self.kept.append(thing)
 
@@ -82,8 +92,8 @@ class Tape:
 
 
 class _Now(threading.local):
-    tape: Tape | None = None
-    noted_on: Tape | None = None
+    memory_of: CallList | None = None
+    recorded_by: CallList | None = None
     kernels: dict[Any, None] | None = None
 
 
@@ -91,19 +101,19 @@ _NOW = _Now()
 
 
 def own_pool() -> Pool | None:
-    """Pool of the tape that is being written on this thread, if one is."""
-    return None if _NOW.tape is None else _NOW.tape.pool
+    """Pool of the list that is being written on this thread, if one is."""
+    return None if _NOW.memory_of is None else _NOW.memory_of.pool
 
 
 def issue(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function, and note the call. It leaves its results in arguments: what it returns is of this call alone."""
-    if _NOW.noted_on is not None:
-        _NOW.noted_on.note(function, *arguments)
+    """Call a function, and record that. It leaves its results in arguments: what it returns is of this call alone."""
+    if _NOW.recorded_by is not None:
+        _NOW.recorded_by.append(function, *arguments)
     return function(*arguments)
 
 
 @contextmanager
-def noting_kernels() -> Iterator[dict[Any, None]]:
+def collecting_kernels() -> Iterator[dict[Any, None]]:
     """Compute nothing in a ``with`` block, on this thread; yields the kernels that are called, in their order."""
     _NOW.kernels = {}
     try:
@@ -112,8 +122,8 @@ def noting_kernels() -> Iterator[dict[Any, None]]:
         _NOW.kernels = None
 
 
-def noted(kernel: Any) -> bool:
-    """Whether a kernel's call has been noted, and is not to be carried out."""
+def collected(kernel: Any) -> bool:
+    """Whether kernels are just collected, as this one has been: its call is not to be carried out."""
     if _NOW.kernels is None:
         return False
     _NOW.kernels[kernel] = None
@@ -121,60 +131,60 @@ def noted(kernel: Any) -> bool:
 
 
 def keep(thing: Any) -> None:
-    """Let something live as long as the tape that calls are noted on, if they are."""
-    if _NOW.noted_on is not None:
-        _NOW.noted_on.keep(thing)
+    """Let something live as long as the list that calls are recorded in, if they are."""
+    if _NOW.recorded_by is not None:
+        _NOW.recorded_by.keep(thing)
 
 
 def opaque(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an operation that is noted as one opaque call; its results are copied to where the first ones were."""
+    """Decorate an operation that is recorded as one opaque call; its results are copied to where the first were."""
 
     @functools.wraps(operation)
-    def noted(*arguments: Any, **options: Any) -> Any:
-        if _NOW.noted_on is None:
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        if _NOW.recorded_by is None:
             return operation(*arguments, **options)
-        return _note_opaque(_NOW.noted_on, operation, arguments, options)
+        return _record_opaque(_NOW.recorded_by, operation, arguments, options)
 
-    return noted
+    return recorded
 
 
-def call_by_call(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate an operation that issues its calls; or else says `unrepeatable`, and is noted as one opaque call."""
+def replayable(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate an operation that issues its calls; or says `not_replayable`, and is recorded as an opaque call."""
 
     @functools.wraps(operation)
-    def noted(*arguments: Any, **options: Any) -> Any:
-        tape = _NOW.noted_on
-        if tape is None:
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        recorded_by = _NOW.recorded_by
+        if recorded_by is None:
             return operation(*arguments, **options)
-        before = len(tape.calls), len(tape.kept)
+        before = len(recorded_by.calls), len(recorded_by.kept)
         try:
             return operation(*arguments, **options)
-        except _UnrepeatableError:
-            tape.clear(*before)
-            return _note_opaque(tape, operation, arguments, options)
+        except _NotReplayableError:
+            recorded_by.clear(*before)
+            return _record_opaque(recorded_by, operation, arguments, options)
 
-    return noted
+    return recorded
 
 
-class _UnrepeatableError(Exception):
+class _NotReplayableError(Exception):
     pass
 
 
-def unrepeatable() -> None:
+def not_replayable() -> None:
     """Say that NumPy computes what follows, in calls that are not issued. Nothing has been changed so far."""
-    if _NOW.noted_on is not None:
-        raise _UnrepeatableError
+    if _NOW.recorded_by is not None:
+        raise _NotReplayableError
 
 
-def _note_opaque(tape: Tape, operation: Callable[..., Any], arguments: tuple, options: dict[str, Any]) -> Any:
-    with tape.writing(noting=False):
+def _record_opaque(calls: CallList, operation: Callable[..., Any], arguments: tuple, options: dict[str, Any]) -> Any:
+    with calls.recording(calls=False):
         results = operation(*arguments, **options)
-    call = functools.partial(operation, **{name: tape.detached(value) for name, value in options.items()})
-    tape.note(_repeat_opaque, call, arguments, results)
+    call = functools.partial(operation, **{name: calls.detached(value) for name, value in options.items()})
+    calls.append(_replay_opaque, call, arguments, results)
     return results
 
 
-def _repeat_opaque(operation: Callable[..., Any], arguments: tuple, results: Any) -> None:
+def _replay_opaque(operation: Callable[..., Any], arguments: tuple, results: Any) -> None:
     again = operation(*arguments)
     if isinstance(results, tuple):
         for result, new in zip(results, again, strict=True):
