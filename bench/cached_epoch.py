@@ -98,7 +98,7 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
         for variant in VARIANTS[1:]:
             cache = Cache.parse(variant)
             assert cache is not None
-            room = SpillStore(parse_size(options.cache_memory), Path(folder))
+            store = SpillStore(parse_size(options.cache_memory), Path(folder))
             features = LookaheadFeatures(
                 graph,
                 images.train,
@@ -107,7 +107,7 @@ def measure(options: CachedEpoch) -> dict[str, Any]:
                 dtype=options.cache_dtype,
                 first=0,
                 epochs=FOREVER,
-                room=room,
+                store=store,
             )
             works[variant] = features.train, features.validation, True
 

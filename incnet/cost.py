@@ -69,8 +69,8 @@ class Ledger:
         cost, whole = graph.cost(shape), unfrozen_cost(graph, shape)
         skipped = whole.weight_grad + whole.input_grad - cost.weight_grad - cost.input_grad
         cached = graph.prefix_macs if from_features else 0
-        an_image = (cost.forward - cached, cost.weight_grad, cost.input_grad, skipped, cached)
-        return cls(*(images * macs for macs in an_image))
+        per_image = (cost.forward - cached, cost.weight_grad, cost.input_grad, skipped, cached)
+        return cls(*(images * macs for macs in per_image))
 
     @classmethod
     def of_recalibration(cls, graph: Graph, images: int, *, from_features: bool = False) -> Ledger:

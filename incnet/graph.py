@@ -35,8 +35,10 @@ class Graph(Subnetworks):
     make_classifier : callable
         Takes the shape of the uppermost sub-network's output, returns a classifier for it.
     frozen_bn : {"eval", "batch"}
-        What batch normalisation in the frozen prefix uses in training: its running statistics, so that the prefix is a
-        fixed function, or those of the batch. They are never moved.
+        What batch normalisation in frozen sub-networks uses in training: its running statistics, so that the prefix is
+        a fixed function, or those of the batch. They are never moved. Dropout is off in a prefix that is a fixed
+        function. In frozen layers above the boundary it goes on, as it does when all learn: what learns below them is
+        trained for that.
 
     Attributes
     ----------

@@ -50,7 +50,7 @@ class LookaheadFeatures:
         That the features are rounded to, whether they are kept or not.
     first, epochs : int
         Index of the look-ahead's first epoch, and how many it has.
-    room : SpillStore
+    store : SpillStore
         Where they are kept.
     check : callable, optional
         Called after each batch of features that had to be computed once more; what it raises ends that.
@@ -73,15 +73,15 @@ class LookaheadFeatures:
         dtype: str,
         first: int,
         epochs: int,
-        room: SpillStore,
+        store: SpillStore,
         check: Callable[[], None] = lambda: None,
         communicator: Communicator = ALONE,
     ) -> None:
-        self._cache, self._first, self._epochs, self._room = cache, first, epochs, room
+        self._cache, self._first, self._epochs, self._store = cache, first, epochs, store
         prefix = Prefix(graph)
 
         def view(images: Loader, index: int, read_again: bool) -> View:
-            return View(images, index, prefix, np.dtype(dtype), room if read_again else None, check, communicator)
+            return View(images, index, prefix, np.dtype(dtype), store if read_again else None, check, communicator)
 
         images = train if cache.augmented else train.unaugmented()
         self._views = [view(images, first + v, cache.keeps(v, epochs)) for v in range(min(cache.views, epochs))]
@@ -107,7 +107,7 @@ class LookaheadFeatures:
         """Give up what was kept."""
         self._views.clear()
         self._validation.forget()
-        self._room.close()
+        self._store.close()
 
 
 class View:
@@ -119,12 +119,12 @@ class View:
         index: int,
         prefix: Prefix,
         dtype: np.dtype,
-        room: SpillStore | None,
+        store: SpillStore | None,
         check: Callable[[], None],
         communicator: Communicator,
     ) -> None:
         self.images, self.index, self.prefix, self.dtype = images, index, prefix, dtype
-        self.room, self.check, self.communicator = room, check, communicator
+        self.store, self.check, self.communicator = store, check, communicator
         self.kept: Array | None = None
         self.complete = False
 
@@ -145,16 +145,16 @@ class View:
             for number, (images, labels) in enumerate(batches, start):
                 features = self.prefix(asarray(images))
                 rounded = features.astype(self.dtype, copy=False)
-                if self.room is not None:
-                    self._keep(order[self.images.part(number)], rounded, self.room)
+                if self.store is not None:
+                    self._keep(order[self.images.part(number)], rounded, self.store)
                 yield Batch(rounded.astype(features.dtype, copy=False), labels)
-        self.complete = self.room is not None and start == 0
+        self.complete = self.store is not None and start == 0
         if self.complete and self.communicator.size > 1 and self.images.shuffle:  # else ranks read what they computed
             self._exchange()
 
-    def _keep(self, rows: np.ndarray, features: Array, room: SpillStore) -> None:
+    def _keep(self, rows: np.ndarray, features: Array, store: SpillStore) -> None:
         if self.kept is None:
-            self.kept = room.array((len(self.images.split), *features.shape[1:]), self.dtype)
+            self.kept = store.array((len(self.images.split), *features.shape[1:]), self.dtype)
             if self.communicator.size > 1:
                 self.kept[...] = 0
         if isinstance(self.kept, np.ndarray):

@@ -69,7 +69,7 @@ class BatchNorm2d(Layer):
         self.beta = Parameter(asarray(np.zeros(channels), dtype))
         self.running_mean = asarray(np.zeros(channels), dtype)
         self.running_var = asarray(np.ones(channels), dtype)
-        self._nothing = asarray(np.zeros(channels), dtype)
+        self._zeros = asarray(np.zeros(channels), dtype)
 
     def arguments(self) -> dict[str, Any]:
         return {"channels": len(self.running_mean), "decay": self.decay, "eps": self.eps}
@@ -111,7 +111,7 @@ class BatchNorm2d(Layer):
 
     def _fixed_input_grad(self, dy: Array, var: Array) -> Array:
         """Return ``gamma / sqrt(var + eps) * dy``: dy as it would be normalised with neither mean nor beta."""
-        return ops.batch_norm(dy, self._nothing, var, self.gamma.data, self._nothing, self.eps)
+        return ops.batch_norm(dy, self._zeros, var, self.gamma.data, self._zeros, self.eps)
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape[-1:] != self.gamma.data.shape:

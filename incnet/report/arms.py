@@ -170,7 +170,7 @@ class Network:
 
     @property
     def steps_timed(self) -> bool:
-        """Whether all runs recorded the time that they spent in training steps."""
+        """Whether all runs logged the time that they spent in training steps."""
         return all(epoch.seconds_training is not None for run in self.runs for epoch in run.epochs)
 
     @property

@@ -155,7 +155,7 @@ class StageHistory:
 
     @property
     def image_sizes(self) -> tuple[int, ...]:
-        """Heights of the images that were learnt from, one after the other, as far as they were recorded."""
+        """Heights of the images that were learnt from, one after the other, as far as they were logged."""
         return tuple(dict.fromkeys(epoch.image_size for epoch in self.epochs if epoch.image_size is not None))
 
     @property
@@ -186,7 +186,7 @@ class History:
     summary : Summary
         Empty for a run that has not ended.
     evaluation : Evaluation or None
-        How its stages did on the test images, if that was recorded.
+        How its stages did on the test images, if that was logged.
     arm : str or None
         What a study calls the run's arm.
     """
@@ -212,7 +212,7 @@ class History:
 
     @cached_property
     def seconds_training(self) -> np.ndarray:
-        """Time in training steps up to each epoch; NaN where it was not recorded."""
+        """Time in training steps up to each epoch; NaN where it was not logged."""
         return np.array([epoch.seconds_training for epoch in self.epochs], dtype=float)
 
     @cached_property

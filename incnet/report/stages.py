@@ -83,7 +83,7 @@ def as_good_as_the_best(stages: Sequence[MeanStage]) -> MeanStage | None:
 
 
 def backward_skipped(run: History, stage: StageHistory) -> float | None:
-    """Return the share of the stage's backward pass that freezing spared; None if the run did not record it."""
+    """Return the share of the stage's backward pass that freezing spared; None if the run did not log it."""
     if not stage.epochs:
         return None
     before = run.epochs[stage.epochs[0].epoch - 2] if stage.epochs[0].epoch > 1 else None

@@ -131,7 +131,7 @@ class EpochTrainer:
             dtype=config.cache_dtype,
             first=epochs.start,
             epochs=len(epochs),
-            room=SpillStore(parse_size(config.cache_memory), folder, f"rank{self.communicator.rank}-array"),
+            store=SpillStore(parse_size(config.cache_memory), folder, f"rank{self.communicator.rank}-array"),
             check=check,
             communicator=self.communicator,
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from incnet.run.state import RunState
 from incnet.storage.folder import RunFolder
-from incnet.training.events import Epoch, Event, Insert, Listener, record
+from incnet.training.events import Epoch, Event, Insert, Listener, as_json
 from incnet.training.loop import Metrics
 from incnet.training.nonfinite import NonFiniteError, first_nonfinite
 from incnet.training.progress import Display
@@ -40,7 +40,7 @@ class RunOutput:
 
     def emit(self, event: Event) -> None:
         """Log an event, and tell everybody who listens."""
-        self.folder.log(record(event))
+        self.folder.log(as_json(event))
         for listener in self.listeners:
             listener.event(event)
 

@@ -1,4 +1,4 @@
-"""What each sub-network brings."""
+"""The contribution of each sub-network."""
 
 from __future__ import annotations
 

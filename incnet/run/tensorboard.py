@@ -46,8 +46,8 @@ class TensorBoard:
         if isinstance(event, Rollback):
             self._begin_anew()
         with writing(self._path):
-            for record in self._read():
-                write_all(self._descriptor, framed(self._proto(record)))
+            for logged in self._read():
+                write_all(self._descriptor, framed(self._proto(logged)))
 
     def close(self) -> None:
         """Close the file, once it agrees with the metrics: a run that diverged may have gone back without an event."""
@@ -94,14 +94,14 @@ class TensorBoard:
                 self._read_bytes += len(line)
                 yield parse_json(line)
 
-    def _proto(self, record: dict[str, Any]) -> Any:
+    def _proto(self, logged: dict[str, Any]) -> Any:
         """Return TensorBoard's event for one of ours."""
         from tensorboard.compat.proto.event_pb2 import Event as Proto
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.text.summary_v2 import text_pb
 
-        kind, step, seconds = (record[name] for name in ("event", "epoch", "seconds"))
-        values = {name: value for name, value in record.items() if name not in ("event", "epoch", "seconds")}
+        kind, step, seconds = (logged[name] for name in ("event", "epoch", "seconds"))
+        values = {name: value for name, value in logged.items() if name not in ("event", "epoch", "seconds")}
         summary = Summary()
         if kind in CURVES:
             for name, value in values.items():

@@ -144,10 +144,10 @@ class RunFolder:
     def seconds(self, elapsed: float) -> None:
         self._start = time.monotonic() - elapsed
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, event: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``: an event, with the seconds since the run began."""
         assert self.metrics is not None
-        self.metrics.append({"event": record["event"], "seconds": round(self.seconds, 3), **record})
+        self.metrics.append({"event": event["event"], "seconds": round(self.seconds, 3), **event})
 
     def log_session(self, what: str, **details: Any) -> None:
         """Append one line to ``sessions.jsonl``, with the time of day."""

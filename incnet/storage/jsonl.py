@@ -31,10 +31,10 @@ class JsonLines:
         with writing(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, value: dict[str, Any]) -> None:
         """Add a line. It is with the system at once, and on the disk after :meth:`sync`."""
         with writing(self.path):
-            write_all(self._descriptor, json.dumps(record, allow_nan=False).encode() + b"\n")
+            write_all(self._descriptor, json.dumps(value, allow_nan=False).encode() + b"\n")
 
     def sync(self) -> int:
         """Bring all lines to the disk. Returns the file's length in bytes."""

@@ -41,7 +41,7 @@ class SilentLines(JsonLines):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, record: dict[str, Any]) -> None:
+    def append(self, value: dict[str, Any]) -> None:
         """Rank 0 writes it."""
 
     def sync(self) -> int:

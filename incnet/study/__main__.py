@@ -134,7 +134,7 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
     settle_networks(folder.runs, load_data(folder.runs[0].planned.config))  # errors and downloads come once, and now
     display = StudyDisplay(terminal)
     with folder, StopSignals(announce=display.announce) as signals:
-        folder.record(given)
+        folder.save(given)
         todo = [run for run in folder.runs if run.status != "finished"]
         place = f"{study.jobs} at a time on {device}" if study.dask is None else f"on Dask, {study.dask}"
         terminal.say(
@@ -162,7 +162,7 @@ def carry_out(folder: StudyFolder, executor: Executor, given: str, terminal: Ter
                     run = folder.of(job.name)
                     look_again(run, outcome, job, stopped=signals.received is not None)
                     display.end(run)
-                    folder.record(given)
+                    folder.save(given)
         write_results(folder, terminal)
         if signals.received is not None:
             terminal.say("stopped; the same command goes on")

@@ -111,7 +111,7 @@ def _differences(made: Config, asked: Config) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _Listed:
     """A run in study.json."""
 
     path: str
@@ -167,7 +167,7 @@ class StudyFolder:
         try:
             with open(file, "rb") as opened:
                 content = parse_json(opened.read(_MAX_STUDY))
-            name, recorded = content["name"], [_recorded(run) for run in content["runs"]]
+            name, listed = content["name"], [_listed(run) for run in content["runs"]]
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise StudyError(f"{file} is damaged ({error!s:.120}); choose another --out") from error
         if name != self.study.name:
@@ -175,7 +175,7 @@ class StudyFolder:
                 f"--out {self.path} holds the study {name!s:.40}; choose another one for {self.study.name}"
             )
         planned = {run.planned.name for run in self.runs}
-        if lost := [run for run in recorded if run_name(run.arch, run.arm, run.seed) not in planned]:
+        if lost := [run for run in listed if run_name(run.arch, run.arm, run.seed) not in planned]:
             raise StudyError(
                 f"--out {self.path} holds runs of {lost[0].arch}, {lost[0].arm}, seed {lost[0].seed}, for which "
                 "--archs, --arms and --seeds do not ask: they may grow but not shrink"
@@ -220,7 +220,7 @@ class StudyFolder:
         """Of the finished runs."""
         return [run.history for run in self.runs if run.history and run.status == "finished"]
 
-    def record(self, command: str) -> None:
+    def save(self, command: str) -> None:
         """Write ``study.json``."""
         facts = described(Study)
         names = [name for name in facts if facts[name].shown and name not in ("name", "dry_run", "from_runs")]
@@ -259,8 +259,8 @@ class StudyFolder:
         replace_file(self.path / name, [text.encode()])
 
 
-def _recorded(content: Any) -> _Recorded:
-    names = {field.name for field in fields(_Recorded)}
+def _listed(content: Any) -> _Listed:
+    names = {field.name for field in fields(_Listed)}
     kept = {name: value for name, value in content.items() if name in names}
-    record: _Recorded = from_json(_Recorded, kept, "runs")
-    return record
+    run: _Listed = from_json(_Listed, kept, "runs")
+    return run

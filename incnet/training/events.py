@@ -1,4 +1,4 @@
-"""What happens in a run, as typed records; each is one line of ``metrics.jsonl`` and one line on the screen.
+"""What happens in a run, typed; each event is one line of ``metrics.jsonl`` and one line on the screen.
 
 docs/metrics.md has a table of all fields.
 """
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from incnet.growth.criterion import Verdict, Window
 
-__all__ = ["Epoch", "Event", "Freeze", "Insert", "Listener", "Rollback", "Stop", "Verdict", "Window", "record"]
+__all__ = ["Epoch", "Event", "Freeze", "Insert", "Listener", "Rollback", "Stop", "Verdict", "Window", "as_json"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,6 @@ class Listener(Protocol):
         """Take note of ``event``."""
 
 
-def record(event: Event) -> dict[str, Any]:
+def as_json(event: Event) -> dict[str, Any]:
     """``event`` as a JSON object, with its name."""
     return {"event": event.event, **asdict(event)}

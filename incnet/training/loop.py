@@ -16,8 +16,8 @@ from incnet.training.step import Step
 
 __all__ = ["MetricAccumulator", "Metrics", "evaluate", "train_epoch"]
 
-# Batches between two looks at the gradients, which take a pass over memory, and on a device at the running loss, for
-# which it has to be waited: one small copy for both. On the host every batch's loss is looked at.
+# Batches between two checks of the gradients, which take a pass over memory. On a device the running loss is read then,
+# too, in the same small copy, since that waits for all steps so far; on the host each batch's loss is checked.
 INTERVAL = 10
 
 
@@ -41,7 +41,7 @@ class Metrics:
 
 
 class MetricAccumulator:
-    """Sums over the batches so far, which stay on the device until somebody looks at them.
+    """Sums over the batches so far, which stay on the device until they are read.
 
     Attributes
     ----------
@@ -73,13 +73,13 @@ class MetricAccumulator:
         return MetricAccumulator(sums[:2], self.batches, int(sums[2]))
 
     def metrics(self) -> Metrics:
-        """Look at the sums."""
+        """Bring the sums to the host, and divide them by the images."""
         if self.totals is None or not self.images:
             raise ValueError("no batches: the data set is empty")
         return self.mean(*asnumpy(self.totals))
 
     def mean(self, loss: float, correct: float) -> Metrics:
-        """Metrics for sums that have been looked at."""
+        """Metrics for sums that are on the host."""
         return Metrics(float(loss) / self.images, float(correct) / self.images, self.images)
 
 

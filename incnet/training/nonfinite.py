@@ -1,4 +1,4 @@
-"""Numbers that are none: finding NaN and infinity early, and saying where they are."""
+"""NaN and infinity, found early, and where they began."""
 
 from __future__ import annotations
 

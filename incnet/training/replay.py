@@ -99,7 +99,7 @@ class Replay:
         """As :meth:`Step.fetch_metrics`; on a device in one copy."""
         if self._last is None or not ops.on_device:
             return self.step.fetch_metrics(totals)
-        loss, correct, gradients = asnumpy(self._last.look(totals))
+        loss, correct, gradients = asnumpy(self._last.metrics(totals))
         return float(loss), float(correct), float(gradients)
 
     def _recording(self, images: Array, labels: Array) -> Recording | None:
@@ -136,14 +136,14 @@ class Recording:
         self._gradients: list[tuple[Parameter, Array | OuterProduct | None]] = []
         self._backpropagate, self.update = recorder(self._run), recorder(step.update)
         if ops.on_device:
-            self._looked_at, self._add_up = asarray([0.0, 0.0, 0.0]), recorder(self._sum)
+            self._metrics, self._sum_gradients = asarray([0.0, 0.0, 0.0]), recorder(self._sum)
 
     def _run(self) -> None:
         self.totals = self._step.backpropagate(self.images, self.labels)
         self._gradients = [(parameter, parameter.gradient) for _, parameter in self._step.graph.trainable_parameters()]
 
     def _sum(self) -> None:
-        self._looked_at[2:] = gradient_sum(self._step.graph)
+        self._metrics[2:] = gradient_sum(self._step.graph)
 
     def gradients(self, images: Array, labels: Array) -> Array:
         """Copy a batch in, and repeat the recorded calls on it."""
@@ -160,8 +160,8 @@ class Recording:
         """Whether some parameter has another gradient than the last replay's, or has it in another form."""
         return any(parameter.gradient is not gradient for parameter, gradient in self._gradients)
 
-    def look(self, totals: Array) -> Array:
+    def metrics(self, totals: Array) -> Array:
         """Return ``totals`` (2,) and the sum of all values of the gradients, (3,)."""
-        self._looked_at[:2] = totals
-        self._add_up()
-        return self._looked_at
+        self._metrics[:2] = totals
+        self._sum_gradients()
+        return self._metrics

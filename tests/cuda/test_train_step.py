@@ -160,7 +160,7 @@ def lookahead(cache, memory, folder, make_loader):
         dtype="float32",
         first=2,
         epochs=4,
-        room=SpillStore(memory, folder),
+        store=SpillStore(memory, folder),
     )
     step, losses = Replay(Step(graph, SGD(1e-2))), []  # RMSProp divides rounding errors by small gradients
     step.from_features = True

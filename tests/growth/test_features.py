@@ -72,7 +72,7 @@ class Setting:
             dtype=dtype,
             first=FIRST,
             epochs=epochs,
-            room=SpillStore(memory, tmp_path),
+            store=SpillStore(memory, tmp_path),
         )
 
     def batches(self, index, start=0):

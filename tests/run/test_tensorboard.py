@@ -12,7 +12,7 @@ from incnet.run.run import Run
 from incnet.run.tensorboard import TensorBoard
 from incnet.storage.files import WriteError
 from incnet.storage.folder import RunFolder
-from incnet.training.events import Epoch, Insert, Rollback, record
+from incnet.training.events import Epoch, Insert, Rollback, as_json
 from tests.faults.runs import ARGUMENTS
 
 pytest.importorskip("tensorboard")
@@ -118,14 +118,14 @@ def test_a_run_that_is_rolled_back(folder):
     board = TensorBoard(folder)
     lengths = []
     for number in (1, 2, 3):
-        folder.log(record(epoch(number)))
+        folder.log(as_json(epoch(number)))
         board.event(epoch(number))
         lengths.append(folder.metrics.length)
     reader = accumulated(folder.path, Server)
     folder.metrics.cut(lengths[1])
     rollback = Rollback(2, 3, 1, 0.1, "loss is nan")
     for event in (rollback, epoch(3)):
-        folder.log(record(event))
+        folder.log(as_json(event))
         board.event(event)
     board.close()
     reader.Reload()
@@ -147,9 +147,9 @@ def test_a_clock_that_is_set_back(folder, monkeypatch):
 
 def test_a_run_that_goes_back_at_its_end(folder):
     board = TensorBoard(folder)
-    folder.log(record(epoch(1)))
+    folder.log(as_json(epoch(1)))
     length = folder.metrics.length
-    folder.log(record(epoch(2)))
+    folder.log(as_json(epoch(2)))
     board.event(epoch(2))
     assert curve(accumulated(folder.path), "val_loss")[0] == (1, 2)
     folder.metrics.cut(length)
@@ -159,7 +159,7 @@ def test_a_run_that_goes_back_at_its_end(folder):
 
 def test_a_full_disk(folder, monkeypatch):
     board = TensorBoard(folder)
-    folder.log(record(epoch(1)))
+    folder.log(as_json(epoch(1)))
 
     def full(descriptor, content):
         raise OSError(28, "No space left on device")

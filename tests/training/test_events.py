@@ -52,7 +52,7 @@ def test_every_field_of_an_event_is_in_the_table(event):
 def test_the_table_has_no_other_events():
     names = {"every", *(event.event for event in get_args(events.Event))}
     assert {row[0] for row in table("metrics.jsonl")} == names
-    assert list(events.record(events.Stop(3, "over"))) == ["event", "epoch", "reason"]
+    assert list(events.as_json(events.Stop(3, "over"))) == ["event", "epoch", "reason"]
     assert [row[1] for row in table("metrics.jsonl") if row[0] == "every"] == ["event", "seconds"]
 
 

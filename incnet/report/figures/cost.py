@@ -47,7 +47,7 @@ def accuracy_by_flops(network: Network) -> Figure:
 
 
 def accuracy_by_seconds(network: Network) -> Figure:
-    """Draw validation accuracy against measured time: in training steps, or of all where a run did not record those."""
+    """Draw validation accuracy against measured time: in training steps, or of all where a run did not log those."""
     figure = new_figure()
     axes = figure.subplots()
     _draw(figure, axes, network, network.seconds, _accuracy)

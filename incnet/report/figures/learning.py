@@ -83,7 +83,7 @@ def loss_curves(network: Network) -> Figure:
 
 
 def _losses(arm: Arm, name: str) -> MeanCurve | None:
-    """Return the mean of the runs that recorded the loss, all of it positive, so that it has a logarithm."""
+    """Return the mean of the runs that logged the loss, all of it positive, so that it has a logarithm."""
     if not all((getattr(epoch, name) or 0) > 0 for run in arm.counted for epoch in run.epochs):
         return None
     return arm.curve(

@@ -94,7 +94,7 @@ def _macs(run: History) -> list[float]:
 def _validation_images(run: History) -> int:
     """Number of images held out: that of those to train on follows from what a forward pass over all of them took.
 
-    Small images take less, so that it is the most that an epoch took; 0 where it was not recorded.
+    Small images take less, so that it is the most that an epoch took; 0 where it was not logged.
     """
     fraction = Config.from_json(run.options).validation
     forward = [epoch.macs_forward or 0 for epoch in run.epochs]

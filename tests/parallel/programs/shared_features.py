@@ -46,7 +46,7 @@ def features(cache, memory, folder, communicator=None):
         dtype=sys.argv[4],
         first=0,
         epochs=EPOCHS,
-        room=SpillStore(memory, folder, name),
+        store=SpillStore(memory, folder, name),
         **ranks,
     )
 
