@@ -58,6 +58,8 @@ class Layer:
     buffers: tuple[str, ...] = ()
     # Whether all that this very class computes on arrays goes through the backend: see incnet.training.replay.
     recordable = False
+    # How many axes a batch has to have, that of the samples included, where a layer takes no other number.
+    input_axes: int | None = None
 
     def __init__(self) -> None:
         self.frozen = False
@@ -67,7 +69,7 @@ class Layer:
 
     def check(self, x: Array) -> None:
         """Raise ValueError unless x is a batch that this layer can take: of floats, and not empty."""
-        check_batch(type(self).__name__, x)
+        check_batch(type(self).__name__, x, axes=self.input_axes)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         """Return y for a batch x; with ``train`` keep what backward needs."""

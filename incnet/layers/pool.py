@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from incnet.backend import Array, ops
-from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Layer, Shape, at_least
@@ -29,6 +28,7 @@ class MaxPool2d(Layer):
     """
 
     recordable = True
+    input_axes = 4
 
     def __init__(self, size: int, stride: int | None = None) -> None:
         super().__init__()
@@ -39,9 +39,6 @@ class MaxPool2d(Layer):
 
     def __repr__(self) -> str:
         return f"MaxPool2d({self.size}, stride={self.stride})"
-
-    def check(self, x: Array) -> None:
-        check_batch("MaxPool2d", x, axes=4)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
@@ -75,6 +72,7 @@ class AvgPool2d(Layer):
     """
 
     recordable = True
+    input_axes = 4
 
     def __init__(self, size: int, stride: int | None = None) -> None:
         super().__init__()
@@ -84,9 +82,6 @@ class AvgPool2d(Layer):
 
     def __repr__(self) -> str:
         return f"AvgPool2d({self.size}, stride={self.stride})"
-
-    def check(self, x: Array) -> None:
-        check_batch("AvgPool2d", x, axes=4)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
@@ -106,9 +101,7 @@ class GlobalAvgPool2d(Layer):
     """Mean over all pixels, per channel: (N, H, W, C) to (N, C); ``dx = dy / (H * W)`` at every pixel."""
 
     recordable = True
-
-    def check(self, x: Array) -> None:
-        check_batch("GlobalAvgPool2d", x, axes=4)
+    input_axes = 4
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)

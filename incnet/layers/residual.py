@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from incnet.backend import Array, ops
-from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
 from incnet.layer import Cost, Layer, Shape, at_least
@@ -45,6 +44,7 @@ class Subsample(Layer):
     """
 
     recordable = True
+    input_axes = 4
 
     def __init__(self, stride: int, channels: int) -> None:
         super().__init__()
@@ -53,9 +53,6 @@ class Subsample(Layer):
 
     def __repr__(self) -> str:
         return f"Subsample({self.stride}, {self.channels})"
-
-    def check(self, x: Array) -> None:
-        check_batch("Subsample", x, axes=4)
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
