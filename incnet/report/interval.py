@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-__all__ = ["CONFIDENCE", "Interval", "student", "t_quantile", "wilson"]
+__all__ = ["CONFIDENCE", "Interval", "accuracy_interval", "student", "t_quantile", "wilson"]
 
 CONFIDENCE = 0.95
 
@@ -56,6 +56,12 @@ def student(values: Sequence[float]) -> Interval | None:
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     half = t_quantile(len(values) - 1) * deviation / math.sqrt(len(values))
     return Interval(mean - half, mean + half)
+
+
+def accuracy_interval(accuracies: Sequence[float]) -> Interval | None:
+    """Return :func:`student` for fractions, of which none is below 0 or above 1: nor are the interval's ends."""
+    found = student(accuracies)
+    return found and Interval(max(0.0, found.low), min(1.0, found.high))
 
 
 def t_quantile(freedom: int) -> float:

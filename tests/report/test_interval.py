@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from incnet.report.interval import Interval, student, t_quantile
+from incnet.report.interval import Interval, accuracy_interval, student, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,10 @@ def test_the_interval():
     assert student(values) == Interval(pytest.approx(0.3 - half, rel=1e-4), pytest.approx(0.3 + half, rel=1e-4))
     same = student([0.4, 0.4, 0.4])
     assert (same.low, same.high) == (pytest.approx(0.4), pytest.approx(0.4))
+
+
+def test_no_accuracy_is_above_one():
+    assert student([0.9, 1.0]).high > 1
+    assert accuracy_interval([0.9, 1.0]) == Interval(student([0.9, 1.0]).low, 1.0)
+    assert accuracy_interval([0.0, 0.1]).low == 0
+    assert accuracy_interval([0.5]) is None

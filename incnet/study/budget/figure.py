@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter, NullLocator
 
-from incnet.report.interval import student
+from incnet.report.interval import accuracy_interval
 from incnet.report.style import add_legend, look, new_figure, save, style
 from incnet.sizes import FLOPS_PER_MAC
 from incnet.study.budget.curves import Cost, Curve
@@ -37,12 +37,12 @@ def draw(curves: Sequence[Curve], accuracy: str, cost: Cost) -> Figure:
             looks = look(number, len(curves))
             spent, means, below, above = [], [], [], []
             for points in (curve.at(epochs) for epochs in curve.budgets):
-                accuracies = [100 * point.accuracy for point in points]
-                interval, mean = student(accuracies), statistics.fmean(accuracies)
+                accuracies = [point.accuracy for point in points]
+                interval, mean = accuracy_interval(accuracies), statistics.fmean(accuracies)
                 spent.append(unit * statistics.fmean(getattr(point, cost) for point in points))
-                means.append(mean)
-                below.append(mean - interval.low if interval else 0.0)
-                above.append(interval.high - mean if interval else 0.0)
+                means.append(100 * mean)
+                below.append(100 * (mean - interval.low) if interval else 0.0)
+                above.append(100 * (interval.high - mean) if interval else 0.0)
             axes.errorbar(
                 spent,
                 means,

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from incnet.report.interval import Interval, student
+from incnet.report.interval import Interval, accuracy_interval
 from incnet.report.numbers import NOTHING
 from incnet.study.budget.compare import Comparison, compare
 from incnet.study.budget.curves import Cost, Curve
@@ -64,7 +64,7 @@ def _point(curve: Curve, epochs: int) -> Row:
         "epochs": epochs,
         "n": len(points),
         "accuracy": statistics.fmean(accuracies),
-        "accuracy_interval": _interval(student(accuracies)),
+        "accuracy_interval": _interval(accuracy_interval(accuracies)),
         "macs": statistics.fmean(point.macs for point in points),
         "seconds": statistics.fmean(seconds) if len(seconds) == len(points) else None,
     }
