@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from incnet.kernels import reference
-from incnet.kernels.cpu import blocks, columns, convolution, fused, memory, winograd
+from incnet.kernels import cpu, reference
+from incnet.kernels.cpu import blocks, convolution, fused, memory, winograd
 from incnet.kernels.operands import BackwardEpilogue, Normalised, NormGradient
 from incnet.kernels.reference import fused as definition
 from incnet.kernels.shapes import output_size
@@ -199,9 +199,9 @@ def test_kernel_larger_than_the_image():
 def test_im2col_and_col2im(dtype, rng):
     for size, stride, padding in itertools.product([(3, 2), (1, 1), (2, 5)], (1, 2, 3), (0, 1, 2)):
         x = normal(rng, dtype, 2, 7, 6, 3)
-        patches = columns.im2col(x, size, stride, padding)
+        patches = cpu.im2col(x, size, stride, padding)
         np.testing.assert_array_equal(patches, reference.im2col(x, size, stride, padding))
-        back = columns.col2im(patches, x.shape, size, stride, padding)
+        back = cpu.col2im(patches, x.shape, size, stride, padding)
         np.testing.assert_allclose(back, reference.col2im(patches, x.shape, size, stride, padding), rtol=1e-6)
 
 
