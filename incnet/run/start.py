@@ -22,6 +22,7 @@ from incnet.deploy.model import Description, ModelError, find_model, read_model
 from incnet.graph import Graph
 from incnet.layer import Layer
 from incnet.run.network import NetworkFactory
+from incnet.user_code import is_place
 
 __all__ = ["FILE", "Start", "StartModel"]
 
@@ -138,7 +139,9 @@ class Start:
         self.taken = tuple(takewhile(lambda name: not misfits[name], subnetworks))
         rest = list(subnetworks)[len(self.taken) :]
         if not self.taken:
-            what = f"{model.description.arch:.80} by {model.description.partition!r:.40}"
+            what = f"{model.description.arch:.80}"
+            if not is_place(what):  # a network of one's own is cut as its function says
+                what += f" by {model.description.partition!r:.40}"
             raise ConfigError(f"--start-from {self.path}, {what}: nothing fits, since {misfits[rest[0]]}")
         graph = networks.graph()
         for name in subnetworks if all_at_once else self.taken:

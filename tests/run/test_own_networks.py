@@ -134,6 +134,8 @@ def test_stages_are_used_when_the_file_is_gone(place, capsys):
         assert list(model.graph.subnetworks) == names
         assert model.description.arch == "net.py:network"
     assert str(place) not in json.dumps(model.description.network.subnetworks)
+    assert train(*QUICK, "--arch", "resnet8", "--start-from", "run", "--out", "other") == 2
+    assert "S1-S3.safetensors, net.py:network: nothing fits, since the model has no S1" in said(capsys)
 
 
 def test_a_class_of_ones_own_is_found_where_the_user_says(place, capsys):
