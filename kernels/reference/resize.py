@@ -56,7 +56,7 @@ def resize_area(x, size, out=None):
     Notes
     -----
     Pixels are squares, and an image covers the same square before and after. A pixel of y is the mean of x over what it
-    covers: of whole pixels of x, and of parts of those that its edges cut, by :func:`shares`.
+    covers: of whole pixels of x, and of parts of those that its edges cut, by ``shares``.
     """
     n, height, width, channels = x.shape
     down, across = (shares(*sizes).astype(x.dtype) for sizes in ((height, size[0]), (width, size[1])))
