@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 import statistics
 from pathlib import Path
 
 import pytest
 
 from incnet.report import read_runs
+from incnet.study.__main__ import main as study
 
 DOCUMENT = Path("docs/results/README.md")
 RUNS = sorted(path.parent for path in Path("docs/results/runs").glob("*/config.json"))
@@ -61,3 +63,27 @@ def test_what_the_papers_method_reaches():
     for document in (Path("README.md"), DOCUMENT):
         text = " ".join(document.read_text().split())
         assert all(words in text for words in said)
+
+
+def test_the_tables_of_costs_are_those_of_the_runs(tmp_path):
+    published = DOCUMENT.parent / "budget"
+    shutil.copy(published / "timings.json", tmp_path)
+    folders = [str(folder) for folder in RUNS if folder.name.startswith(("r20-", "fast-"))]
+    assert study(["budget", "--from-runs", *folders, "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "budget.md").read_text() == (published / "budget.md").read_text()
+    assert json.loads((tmp_path / "budget.json").read_text()) == json.loads((published / "budget.json").read_text())
+
+
+def test_the_page_says_what_the_tables_of_costs_say():
+    (network,) = json.loads((DOCUMENT.parent / "budget/budget.json").read_text())["networks"]
+    points = {(point["arm"], point["epochs"]): point for point in network["points"]}
+    rows = re.findall(
+        r"^\| (\S+) \| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d,]+) \|", DOCUMENT.read_text(), re.MULTILINE
+    )
+    assert len(rows) >= 10
+    for arm, epochs, seeds, accuracy, cost, seconds in rows:
+        point = points[arm, int(epochs)]
+        assert int(seeds) == point["n"]
+        assert accuracy == f"{100 * point['accuracy']:.1f}"
+        assert cost == f"{point['macs'] / 1e12:.1f}"
+        assert seconds == f"{point['seconds']:,.0f}"
