@@ -18,7 +18,7 @@ def stage(accuracies, lookahead=0):
         Epoch(n, "lookahead" if n <= lookahead else "train", 1, 0.5, accuracy, 1, 1, 10)
         for n, accuracy in enumerate(accuracies, start=1)
     ]
-    return StageHistory(insert, 0.0, 1.0, epochs)
+    return StageHistory(insert, start=0.0, end=1.0, subnetworks=("S1",), epochs=epochs)
 
 
 # Six epochs of ten points each, then six of two: angles of 84.3 and 63.4 degrees, slopes of 10 and 2.

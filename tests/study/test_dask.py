@@ -113,9 +113,9 @@ def test_ctrl_c_in_a_terminal_stops_the_study_alone(on_dask, tmp_path):
     pexpect = pytest.importorskip("pexpect", reason="pexpect is not installed")
     processes = on_dask.processes
     command = ["-m", "incnet.study", *SMALL, *LONGER, "--epochs", "4000", "--out", str(tmp_path), "--dask", "local:2"]
-    terminal = pexpect.spawn(
-        sys.executable, command, env=os.environ | on_dask.mark, dimensions=(24, 80), encoding="utf-8", timeout=60
-    )
+    # The terminal echoes ^C where output is written just then: between two bytes of a letter, if it comes to that.
+    reads = {"dimensions": (24, 80), "encoding": "utf-8", "codec_errors": "replace", "timeout": 60}
+    terminal = pexpect.spawn(sys.executable, command, env=os.environ | on_dask.mark, **reads)
     for name in RUNS:
         wait_for_epochs(tmp_path / "runs" / name, 2)
     terminal.sendintr()
