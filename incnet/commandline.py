@@ -69,16 +69,12 @@ def parse(kind: type[T], arguments: Sequence[str] | None, prog: str, default: T 
 
 
 def origins(kind: Any, arguments: Sequence[str] | None, prog: str) -> dict[str, tuple[Any, str]]:
-    """Return what a command line that :func:`parse` has taken does not give itself: values by name, and from what."""
+    """Return what a command line that :func:`parse` has taken has from a file: values by name, and from which."""
     try:
         given = _given(kind, arguments, prog)
-        chosen = _completed(kind, given.all) if hasattr(kind, "completed") else given.all
-    except UsageError:  # a file that has changed since
+    except UsageError:  # the file has changed since
         return {}
-    preset = f"--preset {chosen.get('preset')}"
-    found = {name: (value, str(given.file)) for name, value in given.written.items() if name not in given.typed}
-    by_preset = {name: (value, preset) for name, value in chosen.items() if name not in given.all}
-    return {name: origin for name, origin in (found | by_preset).items() if described(kind)[name].shown}
+    return {name: (value, str(given.file)) for name, value in given.written.items() if name not in given.typed}
 
 
 class _Given(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from incnet.image_sizes import ImageSizes
 from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, DEPTH, did_you_mean
-from incnet.options import as_of_now, described, flag, option
+from incnet.options import as_of_now, described, flag, option, with_origins
 from incnet.presets import PRESETS, expanded
 from incnet.records import from_json, to_json, type_hints
 from incnet.sizes import parse_size
@@ -532,6 +533,16 @@ class Config:
     defaults_of: str | None = option(
         "Architecture whose defaults a network of one's own has.", None, group=NETWORK, shown=False, before=None
     )
+    set_by_preset: tuple[str, ...] | None = option(
+        "Options that have their value from the preset.",
+        None,
+        compare=False,
+        group=NETWORK,
+        shown=False,
+        before=None,
+        on_resume="may change",
+        origin=True,
+    )
 
     @classmethod
     def from_preset(cls, preset: str, **given: Any) -> Config:
@@ -544,7 +555,8 @@ class Config:
         Raises
         ------
         ConfigError
-            If there is no such preset.
+            If there is no such preset. Where a value is refused, at :meth:`resolve` or by a run, it is named as the
+            preset's.
         """
         try:
             return cls(**cls.completed({**given, "preset": preset}))
@@ -560,7 +572,8 @@ class Config:
         ValueError
             If there is no such preset.
         """
-        return expanded(given, vars(cls()))
+        whole = expanded(given, vars(cls()))
+        return {**whole, "set_by_preset": tuple(name for name in whole if name not in given) or None}
 
     def resolve(self) -> Config:
         """Fill in what was left open, and check every value.
@@ -593,11 +606,30 @@ class Config:
         """
         return replace(self, arch=place)._typed()._filled()
 
-    def for_network(self, *, batch_norm: bool) -> Config:
-        """Return this configuration with the defaults that suit a network of one's own: ResNet's, or VGG's."""
+    def for_network(self, *, batch_norm: bool, grows: bool = True) -> Config:
+        """Return this configuration with what suits a network of one's own, of defaults and of its preset.
+
+        Parameters
+        ----------
+        batch_norm : bool
+            Whether it has any: then ResNet's suits it, else VGG's.
+        grows : bool
+            Whether it takes images of the sizes that a preset has set, if one has: else they do not grow.
+        """
         if self.defaults_of is not None:
             return self
-        return replace(self, defaults_of="resnet20" if batch_norm else "vgg16")._filled()
+        kind = "resnet20" if batch_norm else "vgg16"
+        suited = {"defaults_of": kind, **self._preset_for(kind)}
+        if not grows and "image_sizes" in (self.set_by_preset or ()):
+            suited["image_sizes"] = None
+        return replace(self, **suited)._filled()
+
+    def _preset_for(self, kind: str) -> dict[str, Any]:
+        """Return what the preset sets for an architecture, of the options that it has set for another one."""
+        names = set(self.set_by_preset or ()) - {"image_sizes"}  # with which the network itself shows what suits it
+        given = {name: value for name, value in vars(self).items() if name not in names}
+        settings = expanded({**given, "arch": kind}, {}) if names else {}
+        return {name: settings.get(name, getattr(Config, name)) for name in names}
 
     def as_network_of(self, begun: Config) -> Config:
         """Return this configuration as of the network of a run that was begun, if both have one of somebody's own.
@@ -611,7 +643,21 @@ class Config:
         """
         if not (is_place(begun.arch) and is_place(self.arch)):
             return self
-        return replace(self, arch=begun.arch, defaults_of=begun.defaults_of)._filled()
+        same = replace(self, arch=begun.arch)
+        if self.defaults_of is None and begun.defaults_of is not None:
+            return same.for_network(batch_norm=begun.defaults_of != "vgg16", grows=begun.image_sizes is not None)
+        return replace(same, defaults_of=begun.defaults_of)._filled()
+
+    @contextmanager
+    def naming_preset(self) -> Iterator[None]:
+        """Let a ConfigError of the ``with`` block say which of the values that it names are the preset's."""
+        try:
+            yield
+        except ConfigError as error:
+            preset = f"--preset {self.preset}"
+            chosen = {name: (getattr(self, name), preset) for name in self.set_by_preset or ()}
+            error.args = (with_origins(str(error), Config, chosen),)
+            raise
 
     @property
     def own_data(self) -> Path | None:
@@ -656,7 +702,8 @@ class Config:
             filled = replace(filled, dataset=str(_one_name(Path(filled.dataset))))
         # What depends on a network of one's own stays open until it is made: any default will do to check the others.
         still_open = {name: self._default(name, "resnet20") for name in left_open if getattr(filled, name) is None}
-        replace(filled, **still_open)._check()
+        with self.naming_preset():
+            replace(filled, **still_open)._check()
         return filled
 
     def _check_names(self) -> None:
@@ -856,7 +903,8 @@ class Config:
 
     def as_json(self) -> dict[str, Any]:
         """All options by name, as JSON values; :meth:`from_json` reads them."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, options: Any) -> Config:

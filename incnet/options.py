@@ -184,7 +184,8 @@ def with_origins(message: str, kind: type, origins: Mapping[str, tuple[Any, str]
         named, words = re.escape(flag(name)), re.escape(str(value))
         if described(kind)[name].positional:
             named, words = words, ""
-        found = re.search(rf"(?<![\w-]){named}(?P<value> {words})?(?![\w-])", message)
+        told = rf"(?: {words})? \([^()]*from "  # already, or as an origin
+        found = re.search(rf"(?<!from )(?<![\w-]){named}(?![\w-])(?!{told})(?P<value> {words}(?![\w-]))?", message)
         if found:
             said = f"{'' if found['value'] or not words else f'{value}, '}from {origin}"
             message = f"{message[: found.end()]} ({said}){message[found.end() :]}"

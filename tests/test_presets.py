@@ -11,6 +11,7 @@ from incnet import train
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
 from incnet.data.digits import load_digits
+from incnet.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
 from incnet.options import described, flag, spelt
 from incnet.presets import PRESETS
 from incnet.report.reading import read_history
@@ -18,13 +19,41 @@ from incnet.report.setup import command
 from incnet.run.run import Run
 from incnet.study.__main__ import arguments
 from incnet.study.folder import StudyRun
+from incnet.study.networks import settle_networks
 from incnet.study.options import Study
 
+DENSE = """
+from tests.test_presets import dense, normalised, plain
+"""
 PAGE = Path(__file__).parents[1] / "docs" / "presets.md"
 
 
 def asked(line, *more):
     return parse(Config, [*line.split(), *more], "incnet train")
+
+
+def plain(shape, rng):
+    return {"S1": Sequential({"conv": Conv2d(shape[2], 4, 3, padding=1, rng=rng), "relu": ReLU()})}
+
+
+def normalised(shape, rng):
+    return {"S1": Sequential({"conv": Conv2d(shape[2], 4, 3, padding=1, rng=rng), "norm": BatchNorm2d(4)})}
+
+
+def dense(shape, rng):
+    """Take images of one size."""
+    layers = {"flatten": Flatten(), "linear": Linear(4 * shape[0] * shape[1], 6, rng=rng)}
+    return {**normalised(shape, rng), "S2": Sequential(layers)}
+
+
+@pytest.fixture
+def growing_digits(monkeypatch):
+    settings = PRESETS["fast"].settings
+    monkeypatch.setitem(
+        PRESETS,
+        "fast",
+        replace(PRESETS["fast"], settings={**settings, "image_sizes": {**settings["image_sizes"], "digits": "4,6,8"}}),
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -68,6 +97,69 @@ def test_what_is_given_counts_even_if_it_is_the_default():
 @pytest.mark.parametrize("line", ["cifar10 --resize 64", "cifar10 --lookahead-cache fixed", "digits", "--arch vgg16"])
 def test_images_do_not_grow_where_they_cannot(line):
     assert asked(f"{line} --preset fast").resolve().image_sizes is None
+
+
+@pytest.mark.parametrize("network", [dense, normalised])
+def test_images_grow_as_a_network_of_ones_own_takes_them(growing_digits, network):
+    config = Config.from_preset("fast", dataset="digits", epochs=6, limit=100)
+    assert config.resolve().image_sizes == "4,6,8"
+    run = Run(config, network=network)
+    sizes = None if network is dense else "4,6,8"
+    assert run.config.image_sizes == sizes
+    assert [loader.image_size for loader in run.images.growing] == ([None] if sizes is None else [4, 6, 8])
+    assert Run(run.config.as_network_of(run.config), network=network).config.image_sizes == sizes
+
+
+def test_sizes_that_are_asked_for_are_refused_though_the_preset_has_them(growing_digits):
+    given = Config.from_preset("fast", dataset="digits", epochs=6, limit=100, image_sizes="4,6,8")
+    with pytest.raises(ConfigError, match=r"--image-sizes 4,6,8: .*dense .*takes none of 4.* or --image-sizes none"):
+        Run(given, network=dense)
+
+
+def test_a_run_records_that_its_images_do_not_grow(growing_digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(DENSE)
+    line = ["digits", "--arch", "net.py:dense", "--preset", "fast", "--epochs", "3", "--limit", "100", "--no-report"]
+    assert train.main([*line, "--out", "run", "--stop", "epochs>=1"]) == 0
+    assert "--preset fast: the images do not grow" in capsys.readouterr().out
+    made = json.loads(Path("run/config.json").read_text())["config"]
+    assert (made["preset"], made["image_sizes"]) == ("fast", None)
+    assert train.main(["--resume", "run", "--stop", "none"]) == 0
+    assert json.loads(Path("run/config.json").read_text())["config"] == made | {"stop": None}
+
+
+def test_a_preset_sets_what_suits_a_network_of_ones_own():
+    """As it does for incnet's: without batch norm what it has for VGG-16."""
+    options = {"dataset": "digits", "limit": 100}
+    for network, arch in ((normalised, "resnet20"), (plain, "vgg16")):
+        run = Run(Config.from_preset("fast", **options), network=network)
+        theirs = Config.from_preset("fast", arch=arch, **options).resolve()
+        names = ("optimizer", "lr", "momentum", "weight_decay", "epochs", "lr_schedule")
+        assert [getattr(run.config, name) for name in names] == [getattr(theirs, name) for name in names]
+    assert Run(Config.from_preset("fast", lr=0.03, **options), network=plain).config.lr == 0.03
+
+
+def test_a_study_gives_a_network_of_ones_own_what_suits_it(growing_digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(DENSE)
+    line = "table2 --dataset digits --archs net.py:dense net.py:plain resnet8 --preset fast --seeds 1"
+    runs = [StudyRun(each, Path("runs") / each.name) for each in parse(Study, line.split(), "study").runs()]
+    settle_networks(runs, load_digits())
+    found = {each.planned.arch: (each.planned.config.image_sizes, each.planned.config.optimizer) for each in runs}
+    assert found == {"net.py:dense": (None, "sgd"), "net.py:plain": ("4,6,8", "rmsprop"), "resnet8": ("4,6,8", "sgd")}
+
+
+def test_what_is_refused_in_python_says_that_a_preset_has_set_it(monkeypatch):
+    with pytest.raises(ConfigError, match=r"--warmup 2 \(from --preset fast\): choose fewer than --epochs, which"):
+        Config.from_preset("fast", epochs=2).resolve()
+    with pytest.raises(ConfigError, match=r"--warmup 20: choose fewer than --epochs \(12, from --preset fast\)"):
+        Config.from_preset("fast", warmup=20).resolve()
+    with pytest.raises(ConfigError, match=r"--warmup 2: choose fewer than --epochs, which"):
+        Config.from_preset("fast", epochs=2, warmup=2).resolve()
+    other = replace(PRESETS["fast"], settings={**PRESETS["fast"].settings, "resize": {"digits": 4}})
+    monkeypatch.setitem(PRESETS, "fast", other)
+    with pytest.raises(ConfigError, match=r"--resize 4 \(from --preset fast\): the images"):  # when a run is made
+        Run(Config.from_preset("fast", dataset="digits"), load_digits())
 
 
 def test_near_misses(tmp_path, capsys):

@@ -70,8 +70,9 @@ class NetworkFactory:
         except ValueError as error:
             raise ConfigError(f"--init {config.init}: {error}") from error
         self.own = StoredNetwork(b"".join(map(bytes, pack_network(made))), tuple(own_classes(made).values()))
+        whole, _ = self._whole(Blank())
         norm = any(isinstance(layer, BatchNorm2d) for subnetwork in made.values() for layer in subnetwork.layers())
-        self.config = config.for_network(batch_norm=norm)
+        self.config = config.for_network(batch_norm=norm, grows=self._misfit(whole) is None)
 
     def subnetworks(self) -> dict[str, Layer]:
         """All sub-networks S1 .. SK by name, in order.
@@ -81,18 +82,12 @@ class NetworkFactory:
         ConfigError
             If the architecture does not allow for the partition, or for the images at one of their sizes.
         """
-        rng = np.random.default_rng([self.config.seed, WEIGHTS])
-        whole = self.graph()
-        try:
-            subnetworks = self._made(rng)
-            for name, subnetwork in subnetworks.items():
-                whole.insert(name, subnetwork)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        whole, subnetworks = self._whole(np.random.default_rng([self.config.seed, WEIGHTS]))
+        if misfit := self._misfit(whole):
+            raise ConfigError(misfit)
         if len(self.config.freezing().starts) >= len(subnetworks):
             found = f"--freeze {self.config.freeze}: there are {len(subnetworks)} sub-networks"
             raise ConfigError(f"{found}; give fewer fractions, so that one learns to the end")
-        self._check_sizes(whole)
         return {name: fuse(subnetwork) for name, subnetwork in subnetworks.items()}
 
     def _made(self, rng: np.random.Generator) -> dict[str, Layer]:
@@ -111,24 +106,35 @@ class NetworkFactory:
         """SHA-256 sum of the layers and their arguments, and of no weights: by which it is the same network."""
         return digest(asdict(Architecture.of(self._made(Blank()))), {})
 
-    def _check_sizes(self, graph: Graph) -> None:
+    def _whole(self, rng: np.random.Generator) -> tuple[Graph, dict[str, Layer]]:
+        """Return the network with all of its sub-networks in, and these."""
+        whole = self.graph()
+        try:
+            subnetworks = self._made(rng)
+            for name, subnetwork in subnetworks.items():
+                whole.insert(name, subnetwork)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return whole, subnetworks
+
+    def _misfit(self, whole: Graph) -> str | None:
+        """Return why the images cannot grow as they are to, if they cannot."""
         grow, asked = self.config.images_grow(), f"--image-sizes {self.config.image_sizes}"
         if grow is None:
-            return
+            return None
         height, width, channels = self.image_shape
         if {height, width} != {grow.sizes[-1]}:
             end = "end with that" if height == width else "only squares can grow"
-            raise ConfigError(f"{asked}: the images have {height} x {width} pixels; {end}")
+            return f"{asked}: the images have {height} x {width} pixels; {end}"
         for size in grow.sizes:
             shape: Shape = (size, size, channels)
             try:
-                for _, layer in graph.row:
+                for _, layer in whole.row:
                     shape = layer.output_shape(shape)
             except ValueError as error:
-                raise ConfigError(
-                    f"{asked}: {short(self.config.arch)} for images of {height} pixels takes none of {size}: {error}; "
-                    "choose others, or --image-sizes none"
-                ) from error
+                network = f"{short(self.config.arch)} for images of {height} pixels"
+                return f"{asked}: {network} takes none of {size}: {error}; choose others, or --image-sizes none"
+        return None
 
     def classifier(self, shape: Shape) -> Layer:
         """Return a classifier for features of ``shape``: the same one, however often it has been rebuilt before."""

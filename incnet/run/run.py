@@ -108,9 +108,15 @@ class Run:
             return_freed_memory()
         where = start or config.start_from
         model = None if where is None else self.communicator.on_root(lambda: StartModel.read(where))
-        self.images = RunImages(config, dataset, self.communicator)
-        self.networks = NetworkFactory(config, self.images.shape, self.images.dataset.num_classes, network)
+        with config.naming_preset():
+            self._make(dataset, network, model)
+
+    def _make(self, dataset: Dataset | None, network: MakeNetwork | None, model: StartModel | None) -> None:
+        """Make images, networks and the plan of memory, and go to the beginning."""
+        self.images = RunImages(self.config, dataset, self.communicator)
+        self.networks = NetworkFactory(self.config, self.images.shape, self.images.dataset.num_classes, network)
         self.config = config = self.networks.config
+        self.images.sizes = config.images_grow()  # not, if the network takes one size and a preset has others
         self.images.check_ranks(config)
         self.start = None
         if model is not None:

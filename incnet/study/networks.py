@@ -25,7 +25,18 @@ from incnet.user_code import source_of
 __all__ = ["settle_networks"]
 
 # Options by which one network differs from another, or does not fit.
-DECISIVE = ("arch", "partition", "shortcut", "subnetworks", "resize", "image_sizes", "init", "freeze", "seed")
+DECISIVE = (
+    "arch",
+    "partition",
+    "shortcut",
+    "subnetworks",
+    "resize",
+    "image_sizes",
+    "set_by_preset",
+    "init",
+    "freeze",
+    "seed",
+)
 
 
 def settle_networks(runs: Sequence[StudyRun], dataset: Dataset) -> None:

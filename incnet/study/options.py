@@ -319,7 +319,8 @@ class Study(Config):
             name: None for name, (other, values) in GO_WITH.items() if getattr(config, other) not in values
         }
         try:
-            return replace(config, **pointless).resolve()
+            resolved = replace(config, **pointless, set_by_preset=None).resolve()
+            return replace(resolved, set_by_preset=config.set_by_preset)
         except ConfigError as error:
             preset = f"--preset {config.preset}" + (f" of the arm {arm}" if "preset" in of_arm else "")
             chosen = {name: (value, f"the arm {arm}") for name, value in of_arm.items()}
