@@ -14,7 +14,7 @@ from incnet.terminal import Terminal, command
 
 __all__ = ["COMMANDS", "main"]
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class Command(NamedTuple):
@@ -52,12 +52,17 @@ commands:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do as the command line says. Returns the exit code of the command; 2 if there is no such command."""
+    """Do as the command line says. Returns the exit code: the command's; 2 if there is none; 130 for Ctrl-C."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
-    if name in COMMANDS:
-        code: int = importlib.import_module(COMMANDS[name].module).main(rest)
-        return code
-    return _about(name)
+    if name not in COMMANDS:
+        return _about(name)
+    try:
+        module = importlib.import_module(COMMANDS[name].module)
+    except KeyboardInterrupt:  # later on the command itself says what is left of its work
+        Terminal(stderr=True).say("interrupted")
+        return INTERRUPTED
+    code: int = module.main(rest)
+    return code
 
 
 @command()

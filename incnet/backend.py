@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 from incnet.kernels.im2col import Im2col
 from incnet.kernels.shapes import Checked, checked
 
@@ -225,7 +225,7 @@ def _check_device(asked: str, index: int) -> None:
     try:
         _cupy()
     except Exception as error:
-        missing = "CuPy is not installed; pip install 'incnet[cuda13]' (or [cuda12])"
+        missing = f"CuPy is not installed; {install('cuda13')} (or cuda12)"
         raise DeviceError(f"{asked}: {why_not('CuPy', error, missing)}, or choose --device cpu") from None
     raise DeviceError(f"{asked}: no usable CUDA device on this machine; choose --device cpu or auto")
 

@@ -20,12 +20,13 @@ from incnet.options import Option, default_in_words, described, flag, one_of
 from incnet.options_file import OptionsFileError, read_options
 from incnet.terminal import Terminal
 
-__all__ = ["Entry", "choices", "entries", "help_text", "make_parser", "origins", "parse"]
+__all__ = ["FILE", "Entry", "choices", "entries", "help_text", "make_parser", "origins", "parse", "shown_flags"]
 
 T = TypeVar("T")
 BAD_INPUT = 2
 WIDEST = 100  # columns of help: longer lines are hard to read
 INDENT = 24  # columns of the options' names
+NARROW, LITTLE = 60, 6  # columns: of a terminal that leaves no room beside them, and of the indent there
 # The option that names a file of others: not one of those that a dataclass describes, and recorded by what it brings.
 FILE = "config file"
 IN_FILE = (
@@ -218,6 +219,12 @@ def _flags(name: str, option: Option) -> list[str]:
     return [flag(each) for each in (name, *option.old_names)]
 
 
+def shown_flags(kind: type, name: str) -> list[str]:
+    """Return how the help says that an option is given: not by its old names, nor turned off where it is off."""
+    default = next(each.default for each in fields(kind) if each.name == name)
+    return [flag(name), flag(f"no_{name}")] if default is True else [flag(name)]
+
+
 # Help.
 
 
@@ -265,7 +272,7 @@ def entries(kind: type) -> Iterator[Entry]:
         names = [name for name, option in options.items() if option.group == group]
         for name in sorted(names, key=lambda name: not options[name].positional):
             call = _invocation(name, options[name], hints[name], defaults[name])
-            yield Entry(group, name, call, " ".join(_told(options[name], defaults[name])))
+            yield Entry(group, name, call, " ".join(_told(options[name], defaults[name], options)))
 
 
 def _on_resuming(options: Mapping[str, Option], width: int) -> Iterator[str]:
@@ -287,11 +294,12 @@ def _paragraphs(kind: type, width: int) -> str:
 
 def _entry(call: str, text: str, width: int) -> str:
     """Return the lines of an option: its name, and beside it, or below if it is long, what there is to say."""
-    lines = textwrap.wrap(text, width - INDENT, break_on_hyphens=False)
+    indent = INDENT if width >= NARROW else LITTLE
+    lines = textwrap.wrap(text, width - indent, break_on_hyphens=False)
     head = f"  {call}"
-    if len(head) > INDENT - 2:
-        return "\n".join([head, *(" " * INDENT + line for line in lines)])
-    return "\n".join([head.ljust(INDENT) + lines[0], *(" " * INDENT + line for line in lines[1:])])
+    if len(head) > indent - 2:
+        return "\n".join([head, *(" " * indent + line for line in lines)])
+    return "\n".join([head.ljust(indent) + lines[0], *(" " * indent + line for line in lines[1:])])
 
 
 def _invocation(name: str, option: Option, kind: Any, default: Any) -> str:
@@ -313,11 +321,11 @@ def _metavar(kind: Any) -> str:
     return shown[0] if len(shown) == 1 else "{" + ",".join(shown) + "}"
 
 
-def _told(option: Option, default: Any) -> Iterator[str]:
-    """Yield what an option does, with what it belongs, and what it is if it is not given."""
+def _told(option: Option, default: Any, options: Mapping[str, Option]) -> Iterator[str]:
+    """Yield what an option does, with which of the other ``options``, and what it is if it is not given."""
     yield option.help
-    if option.goes_with is not None:
-        other, values = option.goes_with
-        yield f"With {flag(other)} {one_of(values)}."
+    other, values = option.goes_with or ("", ())
+    if other in options:
+        yield f"With {_call(other, options[other])} {one_of(values)}."
     if words := default_in_words(option, default):
         yield f"Default: {words}."

@@ -12,7 +12,7 @@ from typing import Literal, get_args, get_type_hints
 
 import shtab
 
-from incnet.commandline import choices, make_parser, parse
+from incnet.commandline import FILE, choices, make_parser, parse, shown_flags
 from incnet.options import described, option
 from incnet.terminal import command
 
@@ -51,7 +51,11 @@ def whole_parser() -> argparse.ArgumentParser:
         kind = getattr(importlib.import_module(each.module), each.options)
         options, hints = make_parser(kind, f"incnet {name}"), get_type_hints(kind)
         for action in options._actions:
+            if action.dest == FILE:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
             if action.dest in hints:
+                shown = shown_flags(kind, action.dest)
+                action.option_strings = [each for each in action.option_strings if each in shown]
                 action.choices = choices(kind, action.dest) or None
                 said = described(kind)[action.dest].help.partition(". ")[0].rstrip(".")
                 action.help = said.replace("%", "%%")  # argparse would format it

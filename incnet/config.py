@@ -606,23 +606,19 @@ class Config:
         """
         return replace(self, arch=place)._typed()._filled()
 
-    def for_network(self, *, batch_norm: bool, grows: bool = True) -> Config:
+    def for_network(self, *, batch_norm: bool) -> Config:
         """Return this configuration with what suits a network of one's own, of defaults and of its preset.
 
-        Parameters
-        ----------
-        batch_norm : bool
-            Whether it has any: then ResNet's suits it, else VGG's.
-        grows : bool
-            Whether it takes images of the sizes that a preset has set, if one has: else they do not grow.
+        ResNet's, if it has batch norm, and VGG's otherwise.
         """
         if self.defaults_of is not None:
             return self
         kind = "resnet20" if batch_norm else "vgg16"
-        suited = {"defaults_of": kind, **self._preset_for(kind)}
-        if not grows and "image_sizes" in (self.set_by_preset or ()):
-            suited["image_sizes"] = None
-        return replace(self, **suited)._filled()
+        return replace(self, defaults_of=kind, **self._preset_for(kind))._filled()
+
+    def for_one_size(self) -> Config:
+        """Return this configuration for a network that takes images of one size: a preset does not let them grow."""
+        return replace(self, image_sizes=None) if "image_sizes" in (self.set_by_preset or ()) else self
 
     def _preset_for(self, kind: str) -> dict[str, Any]:
         """Return what the preset sets for an architecture, of the options that it has set for another one."""
@@ -645,7 +641,8 @@ class Config:
             return self
         same = replace(self, arch=begun.arch)
         if self.defaults_of is None and begun.defaults_of is not None:
-            return same.for_network(batch_norm=begun.defaults_of != "vgg16", grows=begun.image_sizes is not None)
+            same = same.for_network(batch_norm=begun.defaults_of != "vgg16")
+            return same if begun.image_sizes else same.for_one_size()
         return replace(same, defaults_of=begun.defaults_of)._filled()
 
     @contextmanager

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-__all__ = ["why_not"]
+__all__ = ["install", "why_not"]
+
+
+def install(extra: str) -> str:
+    """Return the command that brings the packages of an extra; quoted, since brackets mean something to some shells."""
+    return f'pip install "incnet[{extra}]"'
 
 
 def why_not(package: str, error: Exception, missing: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST", "DEPTH", "did_you_mean", "up_to"]
+__all__ = ["ARCHITECTURES", "DATASETS", "DEEPEST", "DEPTH", "counted", "did_you_mean", "up_to"]
 
 DATASETS = ("digits", "cifar10", "cifar100", "cifar100-coarse", "mnist", "fashion-mnist")
 # Besides them resnetN, for any other N = 6n + 2 up to the deepest of its paper: a bound for what a file can ask for.
@@ -25,6 +25,11 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     plain = {_plain(name): name for name in names}
     near = get_close_matches(_plain(word), plain, n=1)
     return f"; did you mean {plain[near[0]]}?" if near else ""
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number of things: ``1 epoch``, ``1,797 images``."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def up_to(subnetworks: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from incnet.data.folder import pictures_in
 from incnet.deploy.answers import FORMATS, SUFFIXES, Answer, Named
 from incnet.deploy.images import read_images
 from incnet.deploy.model import Model, ModelError, load_model
+from incnet.names import counted
 from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.records import parse_json
@@ -52,7 +53,7 @@ class Predict:
         positional=True,
     )
     images: tuple[Path, ...] = option(
-        "Pictures (PNG, JPEG, ...: pip install incnet[images]), folders of them, or .npy files of uint8 (H, W, C) or "
+        "Pictures (PNG, JPEG, ...; needs incnet[images]), folders of them, or .npy files of uint8 (H, W, C) or "
         "(N, H, W, C).",
         (),
         positional=True,
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(line)
         else:
             replace_file(options.out, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
-            errors.say(f"{options.out}: {images.read} images")
+            errors.say(f"{options.out}: {counted(images.read, 'image')}")
     except WriteError as error:
         errors.say(f"error: {error}; choose a place that can be written")
         return UNWRITABLE

@@ -19,6 +19,7 @@ from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.models.own import NETWORK, StoredNetwork
+from incnet.names import counted
 from incnet.report.live import LiveReport
 from incnet.run.export import export_stage, export_weights, summary
 from incnet.run.run import Run
@@ -181,9 +182,9 @@ def restart(run: Run, folder: RunFolder, content: dict[str, Any], say: Say) -> N
     before, now = environment_before(content), _environment(communicator)
     for line in [*damaged, *unknown, *_changes(before, now)]:
         say(f"warning: {line}")
-    where = f"after {run.state.epochs} epochs and {run.state.running.batches} batches"
-    say(f"going on {where}, from {checkpoint or 'the beginning'}")
     name = checkpoint.name if checkpoint else None
+    where = f"after {counted(run.state.epochs, 'epoch')} and {counted(run.state.running.batches, 'batch', 'batches')}"
+    say(f"going on {where}, from {name or 'the beginning'}")
     folder.log_session("resume", checkpoint=name, damaged=damaged, processes=communicator.names, environment=now)
 
 

@@ -28,6 +28,7 @@ UNWRITABLE = 4
 # Columns to the right of the bars that stay free: there the terminal puts the ^C of somebody who types it.
 MARGIN = 3
 SHORTEST, LONGEST = 16, 40  # a bar, in columns
+NAME = 8  # columns that a table leaves to a text, at least
 # Seconds over which the pace is taken that remaining times are estimated by.
 PACE = 600.0
 
@@ -185,6 +186,30 @@ class Terminal(Console):
         if self.is_terminal:
             lines = [part for line in lines for part in _broken(line, self.width)]
         self.print(Text("\n".join(lines)), soft_wrap=True)
+
+    def show(self, table: Table) -> None:
+        """Print a table; as a block of lines for each row, where the terminal is too narrow for its numbers."""
+        if not self.is_terminal or _narrowest(table) <= self.width:
+            self.print(table)
+            return
+        headings = [" ".join(str(column.header).split()) for column in table.columns]
+        lines = [str(table.title)]
+        for cells in zip(*(column.cells for column in table.columns), strict=True):
+            name, *values = (str(cell) if isinstance(cell, str | Text) else "" for cell in cells)
+            facts = [f"  {heading} {value}" for heading, value in zip(headings[1:], values, strict=True) if value]
+            lines += ["", name, *facts]
+        self.say("\n".join(lines))
+
+
+def _narrowest(table: Table) -> int:
+    """Columns that a table takes whose numbers are not broken; they stand to the right, and texts give way."""
+    _, right, _, left = table.padding
+    total = 0
+    for column in table.columns:
+        texts = [text for cell in (column.header, *column.cells) for text in str(cell).splitlines()]
+        widest = max(map(cell_len, texts), default=0)
+        total += (widest if column.justify == "right" else min(widest, NAME)) + left + right + 1
+    return total
 
 
 def _broken(line: str, width: int) -> list[str]:

@@ -17,7 +17,7 @@ from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
 from incnet.models.own import StoredNetwork
-from incnet.names import DATASETS, up_to
+from incnet.names import DATASETS, counted, up_to
 from incnet.options import with_origins
 from incnet.parallel.launch import LaunchError, connect
 from incnet.presets import PRESETS
@@ -26,7 +26,7 @@ from incnet.run.run import Run
 from incnet.run.start import FILE as START
 from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.files import WriteError
-from incnet.storage.folder import RunFolder, RunFolderError, new_folder
+from incnet.storage.folder import RunFolder, RunFolderError, check_unused, new_folder
 from incnet.terminal import Terminal, command
 from incnet.threads import threads_in_use
 from incnet.training.nonfinite import NonFiniteError
@@ -78,7 +78,7 @@ def _run(arguments: list[str] | None, communicator: Communicator, network: Path 
         message = f"error: {error}; {error.remedy}, then go on with --resume and the run folder"
         return _fail(communicator, error, message, UNWRITABLE)
     except KeyboardInterrupt as error:
-        return _fail(communicator, error, "interrupted", INTERRUPTED)
+        return _fail(communicator, error, "; ".join(["interrupted", *getattr(error, "__notes__", ())]), INTERRUPTED)
 
 
 def _fail(communicator: Communicator, error: BaseException, message: str, code: int) -> int:
@@ -94,6 +94,7 @@ def _fail(communicator: Communicator, error: BaseException, message: str, code: 
 def begin(config: Config, communicator: Communicator, network: Path | None) -> int:
     """Carry out a new run from a resolved configuration, and perhaps with a network that was made before."""
     communicator.on_root(lambda: _check_extras(config))
+    communicator.on_root(lambda: check_unused(config.out) if config.out is not None else None)
     _choose_machine(config, communicator, {})
     if config.threads is not None:  # fewer, where the machine has not got so many
         config = replace(config, threads=threads_in_use())
@@ -164,9 +165,10 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     for remark in (*run.images.dataset.remarks, *_remarks(run)):
         terminal.say(remark)
     if run.state.epochs == 0 and config.method == "incremental" and config.epochs < run.state.schedule.needed:
+        few = f"{counted(config.epochs, 'epoch')} {'is' if config.epochs == 1 else 'are'} few"
         terminal.say(
-            f"{config.epochs} epochs are few: look-ahead and an epoch of training take "
-            f"{run.state.schedule.needed} with all sub-networks; the last of them will get less, or none"
+            f"{few}: look-ahead and an epoch of training take {run.state.schedule.needed} with all sub-networks; the "
+            "last of them will get less, or none"
         )
     code, summary = 0, None
     try:
@@ -182,6 +184,9 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
             f"try a lower --lr, or --resume {folder.path} --on-nonfinite rollback"
         )
         code = error.exit_code
+    except KeyboardInterrupt as error:  # while it is saved what the run has come to
+        error.add_note(f"go on with --resume {folder.path}")
+        raise
     display.table([asdict(stage) for stage in run.state.stages])
     if summary and summary["test_accuracy"] is not None:
         accuracy = f"test accuracy {summary['test_accuracy']:.2%}"

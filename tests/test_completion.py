@@ -39,6 +39,10 @@ def script(tmp_path_factory):
         (["study", "--arch"], "--archs"),
         (["predict", "--de"], "--device"),
         (["completion", ""], "bash zsh tcsh"),
+        # As the help has them: not turned off where they are off, and by no old name.
+        (["study", "--no-d"], ""),
+        (["train", "--sums"], ""),
+        (["train", "--confi"], "--config"),
     ],
 )
 def test_bash(script, words, expected):

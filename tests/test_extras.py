@@ -13,7 +13,7 @@ from incnet.data.dataset import DataError
 from incnet.data.digits import load_digits
 from incnet.deploy import onnx_graph
 from incnet.deploy.onnx_graph import OnnxError
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 from incnet.report import ReportError, write_figures, write_report
 from incnet.study import __main__ as study
 from incnet.study.options import Study, StudyError
@@ -66,3 +66,10 @@ def test_missing_and_clashing():
     assert why_not("Thing", ModuleNotFoundError("No module named 'thing'", name="thing"), "missing") == "missing"
     clash = ModuleNotFoundError("No module named 'numpy.kern'", name="numpy.kern")
     assert why_not("Thing", clash, "missing").endswith("(ModuleNotFoundError: No module named 'numpy.kern')")
+
+
+def test_the_command_that_installs_an_extra_can_be_pasted_into_any_shell():
+    """Brackets stand for files in zsh, and single quotes for themselves in Windows' cmd."""
+    assert install("demo") == 'pip install "incnet[demo]"'
+    written = [path.read_text() for path in (Path(backend.__file__).parent).rglob("*.py")]
+    assert not [text for text in written if "pip install incnet[" in text or "pip install 'incnet[" in text]

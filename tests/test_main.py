@@ -52,6 +52,15 @@ def test_the_exit_code_is_the_commands(capsys):
     assert "unknown data set imagenet" in capsys.readouterr().err
 
 
+def test_an_interruption_before_a_command_is_loaded(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert main(["train", "digits"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_other_commands_are_not_imported():
     script = "import sys; sys.argv = ['incnet', '--version']; from incnet.__main__ import main; main();"
     script += (

@@ -84,7 +84,10 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
         if (dataset := _read(source, cache)) is not None:
             return dataset
     looked_in = ", ".join(str(folder) for folder in _usual_folders(name))
-    raise DataError(f"no copy of {name} in {looked_in}; looked for {source.looked_for}; allow the download")
+    raise DataError(
+        f"no copy of {name} in {looked_in}; looked for {source.looked_for}; "
+        f"nothing is downloaded here: pass --data-dir, or let incnet train {name} fetch it"
+    )
 
 
 def _read(source: Source, folder: Path) -> Dataset | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 
 from .dataset import DataError, Dataset, Split, split_validation
 
@@ -28,7 +28,7 @@ def load_digits() -> Dataset:
     try:
         from sklearn import datasets
     except Exception as error:
-        missing = "digits come with scikit-learn, which is missing; run: pip install incnet[demo]"
+        missing = f"digits come with scikit-learn, which is missing; run: {install('demo')}"
         raise DataError(why_not("scikit-learn", error, missing)) from error
     digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / _LARGEST)).astype(np.uint8)[..., np.newaxis]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.colours import Colour
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 
 from .dataset import DataError
 from .jpeg import endings
@@ -145,6 +145,6 @@ def pillow_image():  # type: ignore[no-untyped-def]
     try:
         from PIL import Image
     except Exception as error:
-        missing = "pictures are read by Pillow, which is missing; run: pip install incnet[images]"
+        missing = f"pictures are read by Pillow, which is missing; run: {install('images')}"
         raise DataError(why_not("Pillow", error, missing)) from error
     return Image

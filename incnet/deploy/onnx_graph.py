@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from incnet import __version__
 from incnet.backend import Array, asnumpy
 from incnet.deploy.model import Model
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 from incnet.graph import Graph
 from incnet.layer import Layer, Shape
 from incnet.layers import (
@@ -193,7 +193,7 @@ def _import(name: str) -> Any:
     try:
         return __import__(name)
     except Exception as error:
-        raise OnnxError(why_not(name, error, f"{name} is missing; run: pip install incnet[onnx]")) from error
+        raise OnnxError(why_not(name, error, f"{name} is missing; run: {install('onnx')}")) from error
 
 
 # Converters.

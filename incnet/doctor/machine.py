@@ -9,7 +9,7 @@ from pathlib import Path
 
 from incnet import backend
 from incnet.doctor.findings import Finding
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 from incnet.storage.folder import environment
 from incnet.threads import available_threads, threads_in_use
 
@@ -78,7 +78,7 @@ def extras() -> Iterator[Finding]:
         try:
             importlib.import_module(module)
         except Exception as error:
-            missing = f"not installed; for {use}: pip install 'incnet[{extra}]'"
+            missing = f"not installed; for {use}: {install(extra)}"
             found = why_not(package, error, missing)
             if found == missing:
                 yield Finding(package, missing, "missing")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from incnet.growth.criterion import GrowthRule, Verdict, as_verdict
+from incnet.names import counted
 from incnet.records import to_json
 
 __all__ = ["Decision", "Finish", "Grow", "Schedule", "ScheduleState", "Unfreeze"]
@@ -158,7 +159,7 @@ class Schedule:
         if stop and (reason := stop(over is not None)):
             decisions.append(self._finish(reason))
         elif self.epoch >= self.budget:
-            decisions.append(self._finish(f"the budget of {self.budget} epochs is used"))
+            decisions.append(self._finish(f"the budget of {counted(self.budget, 'epoch')} is used"))
         elif over:
             decisions.append(self._finish(over) if self.last else self._grow(over))
         return decisions

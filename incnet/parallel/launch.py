@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 from incnet.communicator import Communicator
+from incnet.extras import install
 
 __all__ = ["LAUNCHER_PREFIXES", "LaunchError", "Launched", "connect", "is_first", "launched"]
 
@@ -73,7 +74,7 @@ def connect() -> Communicator:
         from incnet.parallel.mpi import MPI, MpiCommunicator
     except (ImportError, RuntimeError) as error:  # mpi4py raises the latter where it finds no MPI library
         raise LaunchError(
-            f"started by mpiexec, but mpi4py cannot be used ({error}): pip install 'incnet[mpi]', or start one process"
+            f"started by mpiexec, but mpi4py cannot be used ({error}): {install('mpi')}, or start one process"
         ) from error
     communicator = MpiCommunicator()
     if by_launcher.size is not None and communicator.size != by_launcher.size:

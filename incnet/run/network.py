@@ -70,9 +70,10 @@ class NetworkFactory:
         except ValueError as error:
             raise ConfigError(f"--init {config.init}: {error}") from error
         self.own = StoredNetwork(b"".join(map(bytes, pack_network(made))), tuple(own_classes(made).values()))
-        whole, _ = self._whole(Blank())
         norm = any(isinstance(layer, BatchNorm2d) for subnetwork in made.values() for layer in subnetwork.layers())
-        self.config = config.for_network(batch_norm=norm, grows=self._misfit(whole) is None)
+        self.config = config.for_network(batch_norm=norm)
+        if self._misfit(self._whole(Blank())[0]):
+            self.config = self.config.for_one_size()
 
     def subnetworks(self) -> dict[str, Layer]:
         """All sub-networks S1 .. SK by name, in order.

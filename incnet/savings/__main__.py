@@ -8,14 +8,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from incnet import backend
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 from incnet.graph import Graph
-from incnet.names import ARCHITECTURES
+from incnet.names import ARCHITECTURES, counted
 from incnet.optim import RMSProp
 from incnet.options import option
 from incnet.report.numbers import duration
@@ -124,7 +125,7 @@ def run(options: Savings) -> int:
         rows = measure(graph, config.batch_size, rounds=options.rounds, steps=options.steps, after_turn=after_turn)
     seconds = time.perf_counter() - start
     if str(options.json) != "-":
-        terminal.print(table(title, list(graph.subnetworks), rows))
+        terminal.show(table(title, list(graph.subnetworks), rows))
         terminal.say(_legend(rows, options, seconds))
     if options.json is not None:
         found = as_json(config, options, threads, rows, seconds)
@@ -178,6 +179,8 @@ def _config(options: Savings) -> Config:
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
             reason = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
             raise ConfigError(f"--{name} {path}: {reason}; choose the name of a file")
+        if path is not None and str(path) != "-":
+            _check_writable(f"--{name} {path}", path.parent)
     return Config(
         "cifar10",
         arch=options.arch,
@@ -188,11 +191,19 @@ def _config(options: Savings) -> Config:
     ).resolve()
 
 
+def _check_writable(asked: str, folder: Path) -> None:
+    """Find out before anything is measured for it."""
+    try:
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ConfigError(f"{asked}: {error.strerror}; choose a place that can be written") from error
+
+
 def _check_matplotlib(path: Path) -> None:
     try:
         import incnet.savings.figure  # noqa: F401
     except Exception as error:
-        missing = f"--plot {path} needs matplotlib: pip install 'incnet[report]'"
+        missing = f"--plot {path} needs matplotlib: {install('report')}"
         raise ConfigError(why_not("matplotlib", error, missing)) from error
 
 
@@ -223,7 +234,8 @@ def _legend(rows: Sequence[Measured], options: Savings, seconds: float) -> str:
     if any(row.expected.memory is None for row in rows):
         memory = "What memory layers of your own take is not known beforehand."
     return (
-        f"Medians of {options.rounds} rounds of {options.steps} steps in turns, ± half the interquartile range; "
+        f"Medians of {counted(options.rounds, 'round')} of {counted(options.steps, 'step')} in turns, "
+        "± half the interquartile range; "
         f"{duration(seconds)} in all. Predicted by multiply-adds. {memory} "
         f"Cached features take {least:,.1f} to {most:,.1f} kB per image."
     )

@@ -21,7 +21,7 @@ from incnet.storage.files import TEMPORARY, remove_temporary, replace_file, sync
 from incnet.storage.jsonl import JsonLines
 from incnet.storage.lock import FolderInUseError, Lock
 
-__all__ = ["RunFolder", "RunFolderError", "checkout", "environment", "new_folder"]
+__all__ = ["RunFolder", "RunFolderError", "check_unused", "checkout", "environment", "new_folder"]
 
 _MAX_CONFIG = 2**20  # bytes; config.json takes two thousand
 
@@ -78,10 +78,10 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            _check_unused(path)
+            check_unused(path)
             folder = cls(path, "--out")
             try:
-                _check_unused(path)  # again: now nobody else can begin in it
+                check_unused(path)  # again: now nobody else can begin in it
                 _remove_unused(path)
                 folder.write("config.json", content)
                 sync_folder(path.parent)
@@ -203,8 +203,9 @@ _BEGUN = {"lock", "config.json", "sessions.jsonl", "metrics.jsonl", "checkpoints
 _BEGUN |= {"report.html", "summary.json", "last.safetensors", "start.safetensors", "network.safetensors"}
 
 
-def _check_unused(path: Path) -> None:
-    if not _learnt_nothing(path):
+def check_unused(path: Path) -> None:
+    """Raise RunFolderError if a folder holds anything that may not be lost; one that is not there does not."""
+    if path.exists() and not _learnt_nothing(path):
         raise RunFolderError(
             f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten, "
             f"or go on with the run in it by --resume {path}"

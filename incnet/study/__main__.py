@@ -12,7 +12,7 @@ from incnet import backend
 from incnet.commandline import origins, parse
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
-from incnet.extras import why_not
+from incnet.extras import install, why_not
 from incnet.options import as_arguments, with_origins
 from incnet.report import ReportError, write_figures, write_report
 from incnet.report.history import History
@@ -79,7 +79,7 @@ def make_executor(study: Study, terminal: Terminal) -> Executor:
     try:
         from incnet.study.dask import DaskCluster
     except Exception as error:
-        missing = f"it needs Dask ({error}): pip install 'incnet[dask]'"
+        missing = f"it needs Dask ({error}): {install('dask')}"
         raise StudyError(f"--dask {study.dask}: {why_not('Dask', error, missing)}") from error
     return DaskCluster(study.dask, terminal.say)
 
@@ -107,7 +107,7 @@ def show_plan(folder: StudyFolder, terminal: Terminal) -> int:
             macs = estimator.ledger.total
             pace.setdefault(arch, estimator.seconds_per_mac())
             estimates[arch, arm] = macs, macs * pace[arch]
-    terminal.print(plan_table(folder.runs, estimates))
+    terminal.show(plan_table(folder.runs, estimates))
     terminal.say(
         "MACs are those of a learning curve that rises steadily: the slope-angle rule does not fire, and stages share "
         "the epochs. Times are those of training steps, one run at a time, as measured in finished runs of the arm, "
@@ -235,7 +235,7 @@ def write_results(folder: StudyFolder, terminal: Terminal) -> None:
         rows = summarise(_groups(folder), study.levels)
         folder.write("table2.json", {"study": study.name, "dataset": study.dataset, "rows": rows})
         folder.write("table2.md", as_markdown(study.title, rows))
-        terminal.print(results_table(rows))
+        terminal.show(results_table(rows))
     try:
         write_figures([folder.path], folder.path / "figures")
         for problem in write_report([folder.path], folder.path / "report.html"):

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.progress import Task, TaskID
 from rich.table import Table
 
+from incnet.names import counted
 from incnet.report.numbers import duration, engineering
 from incnet.study.folder import StudyRun
 from incnet.terminal import Terminal
@@ -45,14 +46,14 @@ class StudyDisplay(BarDisplay):
         if name in self._tasks:
             self.bars.remove_task(self._tasks.pop(name))
         if run.status == "finished" and history is not None:
-            took = f"{len(history.epochs)} epochs in {duration(history.seconds)}"
+            took = f"{counted(len(history.epochs), 'epoch')} in {duration(history.seconds)}"
             tested = history.test_accuracy is not None
             kind, accuracy = ("test", history.test_accuracy) if tested else ("validation", history.val_accuracy)
             self.say(f"{name}: finished after {took}, {kind} accuracy {accuracy:.2%}")
         elif run.status == "failed":
             self.say(f"{name}: failed: {run.reason}")
         else:
-            self.say(f"{name}: stopped after {run.epochs} epochs")
+            self.say(f"{name}: stopped after {counted(run.epochs, 'epoch')}")
 
 
 def _times(task: Task) -> list[str]:

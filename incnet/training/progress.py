@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -76,6 +77,13 @@ class Display(BarDisplay):
         self.images_per_second: float | None = None
         self.compiles = False
         self.said = ""  # why the rule has ended a stage
+        self.inserted: list[Insert] = []  # one after the other, and not shown yet
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._show_inserted()
+        super().__exit__(kind, error, trace)
 
     def batch(self, done: int, metrics: Metrics) -> None:
         """Move the bars."""
@@ -86,6 +94,7 @@ class Display(BarDisplay):
 
     def compiling(self, done: int, total: int) -> None:
         """Say how much of what has to be compiled is."""
+        self._show_inserted()
         if not self.compiles:
             self.compiles = True
             self.say("compiling kernels, once for this machine")
@@ -94,6 +103,7 @@ class Display(BarDisplay):
 
     def stage(self, subnetworks: int, phase: str, batches: int) -> None:
         """Say what the coming epoch is, and how many batches it has."""
+        self._show_inserted()
         self.metrics, self.total = None, batches
         name = f"{up_to(self.subnetworks[:subnetworks])} {PHASES.get(phase, phase)}"
         self.bars.reset(self.batches, total=batches, description=name)
@@ -110,9 +120,11 @@ class Display(BarDisplay):
         self.bars.update(self.epochs, completed=epochs)
 
     def event(self, event: Event) -> None:
-        """Show one event."""
-        if isinstance(event, Insert) and event.reason not in ("", self.said):
-            self.say(f"{INDENT}{event.reason}, grow")
+        """Show one event; insertions with the next thing that happens, those in a row as one."""
+        if isinstance(event, Insert):
+            self.inserted.append(event)
+            return
+        self._show_inserted()
         if isinstance(event, Window | Verdict):
             self.said = event.reason
         width = self.terminal.width if self.terminal.is_terminal else None
@@ -121,6 +133,17 @@ class Display(BarDisplay):
             self.done, self.images_per_second = event.epoch, event.images_per_second
             self.bars.update(self.epochs, completed=event.epoch)
             self.bars.update(self.batches, completed=self.total)
+
+    def _show_inserted(self) -> None:
+        events, self.inserted = self.inserted, []
+        if not events:
+            return
+        last = events[-1]  # which has the numbers of the network as it is now
+        if last.reason not in ("", self.said):
+            self.say(f"{INDENT}{last.reason}, grow")
+        names = up_to([event.subnetwork for event in events])
+        inits = ", ".join(dict.fromkeys(event.init for event in events))
+        self.say(describe(replace(last, subnetwork=names, init=inits), self.subnetworks))
 
     def _epoch_facts(self, task: Task) -> list[str]:
         pace = [] if self.images_per_second is None else [f"{self.images_per_second:,.0f} images/s"]
@@ -139,17 +162,18 @@ class Display(BarDisplay):
         """Show the end: a row for each sub-network."""
         table = Table(title="Contribution of each sub-network", title_justify="left", box=SIMPLE_HEAD)
         for heading in ("network", "parameters", "MACs/image", "epochs", "validation"):
-            table.add_column(heading, justify="left" if heading == "network" else "right", overflow="fold")
+            left = heading == "network"
+            table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=not left)
         for stage in stages:
             table.add_row(
                 up_to(self.subnetworks[: self.subnetworks.index(stage["name"]) + 1]),
                 f"{stage['params']:,}",
                 f"{stage['macs_inference'] / 1e6:,.2f} M",
                 str(stage["epochs"]),
-                f"{stage['val_accuracy']:.2%}",
+                f"{stage['val_accuracy']:.2%}" if stage["epochs"] else "-",
             )
         self.terminal.print()
-        self.terminal.print(table)
+        self.terminal.show(table)
 
 
 PHASES = {"lookahead": "look-ahead"}

@@ -33,7 +33,7 @@ def test_gpu_by_number():
 
 
 def test_gpu_without_cupy(no_cupy):
-    with pytest.raises(DeviceError, match=r"--device gpu: CuPy is not installed; pip install 'incnet\[cuda13\]'"):
+    with pytest.raises(DeviceError, match=r'--device gpu: CuPy is not installed; pip install "incnet\[cuda13\]"'):
         resolve("gpu")
     with pytest.raises(DeviceError, match="backend cuda: CuPy is not installed"):
         use("cuda")

@@ -20,5 +20,5 @@ def test_digits():
 
 def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DataError, match=r"pip install incnet\[demo\]"):
+    with pytest.raises(DataError, match=r'pip install "incnet\[demo\]"'):
         load_digits()

@@ -304,7 +304,7 @@ def test_without_pillow(tmp_path, monkeypatch):
     (tmp_path / "a.png").touch()
     monkeypatch.setitem(__import__("sys").modules, "PIL", None)
     assert len(list(read_images(tmp_path / "a.npy", GREY))) == 1
-    with pytest.raises(DataError, match=r"pip install incnet\[images\]"):
+    with pytest.raises(DataError, match=r'pip install "incnet\[images\]"'):
         list(read_images(tmp_path / "a.png", GREY))
 
 

@@ -119,5 +119,5 @@ def test_a_wrong_converter_shows(small, monkeypatch):
 def test_a_missing_package(small, package, monkeypatch):
     exported = to_onnx(small).SerializeToString()
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(OnnxError, match=rf"{package} is missing; run: pip install incnet\[onnx\]"):
+    with pytest.raises(OnnxError, match=rf'{package} is missing; run: pip install "incnet\[onnx\]"'):
         _ = to_onnx(small) if package == "onnx" else difference(exported, small, pictures((12, 10, 1), 1))

@@ -107,7 +107,7 @@ def test_training_that_goes_another_way():
 @pytest.mark.parametrize(
     ("error", "state", "words"),
     [
-        (ModuleNotFoundError("No module named 'cupy'", name="no_such_cupy"), "missing", "pip install 'incnet[cuda13]'"),
+        (ModuleNotFoundError("No module named 'cupy'", name="no_such_cupy"), "missing", 'pip install "incnet[cuda13]"'),
         (ImportError("libcuda.so.1: no version information"), "wrong", "libcuda.so.1"),
         (RuntimeError("damaged"), "wrong", "damaged"),
     ],

@@ -39,7 +39,7 @@ def test_without_mpi4py_several_processes_are_refused(variable, monkeypatch, tmp
     assert command.main(["digits", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: started by mpiexec, but mpi4py cannot be used")
-    assert "pip install 'incnet[mpi]'" in error
+    assert 'pip install "incnet[mpi]"' in error
     assert not (tmp_path / "run").exists()
 
 

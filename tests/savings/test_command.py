@@ -187,7 +187,19 @@ def test_without_matplotlib_only_the_plot_is_missing(broken, monkeypatch, capsys
     assert command.main([*QUICK, "--plot", "found.png"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert ("matplotlib is installed, but cannot be loaded" if broken else "pip install 'incnet[report]'") in error
+    assert ("matplotlib is installed, but cannot be loaded" if broken else 'pip install "incnet[report]"') in error
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_what_cannot_be_written_is_refused_before_anything_is_measured(option, tmp_path, monkeypatch, capsys):
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(command, "TemporaryFile", refuse)
+    assert command.main([*QUICK, option, str(tmp_path / "found.svg")]) == 2
+    output = capsys.readouterr()
+    assert not output.out
+    assert f"{option} {tmp_path / 'found.svg'}: Permission denied; choose a place that can be written" in output.err
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch, capsys):

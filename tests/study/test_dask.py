@@ -246,4 +246,4 @@ def test_without_dask(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     monkeypatch.delitem(sys.modules, "incnet.study.dask", raising=False)
     assert command.main([*SMALL, "--out", str(tmp_path / "study"), "--dask", "local:2"]) == 2
-    assert "pip install 'incnet[dask]'" in capsys.readouterr().err
+    assert 'pip install "incnet[dask]"' in capsys.readouterr().err

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from incnet import train
+from incnet.training.events import Insert
 from incnet.training.loop import Metrics
 from incnet.training.progress import Display
 
@@ -76,6 +77,42 @@ def test_bars_fit_the_width(columns, monkeypatch):
     assert ("accuracy 100.0%" in frames, "elapsed" in frames) == (columns >= 80, columns >= 80)
     assert ("12,346 images/s" in frames) == (columns >= 120)
     assert not screen.text  # they leave nothing behind
+
+
+def test_numbers_are_whole_where_a_table_is_too_wide(monkeypatch):
+    stage = {"params": 14362, "macs_inference": 890000, "epochs": 2, "val_accuracy": 0.9167}
+    stages = [{"name": "S1", **stage}, {"name": "S2", **stage, "epochs": 0, "val_accuracy": 0.0}]
+    for columns in (80, 40):
+        with Inside(monkeypatch, columns) as screen, Display(3) as display:
+            display.subnetworks = ["S1", "S2"]
+            display.table(stages)
+        screen.check()
+        rows = [" ".join(row.split()) for row in screen.rows if row.strip()]
+        if columns == 80:
+            assert rows[-2:] == ["S1 14,362 0.89 M 2 91.67%", "S1-S2 14,362 0.89 M 0 -"]
+        else:
+            assert rows[1:6] == ["S1", "parameters 14,362", "MACs/image 0.89 M", "epochs 2", "validation 91.67%"]
+
+
+def test_insertions_in_a_row_are_one_line(monkeypatch):
+    with Inside(monkeypatch) as screen, Display(3) as display:
+        display.subnetworks = ["S1", "S2", "S3"]
+        for name, parameters in (("S1", 10), ("S2", 200), ("S3", 3000)):
+            display.event(Insert(0, name, "random", parameters, 1_000_000, 32, 0.1))
+        display.stage(3, "train", 10)
+        assert "insert S1-S3 (random): 3,000 parameters" in screen.text
+    assert screen.text.count("insert") == 1
+
+
+def test_a_second_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    """It may come while the first one's work is saved."""
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("incnet.session.export_weights", interrupted)
+    assert train.main([*SHORT, "--out", str(tmp_path / "run")]) == 130
+    assert f"interrupted; go on with --resume {tmp_path / 'run'}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_why_a_stage_ended_is_said_once(tmp_path, monkeypatch):

@@ -138,6 +138,14 @@ def test_another_seed_gives_another_history(finished, tmp_path):
     assert events(tmp_path / "run")[1]["train_loss"] != events(finished)[1]["train_loss"]
 
 
+def test_a_folder_that_is_taken_is_refused_before_any_data_is_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").touch()
+    monkeypatch.setattr(command, "Run", None)
+    assert run("--out", tmp_path / "run") == 2
+    assert "the folder is not empty" in capsys.readouterr().err
+
+
 def test_too_few_epochs_are_told_and_any_name_of_a_folder_is_shown(tmp_path, capsys):
     assert run("--epochs", 3, "--out", tmp_path / "run[lr=1][") == 0
     shown = capsys.readouterr().out

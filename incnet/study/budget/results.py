@@ -67,7 +67,7 @@ def write_results(arms: Arms, study: Study, terminal: Terminal) -> None:
     _write(study.folder / "budget.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     _write(study.folder / "budget.md", as_markdown(rows, study.accuracy, timings.where if timings else ""))
     for table in as_tables(rows, study.accuracy):
-        terminal.print(table)
+        terminal.show(table)
     try:
         from incnet.study.budget.figure import write
     except Exception as error:
