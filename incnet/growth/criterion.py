@@ -1,19 +1,7 @@
 """When to grow: the slope-angle rule of the paper's section 3 and Figure 2, and others that can stand in its place.
 
 A rule sees the learning curve of one stage after the other, an epoch at a time, and says when a stage is over. Anything
-with the four methods of :class:`GrowthRule` will do::
-
-    class Saturated:
-        '''Grow once the validation accuracy is above a bar.'''
-
-        def restart(self): ...
-        def state(self): return None
-        def restore(self, state): ...
-
-        def observe(self, accuracy, epoch):
-            return Verdict(True, f"accuracy {accuracy:.1%} is above 60 %") if accuracy > 0.6 else None
-
-    Run(config, rule=Saturated())
+with the four methods of :class:`GrowthRule` will do.
 """
 
 from __future__ import annotations
@@ -95,23 +83,23 @@ def as_verdict(answer: Any, rule: object) -> Verdict | None:
 
 
 class GrowthRule(Protocol):
-    """Ends the stages of a run."""
+    """Ends the stages of a run. A class derived from this one that remembers nothing needs :meth:`observe` alone."""
 
     def restart(self) -> None:
         """Begin a new stage: nothing that was observed before counts any more."""
+        return None
 
     def observe(self, accuracy: float, epoch: int) -> Verdict | bool | None:
         """Take an epoch's validation accuracy, a fraction; return what was decided, or None for nothing worth a word.
 
-        True by itself ends the stage, False is nothing worth a word; see :func:`as_verdict`.
-
-        ``epoch`` counts those of the stage from 1. Epochs of look-ahead are counted but not shown, so the first one
-        that a rule sees may be the fourth. Whatever is decided is logged. The schedule overrules a rule that ends a
-        stage too early (``--min-stage-epochs``), and ends a stage itself that has had its share of the epochs.
+        True by itself ends the stage, False is nothing worth a word. ``epoch`` counts those of the stage from 1. Epochs
+        of look-ahead are counted but not shown, so the first one that a rule sees may be the fourth. Whatever is
+        decided is logged, and may be overruled: see ``least`` and ``most`` of :class:`incnet.growth.schedule.Schedule`.
         """
 
     def state(self) -> Any:
-        """Return all that the rule remembers of its stage, as JSON values, for a checkpoint."""
+        """Return all that the rule remembers of its stage, as JSON values, for a checkpoint; None if it is nothing."""
+        return None
 
     def restore(self, state: Any) -> None:
         """Go on where another rule with the same parameters was.
@@ -121,6 +109,9 @@ class GrowthRule(Protocol):
         ValueError
             If it cannot have been there; ``state`` comes from an untrusted file.
         """
+        if state is not None:
+            name = type(self).__name__
+            raise ValueError(f"state.schedule.rule is {state!r:.80}, expected null: {name} remembers nothing")
 
 
 @dataclass(frozen=True)
@@ -180,13 +171,8 @@ class SlopeAngle(GrowthRule):
             self.seen = replace(self.seen, accuracies=accuracies)
             return None
         steepness = slope([value * UNITS[self.unit] for value in accuracies])
-        angle = math.degrees(math.atan(steepness))
-        window = self._judge(steepness, angle)
+        angle, before = math.degrees(math.atan(steepness)), self.seen.previous
         self.seen = SlopeAngleState(previous=angle)
-        return window
-
-    def _judge(self, steepness: float, angle: float) -> Window:
-        before = self.seen.previous
         ratio = angle / before if before is not None and before > 0 else None
         if angle <= 0:
             grow, reason = True, f"no improvement left: angle {angle:.1f} deg"
@@ -194,20 +180,17 @@ class SlopeAngle(GrowthRule):
             grow, reason = False, f"first window of the stage: angle {angle:.1f} deg"
         elif ratio is None:
             grow, reason = False, f"angle {angle:.1f} deg after {before:.1f} deg"
-        elif ratio <= self.gamma:
-            grow, reason = True, f"angle {angle:.1f} deg <= gamma {self.gamma:g} x {before:.1f} deg"
         else:
-            grow, reason = False, f"angle {angle:.1f} deg > gamma {self.gamma:g} x {before:.1f} deg"
+            grow = ratio <= self.gamma
+            reason = f"angle {angle:.1f} deg {'<=' if grow else '>'} gamma {self.gamma:g} x {before:.1f} deg"
         return Window(grow, reason, steepness, angle, ratio)
 
 
 def slope(values: list[float]) -> float:
     """Slope of the least-squares line through (0, values[0]), (1, values[1]), ..."""
-    middle = (len(values) - 1) / 2
     mean = sum(values) / len(values)
-    return sum((x - middle) * (y - mean) for x, y in enumerate(values)) / sum(
-        (x - middle) ** 2 for x in range(len(values))
-    )
+    centred = [x - (len(values) - 1) / 2 for x in range(len(values))]
+    return sum(x * (y - mean) for x, y in zip(centred, values, strict=True)) / sum(x**2 for x in centred)
 
 
 @dataclass
@@ -227,16 +210,6 @@ class Periodic(GrowthRule):
     def __post_init__(self) -> None:
         if self.period < 1:
             raise ValueError(f"period {self.period}: choose at least 1 epoch")
-
-    def restart(self) -> None:
-        """Do nothing: the number of the epoch is all that counts."""
-
-    def state(self) -> Any:
-        return None
-
-    def restore(self, state: Any) -> None:
-        if state is not None:
-            raise ValueError(f"state.schedule.rule is {state!r:.80}, expected null: periodic growth remembers nothing")
 
     def observe(self, accuracy: float, epoch: int) -> Verdict | None:
         if epoch < self.period:

@@ -18,8 +18,6 @@ average pooling        the mean over the image stays if the windows touch and co
 (leaky) ReLU, dropout  unchanged: carried channels are nowhere negative, and dropout does nothing in evaluation
 =====================  ===============================================================================================
 
-What max pooling changes, the classifier makes up for as well as it can: its weights are corrected by least squares.
-
 It is the network's output in evaluation that stays. In training, batch norm goes by the statistics of the batch, which
 differ from the sample's, and dropout drops; a residual block that keeps the shape is exact in training too.
 
@@ -30,6 +28,7 @@ arXiv:1706.02677, section 5.1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,11 +47,10 @@ from incnet.layers import (
     MaxPool2d,
     ReLU,
     Residual,
-    Sequential,
     Subsample,
 )
 
-__all__ = ["carry", "carry_classifier", "check_carried", "read_by_classifier"]
+__all__ = ["carry", "carry_classifier", "check_carried"]
 
 # Of the mean square length of a centred row of features: small beside what they tell, large beside rounding.
 RIDGE = 1e-2
@@ -69,17 +67,18 @@ def carry(subnetwork: Layer, x: Array) -> Array:
     Raises
     ------
     ValueError
-        If x is negative somewhere, or a layer has too few channels, or is of a kind that is not known here.
+        If x is negative somewhere, or a layer has too few channels or is of no kind above; then nothing is changed.
     """
     if (lowest := float(asnumpy(x).min())) < 0:
         raise ValueError(f"only outputs of a ReLU can be carried, and these features go down to {lowest:g}")
     channels, pixels = x.shape[-1], 1
     layers = list(subnetwork.flattened())
+    _check_layers(layers, channels)
     for i, layer in enumerate(layers):
         match layer:
             case Conv2d():
                 window = layer.stride if layer.stride > 1 else _pool_size(layers[i + 1 :])
-                _set_filters(layer, _mean_over(layer, window, x.shape), np.eye(x.shape[-1], channels))
+                _set(layer, _mean_over(layer, window, x.shape) * np.eye(x.shape[-1], channels))
             case BatchNorm2d():
                 _undo_normalisation(layer, x, channels)
             case Residual():
@@ -87,7 +86,7 @@ def carry(subnetwork: Layer, x: Array) -> Array:
             case Flatten():
                 pixels = x[0].size // x.shape[-1]
             case Linear():
-                _set_columns(layer, np.tile(np.eye(x.shape[-1] // pixels, channels) / pixels, (pixels, 1)))
+                _set(layer, np.tile(np.eye(x.shape[-1] // pixels, channels) / pixels, (pixels, 1)))
                 pixels = 1
         x = layer.forward(x)
     return x
@@ -109,43 +108,35 @@ def check_carried(subnetworks: Mapping[str, Layer], shape: Shape) -> None:
     shape : tuple of int
         (H, W, C) of an image.
     """
-    below: tuple[str, Layer] | None = None
-    for name, subnetwork in subnetworks.items():
-        if below is not None:
-            last = [layer for layer in below[1].flattened() if type(layer) not in UNSIGNED][-1]
-            if type(last) not in (ReLU, Residual):
-                raise ValueError(f"{below[0]} ends with {last!r}: only outputs of a ReLU can be carried through {name}")
-            _check_layers(list(subnetwork.flattened()), shape[-1], name)
-        shape, below = subnetwork.output_shape(shape), (name, subnetwork)
+    for (below, lower), (name, upper) in pairwise(subnetworks.items()):
+        shape, last = lower.output_shape(shape), [each for each in lower.flattened() if type(each) not in UNSIGNED][-1]
+        if type(last) not in (ReLU, Residual):
+            raise ValueError(f"{below} ends with {last!r}: only outputs of a ReLU can be carried through {name}")
+        try:
+            _check_layers(list(upper.flattened()), shape[-1])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
 
-def _check_layers(layers: Sequence[Layer], channels: int, name: str) -> None:
+def _check_layers(layers: Sequence[Layer], channels: int) -> None:
     for i, layer in enumerate(layers):
         if type(layer) not in CARRYING:
-            raise ValueError(f"how channels are carried through {layer!r}, in {name}, is not known")
-        try:
-            match layer:
-                case Conv2d():
-                    _must_fit(channels, layer, layer.weight.data.shape[3])
-                    if layer.padding >= layer.kernel_size[0]:
-                        raise ValueError("its border is as wide as its window")
-                case Linear():
-                    _must_fit(channels, layer, layer.weight.data.shape[1])
-                case Flatten() if not any(isinstance(later, Linear) for later in layers[i + 1 :]):
-                    raise ValueError("there is no dense layer behind it")
-                case Residual():
-                    _check_residual(layer, channels, name)
-        except ValueError as error:
-            raise ValueError(f"channels cannot be carried through {layer!r}, in {name}: {error}") from error
-
-
-def _check_residual(residual: Residual, channels: int, name: str) -> None:
-    body, shortcut = list(residual.body.flattened()), residual.shortcut
-    if [type(layer) for layer in body] != [Conv2d, BatchNorm2d, ReLU, Conv2d, BatchNorm2d]:
-        raise ValueError("its body is not two convolutions with batch norm, and a ReLU between")
-    _check_layers(body[3:], channels, name)
-    if type(shortcut) not in (Identity, Subsample):
-        _check_layers(list(shortcut.flattened()), channels, name)
+            raise ValueError(f"how channels are carried through {layer!r} is not known")
+        wrong = f"{channels} channels cannot be carried through {layer!r}: "
+        match layer:
+            case Conv2d() | Linear() if layer.weight.data.shape[-1] < channels:
+                raise ValueError(wrong + "it makes fewer")
+            case Conv2d() if layer.padding >= layer.kernel_size[0]:
+                raise ValueError(wrong + "its border is as wide as its window")
+            case Flatten() if not any(isinstance(later, Linear) for later in layers[i + 1 :]):
+                raise ValueError(wrong + "there is no dense layer behind it")
+            case Residual(body=body, shortcut=shortcut):
+                inside = list(body.flattened())
+                if [type(part) for part in inside] != [Conv2d, BatchNorm2d, ReLU, Conv2d, BatchNorm2d]:
+                    raise ValueError(wrong + "its body is not two convolutions with batch norm, and a ReLU between")
+                _check_layers(inside[3:], channels)
+                if type(shortcut) not in (Identity, Subsample):
+                    _check_layers(list(shortcut.flattened()), channels)
 
 
 def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> None:
@@ -166,11 +157,11 @@ def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> Non
 
         correction = after^T (after after^T + lambda I)^-1 missing
     """
-    old, new = _dense(old), _dense(new)
+    dense, new_dense = (each for layer in (old, new) for each in layer.flattened() if isinstance(each, Linear))
     weight, bias, before, after = (
-        np.array(asnumpy(array), np.float64) for array in (old.weight.data, old.bias.data, before, after)
+        np.array(asnumpy(array), np.float64) for array in (dense.weight.data, dense.bias.data, before, after)
     )
-    kept = np.zeros(new.weight.data.shape)
+    kept = np.zeros(new_dense.weight.data.shape)
     kept[: len(weight)] = weight
     missing = before @ weight - after @ kept
     centred = after - after.mean(axis=0)
@@ -178,59 +169,30 @@ def carry_classifier(old: Layer, new: Layer, before: Array, after: Array) -> Non
     ridge = RIDGE * np.trace(products) / len(after) * np.eye(len(after))
     correction = centred.T @ np.linalg.solve(products + ridge, missing - missing.mean(axis=0))
     intercept = missing.mean(axis=0) - after.mean(axis=0) @ correction
-    new.weight.data[...] = asarray(kept + correction, new.weight.data.dtype)
-    new.bias.data[...] = asarray(bias + intercept, new.bias.data.dtype)
-
-
-def read_by_classifier(classifier: Layer, x: Array) -> Array:
-    """What the classifier's dense layer reads where the uppermost sub-network makes x."""
-    for layer in classifier.flattened():
-        if not isinstance(layer, Linear):
-            x = layer.forward(x)
-    return x
-
-
-def _dense(classifier: Layer) -> Linear:
-    (dense,) = (layer for layer in classifier.flattened() if layer.trainable)
-    assert isinstance(dense, Linear)
-    return dense
+    new_dense.weight.data[...] = asarray(kept + correction, new_dense.weight.data.dtype)
+    new_dense.bias.data[...] = asarray(bias + intercept, new_dense.bias.data.dtype)
 
 
 # One kind of layer after the other.
 
 
-def _set_filters(conv: Conv2d, taps: np.ndarray, mixture: np.ndarray) -> None:
-    """Let filter k be ``taps`` (Kh, Kw) on the sum of the channels that column k of ``mixture`` weighs."""
-    filters = mixture.shape[1]
-    _must_fit(filters, conv, conv.weight.data.shape[3])
-    weight = taps[:, :, None, None] * mixture
-    conv.weight.data[..., :filters] = asarray(weight, conv.weight.data.dtype)
-    if conv.bias is not None:
-        conv.bias.data[:filters] = 0
-
-
-def _set_columns(linear: Linear, matrix: np.ndarray) -> None:
-    """Let ``matrix`` be the first columns of the weights."""
-    columns = matrix.shape[1]
-    _must_fit(columns, linear, linear.weight.data.shape[1])
-    linear.weight.data[:, :columns] = asarray(matrix, linear.weight.data.dtype)
-    linear.bias.data[:columns] = 0
-
-
-def _must_fit(needed: int, layer: Layer, available: int) -> None:
-    if available < needed:
-        raise ValueError(f"{needed} channels cannot be carried through a {type(layer).__name__} with {available}")
+def _set(layer: Conv2d | Linear, weight: np.ndarray) -> None:
+    """Let ``weight``, (Kh, Kw, C, K) or (C, K), be what makes the first K output channels, without bias."""
+    channels = weight.shape[-1]
+    layer.weight.data[..., :channels] = asarray(weight, layer.weight.data.dtype)
+    if layer.bias is not None:
+        layer.bias.data[:channels] = 0
 
 
 def _copy(conv: Conv2d) -> np.ndarray:
-    """Taps (Kh, Kw) that take the very pixel."""
-    taps = np.zeros(conv.kernel_size)
+    """Taps (Kh, Kw, 1, 1) that take the very pixel."""
+    taps = np.zeros((*conv.kernel_size, 1, 1))
     taps[conv.padding, conv.padding] = 1
     return taps
 
 
 def _mean_over(conv: Conv2d, size: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Taps (Kh, Kw) that take the mean over size x size pixels, from the very one on; one pixel, if more do not fit.
+    """Taps (Kh, Kw, 1, 1) that take the mean over size x size pixels, from the very one on; one, if more do not fit.
 
     Scaled up for images (N, H, W, C) whose last windows reach over the edge, so that the mean over the image stays.
     """
@@ -238,7 +200,7 @@ def _mean_over(conv: Conv2d, size: int, shape: tuple[int, ...]) -> np.ndarray:
     if end > min(conv.kernel_size):
         return _copy(conv)
     rows, cols, _ = conv.output_shape(shape[1:])
-    taps = np.zeros(conv.kernel_size)
+    taps = np.zeros((*conv.kernel_size, 1, 1))
     taps[conv.padding : end, conv.padding : end] = 1 / size**2
     return taps * max(1, conv.stride**2 * rows * cols / (shape[1] * shape[2]))
 
@@ -266,18 +228,15 @@ def _complete_shortcut(residual: Residual, x: Array, channels: int) -> None:
     match list(residual.body.flattened()):
         case [Conv2d() as conv1, BatchNorm2d() as norm1, ReLU() as relu, Conv2d() as conv2, BatchNorm2d() as norm2]:
             hidden = conv1.weight.data.shape[3]
-        case body:
-            raise ValueError(f"a residual body of {', '.join(type(layer).__name__ for layer in body)} is not known")
-    _must_fit(channels, conv2, conv2.weight.data.shape[3])
-    if isinstance(residual.shortcut, Sequential):
+    if not isinstance(residual.shortcut, Identity | Subsample):
         carry(residual.shortcut, x)
     if conv1.stride == 1 or hidden < 2 * channels:
         norm2.gamma.data[:channels] = norm2.beta.data[:channels] = 0
         return
     each = np.eye(x.shape[-1], channels)
     lacking = _mean_over(conv1, conv1.stride, x.shape) - _copy(conv1)
-    _set_filters(conv1, lacking, np.hstack([each, -each]))
-    _set_filters(conv2, _copy(conv2), np.eye(hidden, channels) - np.eye(hidden, channels, -channels))
+    _set(conv1, lacking * np.hstack([each, -each]))
+    _set(conv2, _copy(conv2) * (np.eye(hidden, channels) - np.eye(hidden, channels, -channels)))
     y = conv1.forward(x)
     _undo_normalisation(norm1, y, 2 * channels)
     _undo_normalisation(norm2, conv2.forward(relu.forward(norm1.forward(y))), channels)

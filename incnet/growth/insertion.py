@@ -1,19 +1,8 @@
 """How a new sub-network gets its first weights, and what is trained right after it was inserted.
 
 Every sub-network is built with He-initialised weights: ``random``. With ``identity`` it gets weights that leave the
-network's output as it is, with ``copy`` those of the block below, where they fit. Either way the whole network is then
-trained at once, or first, in a look-ahead, the new sub-network and the classifier alone, with all else frozen.
-
-====================  ==============  ==========
-``--init``            weights         look-ahead
-====================  ==============  ==========
-random                He              no
-lookahead             He              yes
-identity              identity        no
-lookahead+identity    identity        yes
-copy                  copied          no
-lookahead+copy        copied          yes
-====================  ==============  ==========
+network's output as it is, with ``copy`` those of the block below, where they fit. The whole network is then trained
+at once; or first, with ``lookahead``, the new sub-network and the classifier alone, with all else frozen.
 """
 
 from __future__ import annotations
@@ -21,8 +10,9 @@ from __future__ import annotations
 from incnet.backend import Array
 from incnet.graph import Graph
 from incnet.growth.copying import copy_from_below
-from incnet.growth.identity import carry, carry_classifier, read_by_classifier
+from incnet.growth.identity import carry, carry_classifier
 from incnet.layer import Layer
+from incnet.layers import Linear
 from incnet.optim import Optimizer
 
 __all__ = ["insert"]
@@ -83,4 +73,7 @@ def _read_by_classifier(graph: Graph, x: Array, new: str = "") -> Array:
     """What the classifier's dense layer reads of images x; the sub-network ``new`` is made to carry its input."""
     for name, layer in graph.row:
         x = carry(layer, x) if name == new else layer.forward(x)
-    return read_by_classifier(graph.classifier, x)
+    for layer in graph.classifier.flattened():
+        if not isinstance(layer, Linear):
+            x = layer.forward(x)
+    return x

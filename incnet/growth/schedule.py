@@ -148,14 +148,16 @@ class Schedule:
         self.epoch += 1
         self.stage_epochs += 1
         decisions: list[Decision] = []
-        verdict = None
+        over: str | None = None  # why the stage is
         if self.phase == "lookahead":
             if self.stage_epochs >= self.lookahead:
                 self.phase = "train"
                 decisions.append(Unfreeze())
         elif verdict := self._ask_rule(accuracy):
             decisions.append(verdict)
-        over = self._stage_is_over(verdict)
+            over = verdict.reason if verdict.grow else None
+        if not over and not self.last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
+            over = f"the stage has had its {self.stage_limit} epoch{'s' * (self.stage_limit > 1)}"
         if stop and (reason := stop(over is not None)):
             decisions.append(self._finish(reason))
         elif self.epoch >= self.budget:
@@ -194,14 +196,6 @@ class Schedule:
             reason = f"{verdict.reason}, but the stage lasts at least {self.least} epochs"
             verdict = replace(verdict, grow=False, reason=reason)
         return verdict and replace(verdict, epoch=self.epoch)
-
-    def _stage_is_over(self, verdict: Verdict | None) -> str | None:
-        """Return why, or None."""
-        if verdict and verdict.grow:
-            return verdict.reason
-        if not self.last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
-            return f"the stage has had its {self.stage_limit} epoch{'s' * (self.stage_limit > 1)}"
-        return None
 
     def _grow(self, reason: str) -> Grow:
         self.inserted += 1

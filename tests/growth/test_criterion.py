@@ -182,7 +182,7 @@ def test_restored_at_any_epoch_a_rule_decides_the_same(make):
         ("slope angle", {"accuracies": [0.5, 0.5, 0.5], "previous": None}, "3 accuracies in an unfinished window of 3"),
         ("slope angle", {"accuracies": ["0.5"], "previous": None}, "expected float"),
         ("slope angle", {"best": None, "waited": 0}, "'best', which is unknown"),
-        ("periodic", {"accuracies": [], "previous": None}, "periodic growth remembers nothing"),
+        ("periodic", {"accuracies": [], "previous": None}, "expected null: Periodic remembers nothing"),
         ("plateau", {"best": None, "waited": 1}, "1 epochs since the best accuracy, None"),
         ("plateau", {"best": 0.5, "waited": -1}, "-1 epochs"),
         ("plateau", {"best": 0.5, "waited": 1.5}, "expected int"),

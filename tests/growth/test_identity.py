@@ -9,7 +9,18 @@ from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.growth.identity import carry
 from incnet.growth.insertion import insert
-from incnet.layers import AvgPool2d, BatchNorm2d, Conv2d, LeakyReLU, Linear, MaxPool2d, ReLU, Sequential, residual_block
+from incnet.layers import (
+    AvgPool2d,
+    BatchNorm2d,
+    Conv2d,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Residual,
+    Sequential,
+    residual_block,
+)
 from incnet.models import build, make_classifier, vgg
 from incnet.optim import RMSProp
 from incnet.run.run import Run
@@ -183,9 +194,13 @@ def test_a_stride_over_more_than_the_filter_picks(kernel_size, stride, rng):
     np.testing.assert_array_equal(carry(conv, x), x[:, ::stride, ::stride])
 
 
-@pytest.mark.parametrize("options", [{"stride": 2, "shortcut": "B"}, {"stride": 1}])
+@pytest.mark.parametrize("options", [{"stride": 2, "shortcut": "B"}, {"stride": 1}, {"stride": 2, "shortcut": "conv"}])
 def test_other_shortcuts(options, rng):
-    block = residual_block(4, 8, rng=rng, **options)
+    if options.get("shortcut") == "conv":
+        body = residual_block(4, 8, stride=2, rng=rng).body
+        block = Residual(body, Conv2d(4, 8, 1, stride=2, rng=rng))
+    else:
+        block = residual_block(4, 8, rng=rng, **options)
     x = ops.relu(rng.standard_normal((32, 6, 6, 4), np.float32))
     y = carry(block, x)
     np.testing.assert_allclose(y[..., :4].mean(axis=(1, 2)), x.mean(axis=(1, 2)), rtol=1e-4)
@@ -215,7 +230,7 @@ def test_a_bottleneck_is_refused(layer, rng):
         "linear": (Linear(8, 6, rng=rng), (2, 8)),
         "block": (residual_block(8, 6, stride=2, rng=rng), (2, 6, 6, 8)),
     }
-    with pytest.raises(ValueError, match=r"8 channels cannot be carried through a \w+ with 6"):
+    with pytest.raises(ValueError, match=r"8 channels cannot be carried through \w+\(\d, 6.*: it makes fewer"):
         carry(narrow[layer][0], np.ones(narrow[layer][1], np.float32))
 
 

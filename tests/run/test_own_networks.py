@@ -317,7 +317,7 @@ def test_options_that_do_not_go_with_it(options, message, capsys):
 @pytest.mark.parametrize(("second", "message"), [
     (lambda rng: LeakyReLU(), None),
     (lambda rng: MaxPool2d(2), None),
-    (lambda rng: Odd(), r"how channels are carried through Odd\(\), in S2, is not known"),
+    (lambda rng: Odd(), r"S2: how channels are carried through Odd\(\) is not known"),
 ])  # fmt: skip
 def test_identity_where_its_forms_are_known(second, message):
     def network(shape, rng):
@@ -351,7 +351,7 @@ class Odd(Layer):
             "a": Sequential({"conv": Conv2d(1, 4, 3, rng=rng), "relu": ReLU()}),
             "b": Conv2d(4, 3, 3, rng=rng),
         },
-        "in b: 4 channels cannot be carried through a Conv2d with 3",
+        r"b: 4 channels cannot be carried through Conv2d\(4, 3, 3, stride=1\): it makes fewer",
     ),
 ])  # fmt: skip
 def test_identity_is_refused_at_the_beginning(subnetworks, message):
