@@ -35,7 +35,6 @@ __all__ = [
     "Selection",
     "asarray",
     "asnumpy",
-    "current",
     "device_count",
     "dry_run_kernels",
     "empty",
@@ -58,8 +57,6 @@ Array = Any
 
 CONVOLUTIONS = ("auto", "im2col")
 BACKENDS = {"reference": "incnet.kernels.reference", "cpu": "incnet.kernels.cpu", "cuda": "incnet.kernels.cuda"}
-
-
 # Seconds that a device's kernels take to be found where they were compiled before, at most.
 FOUND = 2.0
 
@@ -69,7 +66,10 @@ class DeviceError(Exception):
 
 
 class Ops:
-    """The kernels of the backend in use, as attributes; with arrays that do not fit together they raise ValueError."""
+    """The kernels of the backend in use, as attributes; with arrays that do not fit together they raise ValueError.
+
+    ``name``, ``convolution`` and ``tf32`` are what was last chosen by :func:`use`.
+    """
 
     def __init__(self) -> None:
         self.name, self.convolution, self.tf32 = "cpu", "auto", False
@@ -157,8 +157,7 @@ def use(name: str, convolution: str = "auto", tf32: bool = False) -> None:
         _cupy().cuda.Device(int(index or 0)).use()
     elif tf32:
         raise DeviceError(f"--tf32: the {name} backend has no tensor cores; leave it out, or choose --device gpu")
-    ops.name, ops.convolution, ops._kernels = name, convolution, None
-    ops.tf32 = False
+    ops.name, ops.convolution, ops.tf32, ops._kernels = name, convolution, False, None
     if backend == "cuda":
         try:
             ops.kernels.use_tf32(tf32)
@@ -178,11 +177,6 @@ class Selection(NamedTuple):
 def selected() -> Selection:
     """Return what was last chosen by :func:`use`."""
     return Selection(ops.name, ops.convolution, ops.tf32)
-
-
-def current() -> str:
-    """Name of the backend in use."""
-    return ops.name
 
 
 def resolve(device: str) -> str:

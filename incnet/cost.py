@@ -173,11 +173,12 @@ def _dry_run(graph: Graph) -> Iterator[tuple[Callable[..., Any], Any]]:
     if graph.holds_activations:
         raise RuntimeError("the graph holds activations: do the dry run before a step or after it")
     with kernels.memory_account() as account, substituted(kernels), _as_it_was(graph):
-        yield partial(_make_batch, kernels, _dtype(graph)), account
+        dtype = graph.parameters()[0].data.dtype
 
+        def make_batch(images: int, shape: Shape, *, counted: bool = True) -> Any:
+            return kernels.MetaArray((images, *shape), dtype, None if counted else kernels.ELSEWHERE)
 
-def _make_batch(kernels: Any, dtype: Any, images: int, shape: Shape, *, counted: bool = True) -> Any:
-    return kernels.MetaArray((images, *shape), dtype, None if counted else kernels.ELSEWHERE)
+        yield make_batch, account
 
 
 def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bool, account: Any) -> int:
@@ -193,10 +194,6 @@ def _go_through(graph: Graph, forward: Callable[..., Any], batch: Any, train: bo
         # For a velocity stands what has its shape, the parameter.
         ops.sgd_step_all([(each.data, each.gradient, each.data, 0.0) for each in trainable], 0.0, 0.0)
     return kept
-
-
-def _dtype(graph: Graph) -> Any:
-    return graph.parameters()[0].data.dtype
 
 
 @contextmanager

@@ -191,9 +191,5 @@ class Graph(Subnetworks):
 
         Forward only below the boundary, and no input gradient at it, but with ``need_dx``.
         """
-        total, lowest = Cost(), len(self.prefix)
-        for i, (_, layer) in enumerate(self.parts):
-            cost = layer.cost(shape, need_dx or i > lowest)
-            total += cost if i >= lowest else Cost(cost.forward)
-            shape = layer.output_shape(shape)
-        return total
+        prefix, above = chain(self.prefix), chain([*self.suffix, self.classifier])
+        return Cost(prefix.macs(shape)) + above.cost(prefix.output_shape(shape), need_dx)

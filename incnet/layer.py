@@ -211,18 +211,16 @@ class Layer:
 
     def freeze(self) -> Self:
         """Fix all parameters and statistics, here and below."""
-        return self._set_frozen(True)
+        for layer in self.layers():
+            layer.frozen = True
+        for parameter in self.parameters():
+            parameter.grad = None
+        return self
 
     def unfreeze(self) -> Self:
         """Undo :meth:`freeze`."""
-        return self._set_frozen(False)
-
-    def _set_frozen(self, frozen: bool) -> Self:
         for layer in self.layers():
-            layer.frozen = frozen
-        if frozen:
-            for parameter in self.parameters():
-                parameter.grad = None
+            layer.frozen = False
         return self
 
     def state(self) -> dict[str, Array]:

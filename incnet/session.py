@@ -271,7 +271,7 @@ def _environment(communicator: Communicator) -> dict[str, str]:
 
 def device_in_use(communicator: Communicator) -> str:
     """Return the device as ``--device`` has it: of several ranks, each has another GPU of its machine."""
-    device = backend.current().replace("cuda", "gpu")
+    device = backend.ops.name.replace("cuda", "gpu")
     return device.partition(":")[0] if communicator.local_size > 1 else device
 
 

@@ -98,11 +98,6 @@ class Subnetworks(Layer):
     def holds_activations(self) -> bool:
         return chain(layer for _, layer in self.parts).holds_activations
 
-    @property
-    def feature_shape(self) -> Shape:
-        """Shape of what the classifier reads."""
-        return chain(layer for _, layer in self.row).output_shape(self.input_shape)
-
     def output_shape(self, shape: Shape) -> Shape:
         return chain(layer for _, layer in self.parts).output_shape(shape)
 

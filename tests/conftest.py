@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from incnet.backend import current, use
+from incnet.backend import ops, use
 from incnet.models import vgg
 from incnet.threads import use_threads
 from tests.cuda.summary import pytest_terminal_summary  # noqa: F401
@@ -18,7 +18,7 @@ settings.load_profile("incnet")
 @pytest.fixture(autouse=True)
 def _same_backend_afterwards():
     """Leave the backend as it was, whatever a test chooses."""
-    before = current()
+    before = ops.name
     yield
     use(before)
 

@@ -59,7 +59,7 @@ def difference(a, b):
 ])  # fmt: skip
 @pytest.mark.parametrize(("arch", "shape", "split"), CASES)
 def test_training_and_evaluation_equal_the_textbook_layers(name, dtype, tolerance, arch, shape, split):
-    before = backend.current()
+    before = backend.ops.name
     backend.use(name)
     try:
         fused, plain = (step(network(arch, shape, split, dtype, f), shape, dtype) for f in (True, False))

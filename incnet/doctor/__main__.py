@@ -69,12 +69,12 @@ def examine(options: Doctor) -> int:
     terminal, start = Terminal(quiet=options.json), time.perf_counter()
     sections: dict[str, Callable[[], Iterable[Finding]]] = {
         "versions": versions,
-        "machine": lambda: processor(backend.current()),
+        "machine": lambda: processor(backend.ops.name),
         "folders": caches,
         "optional packages": extras,
-        f"kernels of {backend.current()}": check_kernels,
+        f"kernels of {backend.ops.name}": check_kernels,
         "convolution by im2col": check_im2col,
-        f"training on {backend.current()}": check_steps,
+        f"training on {backend.ops.name}": check_steps,
     }
     found: dict[str, list[Finding]] = {}
     for name, look in sections.items():
@@ -86,7 +86,7 @@ def examine(options: Doctor) -> int:
     terminal.say(f"{verdict}; {time.perf_counter() - start:.0f} s")
     if options.json:
         content = {name: [asdict(finding) for finding in section] for name, section in found.items()}
-        print(json.dumps({"device": backend.current(), "well": not wrong, "found": content}, indent=2))
+        print(json.dumps({"device": backend.ops.name, "well": not wrong, "found": content}, indent=2))
     return WRONG if wrong else 0
 
 

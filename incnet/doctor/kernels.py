@@ -40,7 +40,7 @@ def check_kernels(listed: Iterator[Case] | None = None) -> Iterator[Finding]:
 
 def check_im2col() -> Iterator[Finding]:
     """Yield the same of convolution by im2col, which is put together from other kernels."""
-    device = backend.current()
+    device = backend.ops.name
     backend.use(device, convolution="im2col")
     try:
         listed = cases(np.float32, np.random.default_rng(0))

@@ -25,7 +25,7 @@ TOLERANCE = np.geomspace(1e-5, 1e-2, 3 * STEPS)
 
 def check_steps() -> Iterator[Finding]:
     """Yield how far the losses of the backend in use are from those of the reference. It is in use again afterwards."""
-    device = backend.current()
+    device = backend.ops.name
     found = losses()
     backend.use("reference")
     try:

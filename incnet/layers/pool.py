@@ -5,14 +5,32 @@ from __future__ import annotations
 from incnet.backend import Array, ops
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
-from incnet.layer import Layer, Shape, at_least
+from incnet.layer import Layer, Shape
 
 __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 
 LARGEST = 16
 
 
-class MaxPool2d(Layer):
+class Pool2d(Layer):
+    """What the layers have in common that make a number of every window."""
+
+    input_axes = 4
+
+    def __init__(self, size: int, stride: int | None = None) -> None:
+        super().__init__()
+        self.size, self.stride = size, size if stride is None else stride
+        if size < 1 or self.stride < 1:
+            raise ValueError(f"{self}: choose windows of at least 1 pixel, and as many between them")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.size}, stride={self.stride})"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shapes.avg_pool(Placeholder((1, *shape)), self.size, self.stride)[1:]
+
+
+class MaxPool2d(Pool2d):
     """Largest value of every window, per channel: (N, H, W, C) to (N, Ho, Wo, C), Ho = (H - size) // stride + 1.
 
     Parameters
@@ -28,17 +46,11 @@ class MaxPool2d(Layer):
     """
 
     recordable = True
-    input_axes = 4
 
     def __init__(self, size: int, stride: int | None = None) -> None:
-        super().__init__()
-        if not 1 <= size <= LARGEST:
-            raise ValueError(f"MaxPool2d({size}): choose a window of 1 to {LARGEST} pixels")
-        self.size, self.stride = size, size if stride is None else stride
-        at_least(1, stride=self.stride)
-
-    def __repr__(self) -> str:
-        return f"MaxPool2d({self.size}, stride={self.stride})"
+        super().__init__(size, stride)
+        if size > LARGEST:
+            raise ValueError(f"{self}: choose windows of at most {LARGEST} pixels")
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
@@ -51,12 +63,8 @@ class MaxPool2d(Layer):
         where, x_shape = self.release()
         return ops.max_pool_grad(dy, where, x_shape, self.size, self.stride) if need_dx else None
 
-    def output_shape(self, shape: Shape) -> Shape:
-        y, _ = shapes.max_pool(Placeholder((1, *shape)), self.size, self.stride)
-        return y[1:]
 
-
-class AvgPool2d(Layer):
+class AvgPool2d(Pool2d):
     """Mean over every window, per channel: (N, H, W, C) to (N, Ho, Wo, C), Ho = (H - size) // stride + 1.
 
     Parameters
@@ -72,16 +80,6 @@ class AvgPool2d(Layer):
     """
 
     recordable = True
-    input_axes = 4
-
-    def __init__(self, size: int, stride: int | None = None) -> None:
-        super().__init__()
-        self.size, self.stride = size, size if stride is None else stride
-        if size < 1 or self.stride < 1:
-            raise ValueError(f"{self}: choose windows of at least 1 pixel, and as many between them")
-
-    def __repr__(self) -> str:
-        return f"AvgPool2d({self.size}, stride={self.stride})"
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
@@ -92,9 +90,6 @@ class AvgPool2d(Layer):
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         (x_shape,) = self.release()
         return ops.avg_pool_grad(dy, x_shape, self.size, self.stride) if need_dx else None
-
-    def output_shape(self, shape: Shape) -> Shape:
-        return shapes.avg_pool(Placeholder((1, *shape)), self.size, self.stride)[1:]
 
 
 class GlobalAvgPool2d(Layer):

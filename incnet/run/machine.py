@@ -45,7 +45,7 @@ def use_as_asked(config: Config, communicator: Communicator) -> Selection:
     DeviceError
         This machine does not have what is asked for.
     """
-    device = backend.current() if config.device == "auto" else device_of_rank(config.device, communicator)
+    device = backend.ops.name if config.device == "auto" else device_of_rank(config.device, communicator)
     asked = Selection(device, config.convolution, config.tf32)
     if asked != backend.selected():
         backend.use(*asked)

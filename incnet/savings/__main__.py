@@ -118,7 +118,7 @@ def run(options: Savings) -> int:
     assert isinstance(config.batch_size, int)
     parts = len(graph.subnetworks)
     title = f"{short(config.arch)} in {parts} sub-networks, batches of {config.batch_size}, on {_device()}"
-    title += f", {threads} thread{'s' if threads > 1 else ''}" if backend.current() == "cpu" else ""
+    title += f", {threads} thread{'s' if threads > 1 else ''}" if backend.ops.name == "cpu" else ""
     terminal = Terminal(stderr=str(options.json) == "-")
     compared = len(settings(parts))
     with progress(terminal, compared, options.rounds) as after_turn:
@@ -224,7 +224,7 @@ def as_json(config: Config, options: Savings, threads: int, rows: Sequence[Measu
 
 
 def _device() -> str:
-    return backend.current().replace("cuda", "gpu")
+    return backend.ops.name.replace("cuda", "gpu")
 
 
 def _legend(rows: Sequence[Measured], options: Savings, seconds: float) -> str:

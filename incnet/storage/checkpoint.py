@@ -24,7 +24,6 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "is_beginning",
-    "load_weights",
     "read_checkpoint",
     "save_weights",
 ]
@@ -218,20 +217,3 @@ def save_weights(path: Path, layer: Layer | Mapping[str, np.ndarray]) -> None:
     """
     state = layer.state() if isinstance(layer, Layer) else layer
     replace_file(path, pack({name: asnumpy(array) for name, array in state.items()}))
-
-
-def load_weights(path: Path, layer: Layer) -> None:
-    """Read what :func:`save_weights` wrote into a layer of the same structure.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, damaged or belongs to another architecture; the layer is then untouched.
-    """
-    try:
-        arrays, _ = unpack(path.read_bytes())
-        layer.load_state(arrays)
-    except OSError as error:
-        raise CheckpointError(f"cannot read weights from {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} does not hold weights for this network: {error}") from error

@@ -16,10 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 from incnet.backend import Array, asarray, asnumpy, ops, recorder
-from incnet.graph import Graph
 from incnet.kernels.operands import OuterProduct
 from incnet.layer import Layer
-from incnet.optim import Optimizer
 from incnet.parameter import Parameter
 from incnet.training.nonfinite import gradient_sum
 from incnet.training.step import Step
@@ -39,23 +37,13 @@ class Replay:
     """
 
     def __init__(self, step: Step) -> None:
-        self.step = step
+        self.step, self.graph, self.optimizer = step, step.graph, step.optimizer
         self._recorder: Any = None
         self._recordings: dict[tuple, Recording] = {}
         self._recorded_for: Any = None
         self._parts: Any = None
         self._layers: list[Layer] = []
         self._last: Recording | None = None
-
-    @property
-    def graph(self) -> Graph:
-        """What learns."""
-        return self.step.graph
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """How."""
-        return self.step.optimizer
 
     @property
     def images(self) -> int:
@@ -75,11 +63,6 @@ class Replay:
     @from_features.setter
     def from_features(self, value: bool) -> None:
         self.step.from_features = value
-
-    @property
-    def replaying(self) -> bool:
-        """Whether the last step was recorded, or replayed."""
-        return self._last is not None
 
     def gradients(self, images: Array, labels: Array) -> Array:
         """As :meth:`Step.gradients`; the totals are valid until the next call."""
@@ -103,13 +86,13 @@ class Replay:
         return float(loss), float(correct), float(gradients)
 
     def _recording(self, images: Array, labels: Array) -> Recording | None:
-        graph, optimizer = self.graph, self.step.optimizer
+        graph = self.graph
         if not self.step.recordable or not hasattr(ops.kernels, "Recorder"):
             return None
         parts = (tuple(graph.subnetworks), graph.classifier)
         if parts != self._parts:
             self._parts, self._layers = parts, list(graph.layers())
-        now = (*parts, graph.boundary, [layer.frozen for layer in self._layers], optimizer.settings())
+        now = (*parts, graph.boundary, [layer.frozen for layer in self._layers], self.optimizer.settings())
         if now != self._recorded_for:
             self._last, self._recordings, self._recorded_for = None, {}, now
             self._recorder = recorder() if ops.on_device or self._all_recordable() else None
@@ -122,7 +105,7 @@ class Replay:
 
     def _all_recordable(self) -> bool:
         """Whether every class that takes part says so of itself: what a class inherits, its own code may undo."""
-        parts: list[Any] = [self.step, self.step.optimizer, *self._layers]
+        parts: list[Any] = [self.step, self.optimizer, *self._layers]
         return all("recordable" in vars(type(part)) and part.recordable for part in parts)
 
 

@@ -62,7 +62,7 @@ def test_unknown_backend(name):
 
 def test_the_second_device_is_used(device):
     use("cuda")
-    assert backend.current() == "cuda"
+    assert backend.ops.name == "cuda"
     assert not isinstance(asarray(np.ones(2)), np.ndarray)
 
 

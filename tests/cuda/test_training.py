@@ -99,7 +99,7 @@ def train(make_network, make_optimizer, steps, *, graph_of_launches=False, after
 
 
 def reference_run(make, *arguments):
-    before = backend.current()
+    before = backend.ops.name
     backend.use("reference")
     try:
         return make(*arguments)

@@ -101,7 +101,7 @@ def test_training_that_goes_another_way():
         other[step] *= factor
         assert steps.compared(other, found).state == state
         assert state == "good" or f"step {step + 1}:" in steps.compared(other, found).value
-    assert backend.current() == "cpu"
+    assert backend.ops.name == "cpu"
 
 
 @pytest.mark.parametrize(

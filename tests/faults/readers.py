@@ -24,7 +24,6 @@ from incnet.data.mnist import MNIST
 from incnet.data.npz import load_npz
 from incnet.data.pictures import pillow_image, read_picture
 from incnet.deploy import Description, ModelError, load_model, save_model
-from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.models.architecture import Architecture
 from incnet.models.own import StoredNetwork, make_network, pack_network
 from incnet.options_file import OptionsFileError, read_options
@@ -35,9 +34,9 @@ from incnet.run.network import NetworkFactory
 from incnet.run.run import Run
 from incnet.run.start import Start, StartModel
 from incnet.stopping import ConditionError, parse
-from incnet.storage.checkpoint import CheckpointError, load_weights, save_weights
+from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.folder import RunFolder, RunFolderError
-from incnet.storage.tensors import digest, pack
+from incnet.storage.tensors import digest
 from incnet.user_code import UserCodeError
 from tests.report.folders import write_evaluation, write_run
 
@@ -269,22 +268,6 @@ def _state(folder: Path) -> Reader:
     return Reader([text], read)
 
 
-def _weights(folder: Path) -> Reader:
-    def network(seed: int) -> Sequential:
-        rng = np.random.default_rng(seed)
-        return Sequential({"conv": Conv2d(1, 2, 3, rng=rng), "norm": BatchNorm2d(2)})
-
-    path, layer = folder / "w.safetensors", network(1)
-    save_weights(path, network(0))
-
-    def read(content: bytes) -> object:
-        path.write_bytes(content)
-        return load_weights(path, layer)
-
-    other = b"".join(bytes(piece) for piece in pack({"conv.weight": np.zeros(3)}))
-    return Reader([path.read_bytes(), other], read)
-
-
 def _config(folder: Path) -> Reader:
     run = RunFolder.create(folder / "run", {"config": RUN.as_json(), "data": {"sha256": "0"}, "environment": {}})
     path = run.path / "config.json"
@@ -470,7 +453,6 @@ MAKERS = {
     "checkpoint": _checkpoint,
     "header": _header,
     "state": _state,
-    "weights": _weights,
     "config": _config,
     "stop": _stop,
     "reported config": _report("run/config.json"),

@@ -232,8 +232,8 @@ def _runs(network, shape):
     assert network.forward(x).shape == (2, 7)
     feature = x
     for subnetwork in network.subnetworks.values():
-        feature = subnetwork.forward(feature)
-    assert feature.shape[1:] == network.feature_shape
+        feature, shape = subnetwork.forward(feature), subnetwork.output_shape(shape)
+    assert feature.shape[1:] == shape
 
 
 @pytest.mark.usefixtures("weightless")

@@ -38,11 +38,11 @@ def test_how_to_convolve():
 
 def test_where_to_compute():
     make(device="reference")
-    assert (backend.current(), threads_in_use()) == ("reference", 1)
+    assert (backend.ops.name, threads_in_use()) == ("reference", 1)
     make()
-    assert backend.current() == "reference"  # which auto leaves as it is
+    assert backend.ops.name == "reference"  # which auto leaves as it is
     make(device="cpu")
-    assert backend.current() == "cpu"
+    assert backend.ops.name == "cpu"
     with pytest.raises(DeviceError, match="--device gpu:9: "):
         make(device="gpu:9")
 
