@@ -586,25 +586,15 @@ class Config:
         self._check_dataset()
         return self._typed()._filled()
 
-    def for_dataset(self, name: str) -> Config:
-        """Return this configuration, resolved, for a data set that is given as an object, under any name.
+    def for_objects(self, **names: str) -> Config:
+        """Return this configuration, resolved, where ``dataset`` or ``arch`` is a name of an object: any name will do.
 
         Raises
         ------
         ConfigError
             As :meth:`resolve` does.
         """
-        return replace(self, dataset=name)._typed()._filled()
-
-    def for_function(self, place: str) -> Config:
-        """Return this configuration, resolved, for a network that a function makes, which is called ``place``.
-
-        Raises
-        ------
-        ConfigError
-            As :meth:`resolve` does.
-        """
-        return replace(self, arch=place)._typed()._filled()
+        return replace(self, **names)._typed()._filled()  # type: ignore[arg-type]
 
     def for_network(self, *, batch_norm: bool) -> Config:
         """Return this configuration with what suits a network of one's own, of defaults and of its preset.

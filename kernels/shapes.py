@@ -213,16 +213,6 @@ def norm_conv2d_moments(x: Normalised, weight: Shaped, stride: int, padding: int
 
 
 @operation
-def fused_input_grad(dy: Any, weight: Shaped, x_shape: Shape, stride: int, padding: int) -> Shape:
-    return conv2d_input_grad(dy, weight, x_shape, stride, padding)
-
-
-@operation
-def fused_weight_grad(x: Any, dy: Any, kernel_size: tuple[int, int], stride: int, padding: int) -> Shape:
-    return conv2d_weight_grad(x, dy, kernel_size, stride, padding)
-
-
-@operation
 def masked_input_grad(
     dy: Any, weight: Shaped, x_shape: Shape, stride: int, padding: int, below: BackwardEpilogue
 ) -> tuple[Shape, ...]:
@@ -295,13 +285,6 @@ def batch_norm_grad(dy: Shaped, x: Shaped, mean: Shaped, var: Shaped, gamma: Sha
 
 
 @operation
-def batch_norm_fixed_grad(
-    dy: Shaped, x: Shaped, mean: Shaped, var: Shaped, gamma: Shaped, eps: float
-) -> tuple[Shape, ...]:
-    return batch_norm_grad(dy, x, mean, var, gamma, eps)
-
-
-@operation
 def norm_coefficients(mean: Shaped, var: Shaped, gamma: Shaped, beta: Shaped, eps: float) -> tuple[Shape, ...]:
     fit("C C C C", mean, var, gamma, beta)
     return gamma.shape, gamma.shape
@@ -341,11 +324,6 @@ def linear_input_grad(dy: Shaped, weight: Shaped) -> Shape:
 def linear_weight_grad(x: Shaped, dy: Shaped) -> Shape:
     sizes = fit("NC NK", x, dy)
     return sizes["C"], sizes["K"]
-
-
-@operation
-def factored_weight_grad(x: Shaped, dy: Shaped) -> Shape:
-    return linear_weight_grad(x, dy)
 
 
 @operation
@@ -501,6 +479,10 @@ def resize_bilinear(x: Shaped, size: tuple[int, int], out: Shaped | None = None)
     return sizes["n"], height, width, sizes["C"]
 
 
-@operation
-def resize_area(x: Shaped, size: tuple[int, int], out: Shaped | None = None) -> Shape:
-    return resize_bilinear(x, size, out)
+# Operations that take and return what others do.
+
+OPERATIONS["fused_input_grad"] = fused_input_grad = conv2d_input_grad
+OPERATIONS["fused_weight_grad"] = fused_weight_grad = conv2d_weight_grad
+OPERATIONS["batch_norm_fixed_grad"] = batch_norm_fixed_grad = batch_norm_grad
+OPERATIONS["factored_weight_grad"] = factored_weight_grad = linear_weight_grad
+OPERATIONS["resize_area"] = resize_area = resize_bilinear

@@ -1,8 +1,7 @@
 """How a new sub-network gets its first weights, and what is trained right after it was inserted.
 
-Every sub-network is built with He-initialised weights: ``random``. With ``identity`` it gets weights that leave the
-network's output as it is, with ``copy`` those of the block below, where they fit. The whole network is then trained
-at once; or first, with ``lookahead``, the new sub-network and the classifier alone, with all else frozen.
+Every sub-network is built with He-initialised weights, ``--init random``; others take their place with ``identity`` and
+``copy``. With ``lookahead`` it is first trained with the classifier alone, else the whole network at once.
 """
 
 from __future__ import annotations

@@ -103,15 +103,12 @@ class BatchNorm2d(Layer):
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         x, mean, var, of_batch = self.release()
         if not of_batch:
-            return self._fixed_input_grad(dy, var) if need_dx else None
+            # gamma / sqrt(var + eps) * dy: dy as it would be normalised with neither mean nor beta.
+            return ops.batch_norm(dy, self._zeros, var, self.gamma.data, self._zeros, self.eps) if need_dx else None
         dx, dgamma, dbeta = self.reduction.gradients(dy, x, mean, var, self.gamma.data, self.eps)
         if not self.frozen:
             self.gamma.grad, self.beta.grad = dgamma, dbeta
         return dx if need_dx else None
-
-    def _fixed_input_grad(self, dy: Array, var: Array) -> Array:
-        """Return ``gamma / sqrt(var + eps) * dy``: dy as it would be normalised with neither mean nor beta."""
-        return ops.batch_norm(dy, self._zeros, var, self.gamma.data, self._zeros, self.eps)
 
     def output_shape(self, shape: Shape) -> Shape:
         if shape[-1:] != self.gamma.data.shape:

@@ -89,7 +89,7 @@ def _in_depth(units: list[Unit], how: str, rounds: int) -> dict[str, Sequential 
     after, below, most = dict[str, str](), "", 0
     for _, group in groupby(units, key=lambda unit: unit.group):
         first, *others = group
-        later = [unit for unit in others if not _is_dense(unit)]
+        later = [unit for unit in others if not any(isinstance(layer, Linear) for layer in unit.layer.layers())]
         part_of = {unit.name: k for k, part in enumerate(_shared_out(later, rounds), start=1) for unit in part}
         most = max(most, len(later))
         for name, layer in (piece for unit in (first, *others) for piece in _pieces(unit)):
@@ -105,10 +105,6 @@ def _in_depth(units: list[Unit], how: str, rounds: int) -> dict[str, Sequential 
         f"S{k}": Interleaved(part, {name: below for name, below in after.items() if name in part})
         for k, part in enumerate(parts, start=1)
     }
-
-
-def _is_dense(unit: Unit) -> bool:
-    return any(isinstance(layer, Linear) for layer in unit.layer.layers())
 
 
 def _pieces(unit: Unit) -> Iterator[tuple[str, Layer]]:

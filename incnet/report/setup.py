@@ -74,7 +74,7 @@ def _arguments(options: dict[str, Any]) -> Iterator[str]:
     decisive = {name: options[name] for name in ("dataset", "arch", "optimizer")}
     defaults = Config(**decisive)
     with contextlib.suppress(ConfigError):  # an architecture of another version of incnet: all its options are named
-        defaults = defaults.for_dataset(defaults.dataset)
+        defaults = defaults.for_objects(dataset=defaults.dataset)
     known = {
         name: value
         for name, value in options.items()

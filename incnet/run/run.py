@@ -91,9 +91,9 @@ class Run:
         communicator: Communicator | None = None,
     ) -> None:
         if dataset is not None:
-            config = config.for_dataset(dataset.name)
+            config = config.for_objects(dataset=dataset.name)
         if network is not None and not isinstance(network, StoredNetwork):
-            config = config.for_function(place_of(network))
+            config = config.for_objects(arch=place_of(network))
         self.communicator = communicator or Communicator()
         self._selection = use_as_asked(config, self.communicator)
         network = network or own_function(config)

@@ -140,7 +140,7 @@ def chain(depth):
     (described("Dropout", rate=1.5), "S1: Dropout rate 1.5"),
     (described("Dropout", rate=float("nan")), "S1.rate is nan, expected a finite number"),
     (described("BatchNorm2d", channels=4, eps=-1), "S1: eps is -1.0: choose at least 0"),
-    (described("MaxPool2d", size=2, stride=0), "S1: stride is 0"),
+    (described("MaxPool2d", size=2, stride=0), r"S1: MaxPool2d\(2, stride=0\): choose windows of at least 1 pixel"),
     (described("Sequential", layers=[]), r"S1\.layers is \[\], expected an object"),
     (described("Sequential", layers={"a": 1}), r"S1\.a is 1, expected an object|S1\.layers\.a is 1"),
     (described("Sequential", layers={"\x1b[2J": described("ReLU")}), r"cannot be called '\\x1b\[2J'"),
