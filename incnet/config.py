@@ -306,8 +306,8 @@ class Config:
         "then rho.",
         None,
         group=RATE,
-        # With RMSProp it makes every step ten times as long, which a deep network without batch norm does not take.
-        defaults={"": 0.9, "vgg16 rmsprop": 0.0},
+        # With RMSProp it makes every step ten times as long, which VGG's dense layers, without batch norm, do not take.
+        defaults={"": 0.9, "vgg16 rmsprop": 0.0, "vgg16-bn rmsprop": 0.0},
     )
     weight_decay: float = option("L2 penalty on the weights of convolutions and dense layers.", 1e-4, group=RATE)
     on_nonfinite: Literal["stop", "rollback"] = option(

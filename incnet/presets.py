@@ -48,7 +48,7 @@ PRESETS = {
             # A deep network without batch norm, or with small batches, does not take the long steps of a ResNet.
             "optimizer": {"": "sgd", "vgg16": "rmsprop", "vgg16-bn": "rmsprop"},
             "lr": {"sgd": 0.2, "rmsprop": 5e-4, "vgg16 rmsprop": 1e-4, "vgg16-bn rmsprop": 1e-4, "digits sgd": 0.05},
-            "momentum": {"": 0.9, "vgg16 rmsprop": 0.0},
+            "momentum": {"": 0.9, "vgg16 rmsprop": 0.0, "vgg16-bn rmsprop": 0.0},
             "weight_decay": {"sgd": 5e-4},
             "lr_schedule": {"": "linear"},
             "warmup": {"": 2},
@@ -84,6 +84,7 @@ PRESETS = {
             "momentum": {
                 "": 0.9,
                 "vgg16 rmsprop": 0.0,
+                "vgg16-bn rmsprop": 0.0,
             },  # of the two interpretations, see --rho, the one that does better
             "weight_decay": {"": 1e-4},
             "batch_size": {"": 128, "vgg16": 32, "vgg16-bn": 32, "digits": 32},
