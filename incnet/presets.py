@@ -28,6 +28,8 @@ class Preset:
         For each option that it sets, values as in ``Option.defaults``; where none fits, the option is left alone.
     unless : mapping of str to tuple of str
         Options that it leaves alone if one of others is given, with which they do not go together.
+    fewest_epochs : mapping of str to int
+        Options that it leaves alone in runs of fewer epochs, which have no room for them.
     partly : mapping of str to str
         Where an option is left alone although that is a pity: what is missing then, and where it would not be.
     """
@@ -35,6 +37,7 @@ class Preset:
     summary: str
     settings: Mapping[str, Mapping[str, Any]]
     unless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    fewest_epochs: Mapping[str, int] = field(default_factory=dict)
     partly: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -64,9 +67,10 @@ PRESETS = {
             },
         },
         unless={"image_sizes": ("resize", "lookahead_cache")},
+        fewest_epochs={"warmup": 3, "image_sizes": 3},
         partly={
             "image_sizes": "the images do not grow: they do for networks without dense layers between, on CIFAR and "
-            "Fashion-MNIST; elsewhere see --image-sizes"
+            "Fashion-MNIST, in three epochs or more; elsewhere see --image-sizes"
         },
     ),
     "paper": Preset(
@@ -118,9 +122,11 @@ def expanded(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
         raise ValueError(f"--preset {name:.80}: choose {' or '.join(PRESETS)}{did_you_mean(name, PRESETS)}")
     preset, kind = PRESETS[name], {**defaults, **given}
     optimizer = given.get("optimizer") or choose(preset.settings["optimizer"], kind["dataset"], kind["arch"])
+    epochs = given.get("epochs") or choose(preset.settings.get("epochs", {}), kind["dataset"], kind["arch"])
     settings = {
         option: choose(values, kind["dataset"], kind["arch"], optimizer)
         for option, values in preset.settings.items()
         if not any(given.get(other) for other in preset.unless.get(option, ()))
+        and not (isinstance(epochs, int) and epochs < preset.fewest_epochs.get(option, 0))
     }
     return {option: value for option, value in settings.items() if value is not ABSENT} | dict(given)

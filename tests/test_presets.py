@@ -12,7 +12,7 @@ from incnet.commandline import parse
 from incnet.config import Config, ConfigError
 from incnet.data.digits import load_digits
 from incnet.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
-from incnet.options import described, flag, spelt
+from incnet.options import choose, described, flag, spelt
 from incnet.presets import PRESETS
 from incnet.report.reading import read_history
 from incnet.report.setup import command
@@ -69,10 +69,14 @@ def test_every_preset_is_possible_for_every_network_and_data_set(name, dataset, 
 
 
 def test_a_name_is_of_one_architecture_alone():
-    settings = {arch: Config.from_preset("paper", arch=arch, dataset="cifar10") for arch in ("vgg16", "vgg16-bn")}
-    assert [each.momentum for each in settings.values()] == [0.0, 0.9]
-    assert [each.batch_size for each in settings.values()] == [32, 32]
-    assert [Config("cifar10", arch).resolve().momentum for arch in settings] == [0.0, 0.9]
+    assert [choose({"": 1, "vgg16": 2}, "cifar10", arch) for arch in ("vgg16", "vgg16-bn")] == [2, 1]
+
+
+def test_vgg_is_trained_without_a_heavy_ball():
+    for arch in ("vgg16", "vgg16-bn"):
+        paper = Config.from_preset("paper", arch=arch, dataset="cifar10")
+        assert (paper.momentum, paper.batch_size) == (0.0, 32)
+        assert Config("cifar10", arch).resolve().momentum == 0.0
     assert Config("cifar10", "vgg16", optimizer="sgd").resolve().momentum == 0.9
 
 
@@ -150,16 +154,23 @@ def test_a_study_gives_a_network_of_ones_own_what_suits_it(growing_digits, tmp_p
 
 
 def test_what_is_refused_in_python_says_that_a_preset_has_set_it(monkeypatch):
-    with pytest.raises(ConfigError, match=r"--warmup 2 \(from --preset fast\): choose fewer than --epochs, which"):
-        Config.from_preset("fast", epochs=2).resolve()
     with pytest.raises(ConfigError, match=r"--warmup 20: choose fewer than --epochs \(12, from --preset fast\)"):
         Config.from_preset("fast", warmup=20).resolve()
-    with pytest.raises(ConfigError, match=r"--warmup 2: choose fewer than --epochs, which"):
-        Config.from_preset("fast", epochs=2, warmup=2).resolve()
-    other = replace(PRESETS["fast"], settings={**PRESETS["fast"].settings, "resize": {"digits": 4}})
-    monkeypatch.setitem(PRESETS, "fast", other)
+    fast = PRESETS["fast"]
+    monkeypatch.setitem(PRESETS, "fast", replace(fast, settings={**fast.settings, "warmup": {"": 20}}))
+    with pytest.raises(ConfigError, match=r"--warmup 20 \(from --preset fast\): choose fewer than --epochs, which"):
+        Config.from_preset("fast", epochs=12).resolve()
+    with pytest.raises(ConfigError, match=r"--warmup 20: choose fewer than --epochs, which"):
+        Config.from_preset("fast", epochs=12, warmup=20).resolve()
+    monkeypatch.setitem(PRESETS, "fast", replace(fast, settings={**fast.settings, "resize": {"digits": 4}}))
     with pytest.raises(ConfigError, match=r"--resize 4 \(from --preset fast\): the images"):  # when a run is made
         Run(Config.from_preset("fast", dataset="digits"), load_digits())
+
+
+@pytest.mark.parametrize("epochs", range(1, 13))
+def test_a_run_may_be_as_short_as_one_likes(epochs):
+    config = asked(f"cifar10 --preset fast --epochs {epochs}").resolve()
+    assert (config.warmup, config.image_sizes is None) == ((0, True) if epochs < 3 else (2, False))
 
 
 def test_near_misses(tmp_path, capsys):

@@ -32,6 +32,8 @@ BUDGET: Arms = {
     "fast": {"preset": "fast"},
 }
 
+FREEZE: Arms = {f"{arm}-freeze": BUDGET[arm] | {"freeze": "0.7,0.85"} for arm in ("fast", "sgd")}
+
 # The interpretations of the paper's "momentum 0.9": a heavy ball on RMSProp's step, or the decay of its squared
 # gradients.
 READINGS = {"": {"rho": 0.9, "momentum": 0.9}, "-rho-alone": {"rho": 0.9, "momentum": 0.0}}
@@ -73,7 +75,7 @@ DESIGNS = {
             "lookahead-batches": LOOKAHEAD["lookahead"] | {"resize": 224, "batch_size": "auto", "scale_lr": "linear"},
         },
     ),
-    "budget": Design(("resnet20",), BUDGET, more_arms=LOOKAHEAD | RANDOM | PERIODIC),
+    "budget": Design(("resnet20",), BUDGET, more_arms=FREEZE | LOOKAHEAD | RANDOM | PERIODIC),
     "momentum": Design(
         ("resnet20",),
         {
