@@ -29,12 +29,12 @@ from incnet.graph import Graph
 from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.optim import RMSProp
 from incnet.run.images import RunImages
-from incnet.sizes import parse_size
 from incnet.storage.spill import SpillStore
 from incnet.threads import use_threads
 from incnet.training.loop import evaluate, train_epoch
 from incnet.training.replay import Replay
 from incnet.training.step import Step
+from incnet.units import parse_size
 
 __all__ = ["CachedEpoch", "measure"]
 

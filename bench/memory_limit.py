@@ -25,12 +25,12 @@ from incnet.backend import free_memory
 from incnet.config import Config
 from incnet.data.catalogue import load_dataset
 from incnet.run.run import Run
-from incnet.sizes import parse_size
 from incnet.storage.folder import RunFolder
 from incnet.terminal import Terminal
 from incnet.threads import use_threads
 from incnet.training.events import Epoch, Event
 from incnet.training.progress import Display
+from incnet.units import parse_size
 
 __all__ = ["MemoryLimit", "measure"]
 

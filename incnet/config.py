@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from incnet.checked_json import from_json, to_json, type_hints
 from incnet.colours import parse_colour
 from incnet.freezing import Freezing
 from incnet.image_sizes import ImageSizes
@@ -17,9 +18,8 @@ from incnet.lookahead_cache import Cache
 from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, DEPTH, did_you_mean
 from incnet.options import as_of_now, described, flag, option, with_origins
 from incnet.presets import PRESETS, expanded
-from incnet.records import from_json, to_json, type_hints
-from incnet.sizes import parse_size
 from incnet.stopping import parse as parse_condition
+from incnet.units import parse_size
 from incnet.user_code import absolute, is_place
 
 __all__ = ["GO_WITH", "Config", "ConfigError"]

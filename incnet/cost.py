@@ -2,7 +2,7 @@
 
 Multiply-adds (MACs) follow from shapes; :class:`incnet.layer.Cost` holds those of one training step and
 :meth:`incnet.graph.Graph.cost` counts them, as far as they are computed, for any frozen prefix. A :class:`Ledger` adds
-them up. FLOPs are MACs times :data:`incnet.sizes.FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
+them up. FLOPs are MACs times :data:`incnet.units.FLOPS_PER_MAC`. Seconds are measured, never inferred from either.
 
 Memory is found by a *dry run* of a step: the network's own passes run on kernels that count memory and compute nothing
 (``incnet.kernels.cpu.dry_run``), in milliseconds and for any batch size. Whatever layers and fusion keep, they
@@ -18,10 +18,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from incnet.backend import dry_run_kernels, ops, substituted
+from incnet.checked_json import later
 from incnet.graph import Graph
 from incnet.layer import Cost, Shape
 from incnet.optim import Optimizer
-from incnet.records import later
 
 __all__ = [
     "Ledger",

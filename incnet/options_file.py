@@ -7,9 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from incnet.checked_json import from_json, parse_json, type_hints
 from incnet.names import did_you_mean
 from incnet.options import as_of_now, described, flag
-from incnet.records import from_json, parse_json, type_hints
 from incnet.user_code import is_place
 
 __all__ = ["OptionsFileError", "read_options"]

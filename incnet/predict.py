@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet import backend
+from incnet.checked_json import parse_json
 from incnet.colours import parse_colour
 from incnet.commandline import parse
 from incnet.data.dataset import DataError
@@ -23,7 +24,6 @@ from incnet.deploy.model import Model, ModelError, load_model
 from incnet.names import counted
 from incnet.options import option
 from incnet.parallel.launch import is_first
-from incnet.records import parse_json
 from incnet.storage.files import WriteError, replace_file
 from incnet.terminal import Terminal, command
 from incnet.threads import use_threads

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from incnet.sizes import FLOPS_PER_MAC
+from incnet.units import FLOPS_PER_MAC
 
 __all__ = [
     "QUANTITIES",

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from incnet.backend import Array, asarray, asnumpy, ops
+from incnet.checked_json import check_depth, from_json, later, parse_json
 from incnet.data.dataset import DataError, Normalisation
 from incnet.fusion import fuse
 from incnet.graph import Graph
@@ -29,7 +30,6 @@ from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
 from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
 from incnet.names import up_to
-from incnet.records import check_depth, from_json, later, parse_json
 from incnet.storage.files import replace_file
 from incnet.storage.tensors import digest, pack, unpack
 from incnet.user_code import Trust, class_finder

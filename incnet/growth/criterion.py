@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from incnet.checked_json import from_json, to_json
 from incnet.config import Config
-from incnet.records import from_json, to_json
 
 __all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "as_verdict", "make_rule", "slope"]
 

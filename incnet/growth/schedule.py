@@ -1,4 +1,4 @@
-"""The course of a run: which sub-networks are in, what is frozen, and when the next one comes.
+"""The schedule of growth: decides which sub-networks are in, what is frozen, and when the next one is inserted.
 
 A :class:`Schedule` sees one validation accuracy an epoch and answers with decisions; it trains nothing itself. Its
 state is a handful of numbers, so that the method can be read, tested and restored apart from everything else.
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from incnet.checked_json import to_json
 from incnet.growth.criterion import GrowthRule, Verdict, as_verdict
 from incnet.names import counted
-from incnet.records import to_json
 
 __all__ = ["Decision", "Finish", "Grow", "Schedule", "ScheduleState", "Unfreeze"]
 
@@ -67,9 +67,9 @@ class Schedule:
         Ends a stage.
     lookahead : int
         Epochs of look-ahead after each insertion; 0 for none.
-    least : int
+    min_stage_epochs : int
         Epochs that a stage lasts at least, its look-ahead included: a rule that fires earlier is overruled.
-    most : int or None
+    max_stage_epochs : int or None
         Epochs that a stage lasts at most, its look-ahead included. None for an equal share of what is left of the
         budget when the stage begins, so that every sub-network gets its turn. Either way a stage has its least epochs,
         and one in which everything is trained.
@@ -95,8 +95,8 @@ class Schedule:
     budget: int
     rule: GrowthRule
     lookahead: int = 0
-    least: int = 0
-    most: int | None = None
+    min_stage_epochs: int = 0
+    max_stage_epochs: int | None = None
     end: str = "rule"
     inserted: int = 1
     first_frozen: int = 0
@@ -135,7 +135,7 @@ class Schedule:
         self.rule.restore(state.rule)
         self.inserted, self.phase = state.inserted, state.phase
         self.epoch, self.stage_epochs = state.epoch, state.stage_epochs
-        self.stage_limit = state.stage_limit if self.most is None else self._limit()
+        self.stage_limit = state.stage_limit if self.max_stage_epochs is None else self._limit()
 
     def observe(self, accuracy: float, stop: Callable[[bool], str | None] | None = None) -> list[Decision]:
         """Take the validation accuracy, a fraction, of the epoch that has just ended; return what is to be done.
@@ -157,7 +157,7 @@ class Schedule:
             decisions.append(verdict)
             over = verdict.reason if verdict.grow else None
         if not over and not self.last and self.phase == "train" and self.stage_epochs >= self.stage_limit:
-            over = f"the stage has had its {self.stage_limit} epoch{'s' * (self.stage_limit > 1)}"
+            over = f"the stage has had its {counted(self.stage_limit, 'epoch')}"
         if stop and (reason := stop(over is not None)):
             decisions.append(self._finish(reason))
         elif self.epoch >= self.budget:
@@ -192,8 +192,8 @@ class Schedule:
         if self.last and self.end == "budget":
             return None
         verdict = as_verdict(self.rule.observe(accuracy, self.stage_epochs), self.rule)
-        if verdict and verdict.grow and self.stage_epochs < self.least:
-            reason = f"{verdict.reason}, but the stage lasts at least {self.least} epochs"
+        if verdict and verdict.grow and self.stage_epochs < self.min_stage_epochs:
+            reason = f"{verdict.reason}, but the stage lasts at least {counted(self.min_stage_epochs, 'epoch')}"
             verdict = replace(verdict, grow=False, reason=reason)
         return verdict and replace(verdict, epoch=self.epoch)
 
@@ -211,9 +211,9 @@ class Schedule:
 
     def _limit(self) -> int:
         stages_left = self.subnetworks - self.inserted + 1
-        limit = (self.budget - self.epoch) // stages_left if self.most is None else self.most
+        limit = (self.budget - self.epoch) // stages_left if self.max_stage_epochs is None else self.max_stage_epochs
         return max(limit, self._shortest(self.inserted))
 
     def _shortest(self, inserted: int) -> int:
         """Epochs that the stage of so many sub-networks has at least, if the budget allows."""
-        return max(self.least, 1 + (self.lookahead if self.frozen(inserted) else 0))
+        return max(self.min_stage_epochs, 1 + (self.lookahead if self.frozen(inserted) else 0))

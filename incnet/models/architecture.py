@@ -22,9 +22,9 @@ from typing import Any, Literal, get_type_hints
 import numpy as np
 
 from incnet import layers
+from incnet.checked_json import check_depth, from_json, later, to_json
 from incnet.layer import Layer, Shape
 from incnet.layers import Residual, Sequential
-from incnet.records import check_depth, from_json, later, to_json
 
 __all__ = ["LAYERS", "Architecture", "class_name", "own_classes", "shapes"]
 

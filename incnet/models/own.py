@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from incnet.backend import Array, asarray, asnumpy
+from incnet.checked_json import check_depth, from_json, parse_json
 from incnet.init import Blank
 from incnet.layer import Layer, Shape
 from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, check_name, own_classes, shapes
-from incnet.records import check_depth, from_json, parse_json
 from incnet.storage.tensors import digest, pack, read_text, unpack
 from incnet.user_code import Trust, UserCodeError, class_finder, told
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from incnet.report.arms import Arm, Network, Spread
 from incnet.report.history import History, Insert
 from incnet.report.numbers import between, duration, engineering, listing, percent, share
-from incnet.sizes import FLOPS_PER_MAC
+from incnet.units import FLOPS_PER_MAC
 
 __all__ = ["headline"]
 

@@ -8,9 +8,9 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from incnet.checked_json import from_json, parse_json
 from incnet.config import Config
 from incnet.options import making_no_other
-from incnet.records import from_json, parse_json
 from incnet.report.history import (
     Epoch,
     Event,

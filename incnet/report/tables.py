@@ -11,7 +11,7 @@ from incnet.report.history import History
 from incnet.report.numbers import NOTHING, between, duration, engineering, percent, share, whole
 from incnet.report.paper import paper_accuracy
 from incnet.report.stages import as_good_as_the_best, mean_stages
-from incnet.sizes import FLOPS_PER_MAC
+from incnet.units import FLOPS_PER_MAC
 
 __all__ = ["DEFINITIONS", "Table", "results", "shared_accuracy", "stages"]
 

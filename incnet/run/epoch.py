@@ -18,12 +18,12 @@ from incnet.parallel.step import ParallelStep
 from incnet.parallel.sync_bn import SyncReduction
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
-from incnet.sizes import parse_size
 from incnet.storage.spill import SpillStore
 from incnet.training.loop import Metrics, Watcher, evaluate, train_epoch
 from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
 from incnet.training.step import Step
+from incnet.units import parse_size
 
 __all__ = ["EpochTrainer", "make_step"]
 

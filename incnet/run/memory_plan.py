@@ -27,7 +27,7 @@ from incnet.optim import Optimizer
 from incnet.run.images import RunImages
 from incnet.run.network import NetworkFactory
 from incnet.run.state import RunState
-from incnet.sizes import parse_size
+from incnet.units import parse_size
 
 __all__ = [
     "Memory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from incnet.cost import Ledger
-from incnet.sizes import FLOPS_PER_MAC
+from incnet.units import FLOPS_PER_MAC
 
 __all__ = ["Stage"]
 

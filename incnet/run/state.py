@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from incnet.backend import Array, asarray, asnumpy
+from incnet.checked_json import from_json, later
 from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.freezing import Freezing
@@ -19,7 +20,6 @@ from incnet.growth.criterion import GrowthRule, make_rule
 from incnet.growth.schedule import Schedule, ScheduleState
 from incnet.layer import Layer
 from incnet.optim import SGD, Optimizer, RMSProp
-from incnet.records import from_json, later
 from incnet.run.network import NetworkFactory
 from incnet.run.stage import Stage
 from incnet.run.start import Start
@@ -303,8 +303,8 @@ def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None, start: 
         budget=config.epochs,
         rule=make_rule(config, subnetworks) if rule is None else deepcopy(rule),
         lookahead=lookahead,
-        least=config.min_stage_epochs,
-        most=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
+        min_stage_epochs=config.min_stage_epochs,
+        max_stage_epochs=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
         end="budget" if baseline or periodic or config.ends_by_budget else "rule",
         inserted=subnetworks if baseline else max(1, trained),
         first_frozen=trained if start and not start.classifier and lookahead else 0,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from incnet.records import parse_json
+from incnet.checked_json import parse_json
 from incnet.storage.files import replace_file, write_all, writing
 from incnet.storage.folder import RunFolder
 from incnet.training.events import Epoch, Event, Rollback, Window

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from incnet.backend import asnumpy
+from incnet.checked_json import parse_json
 from incnet.layer import Layer
-from incnet.records import parse_json
 from incnet.storage.files import TEMPORARY, remove_temporary, replace_file, writing
 from incnet.storage.tensors import pack, unpack
 

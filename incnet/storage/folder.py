@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from incnet import __version__
-from incnet.records import parse_json
+from incnet.checked_json import parse_json
 from incnet.storage.checkpoint import Checkpoints, is_beginning
 from incnet.storage.files import TEMPORARY, remove_temporary, replace_file, sync_folder, writing
 from incnet.storage.jsonl import JsonLines

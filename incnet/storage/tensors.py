@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from incnet.records import parse_json
+from incnet.checked_json import parse_json
 
 __all__ = ["digest", "pack", "read_text", "unpack"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from incnet.checked_json import from_json, parse_json
 from incnet.config import Config, ConfigError
 from incnet.models.own import StoredNetwork
 from incnet.options import described, flag, making_no_other
-from incnet.records import from_json, parse_json
 from incnet.report.history import History
 from incnet.report.reading import ReportError, read_history
 from incnet.storage.files import replace_file, writing

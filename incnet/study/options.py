@@ -8,10 +8,10 @@ from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from incnet.checked_json import can_be_path
 from incnet.config import GO_WITH, Config, ConfigError
 from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
 from incnet.options import decided, described, flag, option, with_origins
-from incnet.records import can_be_path
 from incnet.study.designs import DESIGNS
 from incnet.user_code import file_name, short
 

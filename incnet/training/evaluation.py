@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from incnet.records import from_json, parse_json
+from incnet.checked_json import from_json, parse_json
 
 __all__ = ["LARGEST_SIDE", "Evaluation", "Mistake", "StageTest", "pack_evaluation", "unpack_evaluation"]
 

@@ -24,7 +24,7 @@ if "--atheris" in sys.argv:  # what it is to follow must be instrumented when it
     import incnet.kernels.cpu.augment  # noqa: F401  numba would not understand it instrumented
 
     with atheris.instrument_imports(
-        include=["incnet.config", "incnet.data", "incnet.deploy", "incnet.records", "incnet.training"]
+        include=["incnet.config", "incnet.data", "incnet.deploy", "incnet.checked_json", "incnet.training"]
     ):
         from . import readers as _instrumented  # noqa: F401
 

@@ -16,6 +16,7 @@ from unittest import mock
 import numpy as np
 from safetensors.numpy import load_file
 
+from incnet.checked_json import parse_json
 from incnet.config import Config, ConfigError
 from incnet.data.archive import extract_folder
 from incnet.data.cifar import CIFAR10
@@ -27,7 +28,6 @@ from incnet.deploy import Description, ModelError, load_model, save_model
 from incnet.models.architecture import Architecture
 from incnet.models.own import StoredNetwork, make_network, pack_network
 from incnet.options_file import OptionsFileError, read_options
-from incnet.records import parse_json
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module
 from incnet.run.network import NetworkFactory

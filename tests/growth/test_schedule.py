@@ -80,7 +80,7 @@ def test_epochs_that_an_early_stage_did_not_need_are_shared_by_the_later_ones():
 
 
 def test_most_epochs_of_a_stage():
-    schedule = Schedule(subnetworks=2, budget=10, rule=SlopeAngle(window=5), lookahead=1, most=3)
+    schedule = Schedule(subnetworks=2, budget=10, rule=SlopeAngle(window=5), lookahead=1, max_stage_epochs=3)
     assert [inserted for _, inserted, _ in course(schedule, rising())] == [1] * 3 + [2] * 7
 
 
@@ -98,14 +98,14 @@ def test_baseline_uses_its_budget():
 
 
 def test_a_rule_that_fires_early_is_overruled():
-    schedule = Schedule(subnetworks=2, budget=30, rule=SlopeAngle(window=2), lookahead=1, least=5)
+    schedule = Schedule(subnetworks=2, budget=30, rule=SlopeAngle(window=2), lookahead=1, min_stage_epochs=5)
     rows = course(schedule, flat())
     assert [inserted for _, inserted, _ in rows] == [1] * 6 + [2] * 5
     assert [index for index, row in enumerate(rows) if "Window" in row[2]] == [1, 3, 5, 8, 10]
 
 
 def test_being_overruled_is_logged():
-    schedule = Schedule(subnetworks=2, budget=30, rule=Plateau(patience=1), least=3)
+    schedule = Schedule(subnetworks=2, budget=30, rule=Plateau(patience=1), min_stage_epochs=3)
     schedule.observe(0.5)
     (verdict,) = schedule.observe(0.5)
     assert not verdict.grow
@@ -114,7 +114,7 @@ def test_being_overruled_is_logged():
 
 
 def test_periodic_growth_counts_the_lookahead():
-    schedule = Schedule(subnetworks=3, budget=14, rule=Periodic(4), lookahead=2, most=14, end="budget")
+    schedule = Schedule(subnetworks=3, budget=14, rule=Periodic(4), lookahead=2, max_stage_epochs=14, end="budget")
     rows = course(schedule, flat())
     assert [inserted for _, inserted, _ in rows] == [1] * 4 + [2] * 4 + [3] * 6
     assert [decisions for *_, decisions in rows if decisions] == [
@@ -127,13 +127,13 @@ def test_periodic_growth_counts_the_lookahead():
 
 
 def test_after_a_lookahead_longer_than_the_period_comes_an_epoch_of_training():
-    schedule = Schedule(subnetworks=3, budget=14, rule=Periodic(2), lookahead=3, most=14, end="budget")
+    schedule = Schedule(subnetworks=3, budget=14, rule=Periodic(2), lookahead=3, max_stage_epochs=14, end="budget")
     assert [inserted for _, inserted, _ in course(schedule, flat())] == [1] * 2 + [2] * 4 + [3] * 8
 
 
 @pytest.mark.parametrize("most", [None, 2])
 def test_a_share_that_is_no_longer_than_the_lookahead_gets_an_epoch_of_training(most):
-    schedule = Schedule(subnetworks=3, budget=9, rule=SlopeAngle(window=5), lookahead=3, most=most)
+    schedule = Schedule(subnetworks=3, budget=9, rule=SlopeAngle(window=5), lookahead=3, max_stage_epochs=most)
     phases = [(phase, inserted) for phase, inserted, _ in course(schedule, rising())]
     first = [("train", 1)] * (most or 3)
     second = [*[("lookahead", 2)] * 3, ("train", 2)]
@@ -141,7 +141,7 @@ def test_a_share_that_is_no_longer_than_the_lookahead_gets_an_epoch_of_training(
 
 
 def test_least_epochs_go_before_an_equal_share():
-    schedule = Schedule(subnetworks=3, budget=9, rule=SlopeAngle(window=5), lookahead=1, least=5)
+    schedule = Schedule(subnetworks=3, budget=9, rule=SlopeAngle(window=5), lookahead=1, min_stage_epochs=5)
     assert [inserted for _, inserted, _ in course(schedule, rising())] == [1] * 5 + [2] * 4
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from incnet import layers
+from incnet.checked_json import from_json
 from incnet.fusion import fuse
 from incnet.init import Blank
 from incnet.layer import Layer
 from incnet.layers import Conv2d, ReLU, Residual, Sequential
 from incnet.models.architecture import LAYERS, Architecture, class_name, own_classes, shapes
 from incnet.models.vgg import vgg16
-from incnet.records import from_json
 from incnet.user_code import class_finder
 from tests.layers.catalogue import FIXED, TRAINED
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter
 from incnet.report.arms import Network
 from incnet.report.history import History
 from incnet.report.style import add_legend, draw_curve, look, new_figure
-from incnet.sizes import FLOPS_PER_MAC
+from incnet.units import FLOPS_PER_MAC
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
+from incnet.checked_json import parse_json
 from incnet.config import Config
 from incnet.models.own import NETWORK
-from incnet.records import parse_json
 from incnet.run.start import FILE as START
 from incnet.storage.checkpoint import CheckpointError, Checkpoints, read_checkpoint
 from incnet.storage.files import replace_file, writing

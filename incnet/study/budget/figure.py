@@ -11,8 +11,8 @@ from matplotlib.ticker import EngFormatter, NullFormatter, NullLocator
 
 from incnet.report.interval import accuracy_interval
 from incnet.report.style import add_legend, look, new_figure, save, style
-from incnet.sizes import FLOPS_PER_MAC
 from incnet.study.budget.curves import Cost, Curve
+from incnet.units import FLOPS_PER_MAC
 
 __all__ = ["draw", "write"]
 

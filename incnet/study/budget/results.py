@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from incnet import backend
+from incnet.checked_json import parse_json
 from incnet.config import Config
 from incnet.extras import why_not
 from incnet.models.own import NETWORK, StoredNetwork
-from incnet.records import parse_json
 from incnet.report import MISSING, read_runs
 from incnet.report.arms import Network
 from incnet.report.history import History

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from incnet.records import from_json, parse_json
+from incnet.checked_json import from_json, parse_json
 
 
 @dataclass

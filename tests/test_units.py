@@ -1,6 +1,6 @@
 import pytest
 
-from incnet.sizes import parse_size
+from incnet.units import parse_size
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Sizes: of memory, as people write them (512MB, 2GB, 1.5GiB), and of computations."""
+"""Units: of memory, as people write it (512MB, 2GB, 1.5GiB), and of computation."""
 
 from __future__ import annotations
 
