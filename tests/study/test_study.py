@@ -398,7 +398,7 @@ def arguments_of(config):
 def test_arms_are_distinct():
     for name in DESIGNS:
         runs = Study(name=name, seeds=1, memory_limit="4GB" if name == "figure5" else None).runs()
-        configs = [tuple(run.config.as_json().items()) for run in runs]
+        configs = [json.dumps(run.config.as_json()) for run in runs]
         assert len(set(configs)) == len(configs)
 
 
