@@ -1,6 +1,7 @@
 """Options from files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from incnet import train
 from incnet.commandline import parse
 from incnet.config import Config
 from incnet.options_file import OptionsFileError, read_options
+from incnet.presets import PRESETS
 from incnet.study import __main__ as study
 from incnet.study.options import Study
 
@@ -86,22 +88,24 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    ("train digits --preset fast --epochs 2", "--warmup 2 (from --preset fast): choose fewer than --epochs, which"),
+    ("train digits --preset fast --epochs 12", "--warmup 20 (from --preset fast): choose fewer than --epochs, which"),
     ("train digits --preset fast --warmup 20", "--warmup 20: choose fewer than --epochs (12, from --preset fast)"),
     ("train --config o.toml", "--warmup 3 (from o.toml): choose fewer than --epochs (2, from o.toml), which"),
     ("train --config o.toml --warmup 3", "--warmup 3: choose fewer than --epochs (2, from o.toml), which"),
     ("train --config d.toml", "unknown data set digts (from d.toml): choose"),
-    ("train --config d.toml digits", "--warmup 2 (from --preset fast): choose fewer than --epochs (2, from d.toml)"),
+    ("train --config d.toml digits", "--warmup 20 (from --preset fast): choose fewer than --epochs (12, from d.toml)"),
     ("study table2 --archs resnet8 --config o.toml", "--warmup 3 (from o.toml): choose fewer than --epochs (2, from"),
     (
-        "study budget --budgets 2 --arms fast",
-        "--warmup 2 (from --preset fast of the arm fast): choose fewer than --epochs (2, from --budgets), which",
+        "study budget --budgets 12 --arms fast",
+        "--warmup 20 (from --preset fast of the arm fast): choose fewer than --epochs (12, from --budgets), which",
     ),
 ])  # fmt: skip
 def test_what_is_refused_says_where_it_comes_from(line, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    settings = {**PRESETS["fast"].settings, "warmup": {"": 20}}
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], settings=settings))
     Path("o.toml").write_text("epochs = 2\nwarmup = 3\n")
-    Path("d.toml").write_text('preset = "fast"\nepochs = 2\ndataset = "digts"\n')
+    Path("d.toml").write_text('preset = "fast"\nepochs = 12\ndataset = "digts"\n')
     name, *arguments = line.split()
     assert {"train": train, "study": study}[name].main(arguments) == 2
     assert message in capsys.readouterr().err
