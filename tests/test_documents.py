@@ -1,14 +1,50 @@
 """The documents' Python examples run as they are printed; tests/deploy runs the one that needs a trained model."""
 
+import importlib
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from incnet.__main__ import COMMANDS
 from incnet.__main__ import main as incnet
+from incnet.commandline import make_parser
+from incnet.study.designs import DESIGNS
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(
+    rf"(?:incnet |python -m incnet\.)({'|'.join(COMMANDS)})\b([^`#|>;]*?)(?:`|#|\||>|;|&&|$)", re.MULTILINE
+)
+
+
+def flags(command):
+    kind = getattr(importlib.import_module(COMMANDS[command].module), COMMANDS[command].options)
+    return {flag for action in make_parser(kind, command)._actions for flag in action.option_strings}
+
+
+def test_commands_have_the_options_that_documents_give_them():
+    known = {command: flags(command) for command in COMMANDS}
+    found = [
+        (page.name, command, word.partition("=")[0].rstrip(".,:)]"))
+        for page in PAGES
+        for command, line in COMMAND.findall(page.read_text().replace("\\\n", " "))
+        for word in line.split()
+        if word.startswith("--")
+    ]
+    assert len(found) > 100
+    assert not [(page, command, flag) for page, command, flag in found if flag not in known[command]]
+
+
+def test_the_page_of_studies_has_every_arm():
+    page = (ROOT / "docs" / "studies.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE))
+    assert rows.keys() >= DESIGNS.keys()
+    for name in ("table2", "figure3", "figure4", "budget"):
+        design, (usual, asked) = DESIGNS[name], rows[name].partition(";")[0].split(" [, ")
+        assert usual.split(", ") == list(design.arms)
+        assert asked.rstrip("]").split(", ") == list(design.more_arms)
 
 
 def examples():
