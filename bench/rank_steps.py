@@ -10,9 +10,6 @@ rank does nothing but communicate: it waits for sums, counts images with the oth
 from __future__ import annotations
 
 import json
-import os
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +21,8 @@ import tyro
 
 from bench.output import Output, report
 from bench.rivals import HYPER, Workload
-from incnet.backend import Array, asarray, synchronize, use
+from bench.turns import WARM_UP, take_turns
+from incnet.backend import Array, asarray, use
 from incnet.communicator import Communicator, Pending
 from incnet.data.shard import Shard
 from incnet.optim import RMSProp
@@ -32,11 +30,10 @@ from incnet.parallel.launch import connect
 from incnet.parallel.step import ParallelStep
 from incnet.parallel.transport import device_of_rank
 from incnet.threads import use_threads
+from incnet.timing.turns import time_steps
 from incnet.training.replay import Replay
 
 __all__ = ["RankSteps", "Timed", "measure"]
-
-WARM_UP = 3
 
 
 @dataclass(frozen=True)
@@ -119,25 +116,20 @@ def serve(options: RankSteps) -> None:
     timed = Timed(communicator)
     use_threads(1)
     work = Workload(options.arch, options.batch_size, frozen=options.frozen)
-    step = Replay(ParallelStep(work.network(), RMSProp(**HYPER), timed, sync_bn=options.sync_bn))
+    replay = Replay(ParallelStep(work.network(), RMSProp(**HYPER), timed, sync_bn=options.sync_bn))
     shard = Shard(communicator.rank, communicator.size).of(options.batch_size)
     images, labels = (asarray(array[shard]) for array in work.batch())
 
-    def take(steps: int) -> dict[str, Any]:
-        seconds, timed.seconds = [], 0.0
-        for _ in range(steps):
-            start = time.perf_counter()
-            step.gradients(images, labels)
-            step.update()
-            synchronize()
-            seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds, "waiting": timed.seconds, "bytes": step.bytes}
+    def step() -> None:
+        replay.gradients(images, labels)
+        replay.update()
 
-    take(WARM_UP)
+    time_steps(step, WARM_UP)
     if communicator.first:
         print("ready", flush=True)
     while line := next_line(communicator):
-        answer = take(int(line))
+        timed.seconds = 0.0
+        answer = {"seconds": time_steps(step, int(line)), "waiting": timed.seconds, "bytes": replay.bytes}
         if communicator.first:
             print(json.dumps(answer), flush=True)
 
@@ -159,53 +151,20 @@ def next_line(communicator: Communicator) -> str:
 
 def measure(options: RankSteps) -> dict[str, Any]:
     """Result as JSON values: median milliseconds of a step by ranks, the speed-up, and the share of waiting."""
-    limits = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    mpiexec = Path(sys.executable).with_name("mpiexec")
     worker = [sys.executable, "-m", "bench.rank_steps", "--serve", "--arch", options.arch]
     worker += ["--batch-size", str(options.batch_size), "--frozen", str(options.frozen)]
     worker += ["--device", options.device, "--allreduce", options.allreduce]
     worker += ["--sync-bn"] if options.sync_bn else []
-    counts = (1, options.ranks)
-    processes = {
-        ranks: subprocess.Popen(
-            [*([str(mpiexec), "-launcher", "fork", "-n", str(ranks)] if ranks > 1 else []), *worker],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | dict.fromkeys(limits, "1"),
-        )
-        for ranks in counts
-    }
-
-    def ask(process: subprocess.Popen, line: str) -> str:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        if line:
-            process.stdin.write(line)
-            process.stdin.flush()
-        return process.stdout.readline()
-
-    seconds: dict[int, list[float]] = {ranks: [] for ranks in counts}
-    waiting, sent = dict.fromkeys(counts, 0.0), 0
-    try:
-        for process in processes.values():
-            ask(process, "")
-        for _ in range(options.rounds):
-            for ranks, process in processes.items():
-                answer = json.loads(ask(process, f"{options.steps}\n"))
-                seconds[ranks] += answer["seconds"]
-                waiting[ranks] += answer["waiting"]
-                sent = answer["bytes"]
-    finally:
-        for process in processes.values():
-            process.communicate()
-    medians = {ranks: statistics.median(taken) for ranks, taken in seconds.items()}
+    mpiexec = [str(Path(sys.executable).with_name("mpiexec")), "-launcher", "fork", "-n", str(options.ranks)]
+    rivals = {"1": worker, str(options.ranks): [*mpiexec, *worker]}
+    timings = take_turns(rivals, threads=1, rounds=options.rounds, steps=options.steps)
+    alone, together = timings["1"], timings[str(options.ranks)]
     return {
         **{name: getattr(options, name) for name in ("arch", "batch_size", "ranks", "frozen", "sync_bn", "device")},
-        "ms": {ranks: round(median * 1e3, 2) for ranks, median in medians.items()},
-        "speed_up": round(medians[1] / medians[options.ranks], 2),
-        "waiting": round(waiting[options.ranks] / sum(seconds[options.ranks]), 3),
-        "bytes": sent,
+        "ms": {int(ranks): round(timing.median_ms, 2) for ranks, timing in timings.items()},
+        "speed_up": round(alone.median_ms / together.median_ms, 2),
+        "waiting": round(sum(answer["waiting"] for answer in together.answers) / sum(map(sum, together.turns)), 3),
+        "bytes": together.answers[-1]["bytes"],
     }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -52,9 +53,9 @@ class Workload:
     frozen: int = 0
 
     def rival(self, engine: str) -> list[str]:
-        """Arguments for ``python`` that start a rival."""
+        """Return the command that starts a rival."""
         options = [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
-        return ["-m", "bench.rivals", engine, *options]
+        return [sys.executable, "-m", "bench.rivals", engine, *options]
 
     def network(self, *, fused: bool = True) -> Graph:
         """Build the network, with the weights that every rival starts from.

@@ -25,9 +25,14 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Timing(turns.Timing):
-    """Seconds of a rival's steps, and the most memory that its process held, in MB."""
+    """Seconds of a rival's steps, and all that its process answered in each turn."""
 
-    peak_rss_mb: float
+    answers: tuple[dict[str, Any], ...]
+
+    @property
+    def peak_rss_mb(self) -> float:
+        """Most memory that its process held, in MB."""
+        return self.answers[-1]["peak_rss_mb"]
 
     @property
     def median_ms(self) -> float:
@@ -65,7 +70,7 @@ def take_turns(
     Parameters
     ----------
     rivals : mapping of str to sequence of str
-        Arguments for ``python`` that start each rival.
+        Command that starts each rival.
     threads : int, or mapping of str to int
         Threads that every library may use: in every process, or in that of each rival.
     environment : mapping of str to str
@@ -80,34 +85,32 @@ def take_turns(
     counts = {name: threads if isinstance(threads, int) else threads[name] for name in rivals}
     processes = {
         name: subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment, **{limit: str(counts[name]) for limit in limits}},
         )
-        for name, arguments in rivals.items()
+        for name, command in rivals.items()
     }
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in rivals}
     try:
         for name, process in processes.items():
             _answer(name, process)
-        peaks: dict[str, float] = {}
 
         def turn(name: str) -> list[float]:
             process = processes[name]
             assert process.stdin is not None
             process.stdin.write(f"{steps}\n")
             process.stdin.flush()
-            answer = json.loads(_answer(name, process))
-            peaks[name] = answer["peak_rss_mb"]
-            return answer["seconds"]
+            answers[name].append(json.loads(_answer(name, process)))
+            return answers[name][-1]["seconds"]
 
         timings = turns.take_turns({name: partial(turn, name) for name in rivals}, rounds)
     finally:
         for process in processes.values():
-            process.kill()
-            process.communicate()
-    return {name: Timing(timing.turns, peaks[name]) for name, timing in timings.items()}
+            process.communicate()  # its standard input ends, and so does it
+    return {name: Timing(timing.turns, tuple(answers[name])) for name, timing in timings.items()}
 
 
 def _answer(name: str, process: subprocess.Popen) -> str:
