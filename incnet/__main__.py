@@ -10,11 +10,9 @@ from typing import NamedTuple
 
 from incnet import __version__
 from incnet.names import did_you_mean
-from incnet.terminal import Terminal, command
+from incnet.terminal import BAD_INPUT, INTERRUPTED, Terminal, command
 
 __all__ = ["COMMANDS", "main"]
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class Command(NamedTuple):

@@ -18,12 +18,11 @@ from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args,
 from incnet.names import did_you_mean
 from incnet.options import Option, default_in_words, described, flag, one_of
 from incnet.options_file import OptionsFileError, read_options
-from incnet.terminal import Terminal
+from incnet.terminal import BAD_INPUT, Terminal
 
 __all__ = ["FILE", "Entry", "choices", "entries", "help_text", "make_parser", "origins", "parse", "shown_flags"]
 
 T = TypeVar("T")
-BAD_INPUT = 2
 WIDEST = 100  # columns of help: longer lines are hard to read
 INDENT = 24  # columns of the options' names
 NARROW, LITTLE = 60, 6  # columns: of a terminal that leaves no room beside them, and of the indent there

@@ -19,7 +19,7 @@ from incnet.threads import use_threads
 
 __all__ = ["Export", "main"]
 
-BAD_INPUT, DIFFERENT, UNWRITABLE = 2, 3, 4
+DIFFERENT = 3
 CHECKED_IMAGES = 16
 
 
@@ -50,21 +50,12 @@ class Export:
     )
 
 
-@command()
+@command(refused=(ModelError, OnnxError), unwritable=(WriteError,))
 def main(arguments: list[str] | None = None) -> int:
     """Export as the command line says. Returns the exit code."""
     if not is_first():
         return 0
-    options = parse(Export, arguments, prog="incnet export")
-    errors = Terminal(stderr=True)
-    try:
-        return export(options)
-    except (ModelError, OnnxError) as error:
-        errors.say(f"error: {error}")
-        return BAD_INPUT
-    except WriteError as error:
-        errors.say(f"error: {error}; choose a place that can be written")
-        return UNWRITABLE
+    return export(parse(Export, arguments, prog="incnet export"))
 
 
 def export(options: Export) -> int:

@@ -25,12 +25,10 @@ from incnet.names import counted
 from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.storage.files import WriteError, replace_file
-from incnet.terminal import Terminal, command
+from incnet.terminal import BAD_INPUT, Terminal, command
 from incnet.threads import use_threads
 
 __all__ = ["Predict", "main"]
-
-BAD_INPUT, UNWRITABLE = 2, 4
 
 
 @dataclass(frozen=True)
@@ -93,42 +91,35 @@ class Predict:
     )
 
 
-@command(answers=True)
+@command(answers=True, refused=(ModelError, DataError, backend.DeviceError), unwritable=(WriteError,))
 def main(arguments: list[str] | None = None) -> int:
     """Predict as the command line says. Returns the exit code."""
     if not is_first():
         return 0
     options = parse(Predict, arguments, prog="incnet predict")
     errors = Terminal(stderr=True)
+    if options.top < 1:
+        raise DataError(f"--top {options.top}: choose at least 1")
+    if not options.images:
+        raise DataError("no images: name at least one after the model")
     try:
-        if options.top < 1:
-            raise DataError(f"--top {options.top}: choose at least 1")
-        if not options.images:
-            raise DataError("no images: name at least one after the model")
-        try:
-            background = parse_colour(options.background)
-        except ValueError as error:
-            raise DataError(f"--background {options.background}: {error}") from error
-        lines_of = FORMATS[which_format(options)]
-        backend.use(backend.resolve(options.device))
-        use_threads(None)
-        model = load_model(options.model, options.trust or ())
-        if options.model.is_dir():
-            errors.say(f"model: {_which_stage(model, options.model)}")
-        images = Images(options.images, model.image_shape, background)
-        lines = lines_of(predictions(model, images, options.top))
-        if options.out is None:
-            for line in lines:
-                print(line)
-        else:
-            replace_file(options.out, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
-            errors.say(f"{options.out}: {counted(images.read, 'image')}")
-    except WriteError as error:
-        errors.say(f"error: {error}; choose a place that can be written")
-        return UNWRITABLE
-    except (ModelError, DataError, backend.DeviceError) as error:
-        errors.say(f"error: {error}")
-        return BAD_INPUT
+        background = parse_colour(options.background)
+    except ValueError as error:
+        raise DataError(f"--background {options.background}: {error}") from error
+    lines_of = FORMATS[which_format(options)]
+    backend.use(backend.resolve(options.device))
+    use_threads(None)
+    model = load_model(options.model, options.trust or ())
+    if options.model.is_dir():
+        errors.say(f"model: {_which_stage(model, options.model)}")
+    images = Images(options.images, model.image_shape, background)
+    lines = lines_of(predictions(model, images, options.top))
+    if options.out is None:
+        for line in lines:
+            print(line)
+    else:
+        replace_file(options.out, (f"{line}\n".encode(errors="backslashreplace") for line in lines))
+        errors.say(f"{options.out}: {counted(images.read, 'image')}")
     return BAD_INPUT if images.unreadable else 0
 
 

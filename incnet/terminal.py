@@ -21,10 +21,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Bars", "Terminal", "command"]
+__all__ = ["BAD_INPUT", "INTERRUPTED", "UNWRITABLE", "Bars", "Terminal", "command"]
 
 P = ParamSpec("P")
-UNWRITABLE = 4
+Errors = tuple[type[Exception], ...]
+BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130  # exit codes of all commands
 # Columns to the right of the bars that stay free: there the terminal puts the ^C of somebody who types it.
 MARGIN = 3
 SHORTEST, LONGEST = 16, 40  # a bar, in columns
@@ -33,17 +34,22 @@ NAME = 8  # columns that a table leaves to a text, at least
 PACE = 600.0
 
 
-def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P, int]]:
+def command(
+    *, answers: bool = False, refused: Errors = (), unwritable: Errors = ()
+) -> Callable[[Callable[P, int]], Callable[P, int]]:
     r"""Decorate the ``main`` of a command, so that it does not depend on what becomes of its output.
 
     Letters that the output cannot spell are written as ``\xe9`` or ``\u30c7``. When standard output cannot be written,
-    standard error is told once, and the command goes on.
+    standard error is told once, and the command goes on. It is told, too, what ends the command early: an error of the
+    kinds that are named, or Ctrl-C, which ends any command with 130.
 
     Parameters
     ----------
     answers : bool
         What the command is there for goes to standard output. When that cannot be written the command ends: with 0 if
         its reader has left, with 4 and an error if it is full.
+    refused, unwritable : tuple of type
+        Errors of bad input, which the command then ends with 2 for; and of a file that it cannot write, with 4.
     """
 
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
@@ -56,7 +62,7 @@ def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P
             sys.stdout, sys.stderr = out, err
             try:
                 try:
-                    return main(*args, **kwargs)
+                    return _code(lambda: main(*args, **kwargs), refused, unwritable)
                 finally:
                     for stream in (out, err):
                         if stream:
@@ -72,6 +78,20 @@ def command(*, answers: bool = False) -> Callable[[Callable[P, int]], Callable[P
         return guarded
 
     return decorate
+
+
+def _code(work: Callable[[], int], refused: Errors, unwritable: Errors) -> int:
+    """Return the exit code of a command's work."""
+    try:
+        return work()
+    except refused as error:
+        said, code = f"error: {error}", BAD_INPUT
+    except unwritable as error:
+        said, code = f"error: {error}; choose a place that can be written", UNWRITABLE
+    except KeyboardInterrupt:
+        said, code = "interrupted", INTERRUPTED
+    Terminal(stderr=True).say(said)
+    return code
 
 
 class _OutputLost(Exception):

@@ -27,7 +27,7 @@ from incnet.run.start import FILE as START
 from incnet.storage.checkpoint import CheckpointError
 from incnet.storage.files import WriteError
 from incnet.storage.folder import RunFolder, RunFolderError, check_unused, new_folder
-from incnet.terminal import Terminal, command
+from incnet.terminal import BAD_INPUT, INTERRUPTED, UNWRITABLE, Terminal, command
 from incnet.threads import threads_in_use
 from incnet.training.nonfinite import NonFiniteError
 from incnet.training.progress import Display
@@ -37,7 +37,6 @@ from incnet.user_code import file_name, is_place, short, source_of
 __all__ = ["main"]
 
 PROGRAM = "incnet train"
-BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
 
 
 @command()

@@ -61,6 +61,23 @@ def test_an_interruption_before_a_command_is_loaded(monkeypatch, capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.parametrize(("arguments", "inner"), [
+    (["doctor"], "incnet.doctor.__main__.examine"),
+    (["export", "model", "a.onnx"], "incnet.export.load_model"),
+    (["predict", "model", "a.png"], "incnet.predict.load_model"),
+    (["report", "run"], "incnet.report.__main__.write_report"),
+    (["savings"], "incnet.savings.__main__.prepare"),
+    (["study", "table2"], "incnet.study.__main__.StudyFolder"),
+])  # fmt: skip
+def test_an_interruption_of_any_command(arguments, inner, monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inner, interrupted)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_other_commands_are_not_imported():
     script = "import sys; sys.argv = ['incnet', '--version']; from incnet.__main__ import main; main();"
     script += (

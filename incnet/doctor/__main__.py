@@ -21,7 +21,7 @@ from incnet.threads import use_threads
 
 __all__ = ["Doctor", "main"]
 
-WRONG, BAD_INPUT, INTERRUPTED = 1, 2, 130
+WRONG = 1
 INDENT, WIDEST = 22, 100
 MARKS = {"fact": "", "good": "ok", "missing": "-", "wrong": "!!"}
 
@@ -48,20 +48,13 @@ class Doctor:
     json: bool = option("Print what was found as a JSON object.", False)
 
 
-@command(answers=True)
+@command(answers=True, refused=(backend.DeviceError,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look at everything. Returns the exit code."""
     options = parse(Doctor, arguments, prog="incnet doctor")
-    try:
-        backend.use(backend.resolve(options.device))
-        use_threads(options.threads)
-        return examine(options)
-    except backend.DeviceError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        Terminal(stderr=True).say("interrupted")
-        return INTERRUPTED
+    backend.use(backend.resolve(options.device))
+    use_threads(options.threads)
+    return examine(options)
 
 
 def examine(options: Doctor) -> int:

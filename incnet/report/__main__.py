@@ -11,11 +11,9 @@ from incnet.options import option
 from incnet.parallel.launch import is_first
 from incnet.report import ReportError, write_figures, write_report
 from incnet.storage.files import WriteError
-from incnet.terminal import Terminal, command
+from incnet.terminal import BAD_INPUT, Terminal, command
 
 __all__ = ["main"]
-
-BAD_INPUT, UNWRITABLE = 2, 4
 
 
 @dataclass(frozen=True)
@@ -40,24 +38,17 @@ class Options:
     )
 
 
-@command()
+@command(refused=(ReportError,), unwritable=(WriteError,))
 def main(arguments: list[str] | None = None) -> int:
     """Report as the command line says; return the exit code."""
     if not is_first():
         return 0
     options = parse(Options, arguments, prog="incnet report")
     terminal, errors = Terminal(), Terminal(stderr=True)
-    try:
-        if not options.runs:
-            raise ReportError("no runs: name at least one run folder or study, as in incnet report runs/*")
-        problems = write_report(options.runs, options.out)
-        written = write_figures(options.runs, options.figures) if options.figures else []
-    except ReportError as error:
-        errors.say(f"error: {error}")
-        return BAD_INPUT
-    except WriteError as error:
-        errors.say(f"error: {error}")
-        return UNWRITABLE
+    if not options.runs:
+        raise ReportError("no runs: name at least one run folder or study, as in incnet report runs/*")
+    problems = write_report(options.runs, options.out)
+    written = write_figures(options.runs, options.figures) if options.figures else []
     for problem in problems:
         errors.say(f"error: left out: {problem}")
     terminal.say(str(options.out))

@@ -33,7 +33,6 @@ from incnet.user_code import short
 
 __all__ = ["Savings", "main"]
 
-BAD_INPUT, UNWRITABLE, INTERRUPTED = 2, 4, 130
 IMAGE, CLASSES = (32, 32, 3), 10
 FIGURES = (".png", ".svg", ".pdf")
 
@@ -89,7 +88,7 @@ class Savings:
     )
 
 
-@command()
+@command(refused=(ConfigError, backend.DeviceError), unwritable=(WriteError,))
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what freezing saves, as the command line says.
 
@@ -98,22 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0; 2 for bad input; 4 for a file that cannot be written; 130 when interrupted.
     """
-    try:
-        return run(parse(Savings, arguments, prog="incnet savings"))
-    except (ConfigError, backend.DeviceError) as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        return BAD_INPUT
-    except WriteError as error:
-        Terminal(stderr=True).say(f"error: {error}")
-        return UNWRITABLE
-    except KeyboardInterrupt:
-        Terminal(stderr=True).say("interrupted")
-        return INTERRUPTED
-
-
-def run(options: Savings) -> int:
-    """Measure, show and write."""
-    start = time.perf_counter()
+    options, start = parse(Savings, arguments, prog="incnet savings"), time.perf_counter()
     config, threads, graph = prepare(_config(options))
     assert isinstance(config.batch_size, int)
     parts = len(graph.subnetworks)

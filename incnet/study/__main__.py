@@ -28,7 +28,7 @@ from incnet.study.folder import FREE, StudyFolder, StudyRun
 from incnet.study.networks import settle_networks
 from incnet.study.options import Study, StudyError
 from incnet.study.tables import as_markdown, summarise
-from incnet.terminal import Terminal, command
+from incnet.terminal import BAD_INPUT, UNWRITABLE, Terminal, command
 from incnet.threads import available_threads, use_threads
 from incnet.training.signals import StopSignals
 from incnet.user_code import source_of
@@ -36,7 +36,7 @@ from incnet.user_code import source_of
 __all__ = ["main"]
 
 PROGRAM, NAME = "python -m incnet.study", "incnet study"
-FAILED, BAD_INPUT, UNWRITABLE, INTERRUPTED = 1, 2, 4, 130
+FAILED = 1
 
 
 @command()
@@ -67,9 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
     except WriteError as error:
         errors.say(f"error: {error}; {error.remedy}, then give the same command again")
         return UNWRITABLE
-    except KeyboardInterrupt:
-        errors.say("interrupted")
-        return INTERRUPTED
 
 
 def make_executor(study: Study, terminal: Terminal) -> Executor:
