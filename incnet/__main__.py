@@ -1,18 +1,21 @@
-"""The command ``incnet``, or ``python -m incnet``: all commands under one name."""
+"""The command ``incnet``, or ``python -m incnet``: all commands under one name.
+
+Little is imported before :func:`main`, so that Ctrl-C during all the rest ends in a line.
+"""
 
 from __future__ import annotations
 
 import importlib
-import platform
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from incnet import __version__
 from incnet.names import did_you_mean
-from incnet.terminal import BAD_INPUT, INTERRUPTED, Terminal, command
 
 __all__ = ["COMMANDS", "main"]
+
+INTERRUPTED = 130  # as in incnet.terminal, which is not there yet
 
 
 class Command(NamedTuple):
@@ -52,20 +55,25 @@ commands:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do as the command line says. Returns the exit code: the command's; 2 if there is none; 130 for Ctrl-C."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
-    if name not in COMMANDS:
-        return _about(name)
     try:
+        if name not in COMMANDS:
+            from incnet.terminal import command
+
+            return command()(_about)(name)
         module = importlib.import_module(COMMANDS[name].module)
     except KeyboardInterrupt:  # later on the command itself says what is left of its work
-        Terminal(stderr=True).say("interrupted")
+        print("interrupted", file=sys.stderr)
         return INTERRUPTED
     code: int = module.main(rest)
     return code
 
 
-@command()
 def _about(name: str) -> int:
     """Answer what is no command."""
+    import platform
+
+    from incnet.terminal import BAD_INPUT, Terminal
+
     if name in ("-h", "--help", "help"):
         commands = "\n".join(f"  {name:12}{command.summary}" for name, command in COMMANDS.items())
         Terminal().say(OVERVIEW.format(commands=commands))

@@ -85,6 +85,9 @@ def test_other_commands_are_not_imported():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+    loaded = "import sys, incnet.__main__; print({'rich', 'argparse', 'incnet.terminal'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n", "Ctrl-C while these are loaded is a traceback"
 
 
 def test_the_script_is_installed_as_incnet():
