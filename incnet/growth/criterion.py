@@ -14,6 +14,7 @@ import numpy as np
 
 from incnet.checked_json import from_json, to_json
 from incnet.config import Config
+from incnet.names import counted
 
 __all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "as_verdict", "make_rule", "slope"]
 
@@ -270,7 +271,7 @@ class Plateau(GrowthRule):
         self.seen = PlateauState(best, waited)
         if waited < self.patience:
             return None
-        return Verdict(True, f"{waited} epochs without a better accuracy than {best:.2%}")
+        return Verdict(True, f"{counted(waited, 'epoch')} without a better accuracy than {best:.2%}")
 
 
 def make_rule(config: Config, subnetworks: int) -> GrowthRule:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from incnet.names import up_to
+from incnet.names import counted, up_to
 from incnet.report.arms import Arm
 from incnet.report.history import Epoch, Freeze, History, Insert, Rollback, Stop, Verdict, Window
 from incnet.report.numbers import duration
@@ -51,7 +51,7 @@ def course(arm: Arm, run: History) -> Course:
     """Tell the course of ``run``, one of ``arm``."""
     stages = run.stages
     grown = [f"{stage.insert.subnetwork} after epoch {stage.insert.epoch}" for stage in stages[1:]]
-    end = f"{len(run.epochs)} epochs in {duration(run.seconds)}"
+    end = f"{counted(len(run.epochs), 'epoch')} in {duration(run.seconds)}"
     return Course(f"{arm.label}, seed {run.setup.seed}", ", ".join([*grown, end]), list(_steps(run)))
 
 
@@ -89,4 +89,4 @@ def _insertion(run: History, insert: Insert, *, fired: bool) -> str:
     if fired:
         return size  # the line before says why
     ended = [stage for stage in run.stages if stage.insert.epoch < insert.epoch][-1]
-    return f"{size}; the stage before had had its {len(ended.epochs)} epochs"
+    return f"{size}; the stage before had had its {counted(len(ended.epochs), 'epoch')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from incnet.growth.criterion import UNITS, GrowthRule, Plateau, SlopeAngle, as_verdict
+from incnet.names import counted
 from incnet.report.arms import Arm
 from incnet.report.history import History, StageHistory
 from incnet.report.numbers import NOTHING
@@ -27,7 +28,7 @@ def other_rules(arm: Arm) -> Table | None:
         return None
     found = {name: [ends(rule, stage) for stage in stages] for name, rule in _rules(run)}
     rows = [[name, *(NOTHING if epoch is None else str(epoch) for epoch in epochs)] for name, epochs in found.items()]
-    lengths = [f"{stage.insert.subnetwork}, {len(stage.epochs)} epochs" for stage in stages]
+    lengths = [f"{stage.insert.subnetwork}, {counted(len(stage.epochs), 'epoch')}" for stage in stages]
     caption = (
         f"{arm.label[:1].upper()}{arm.label[1:]}, seed {run.setup.seed}: the epoch of each stage, look-ahead included, "
         f"at which a rule would have ended it, by the accuracies that were logged; {NOTHING}: it would have gone on."

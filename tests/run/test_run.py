@@ -47,7 +47,7 @@ def test_a_period(tmp_path):
 def test_growth_on_a_plateau(tmp_path):
     log = train(tmp_path / "run", "--growth", "plateau", "--patience", 1, "--min-delta", 0.9, "--epochs", 9)
     assert inserted(log) == [1, 1, 2, 2, 2, 3, 3, 3]
-    assert "1 epochs without a better accuracy" in log[-1]["reason"]
+    assert "1 epoch without a better accuracy" in log[-1]["reason"]
 
 
 @pytest.mark.parametrize(("init", "phases"), [("identity", {"train"}), ("lookahead+identity", {"train", "lookahead"})])
