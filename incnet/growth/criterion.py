@@ -95,7 +95,7 @@ class GrowthRule(Protocol):
 
         True by itself ends the stage, False is nothing worth a word. ``epoch`` counts those of the stage from 1. Epochs
         of look-ahead are counted but not shown, so the first one that a rule sees may be the fourth. Whatever is
-        decided is logged, and may be overruled: see ``least`` and ``most`` of :class:`incnet.growth.schedule.Schedule`.
+        decided is logged, and may be overruled, as a :class:`incnet.growth.schedule.Schedule` says of a stage's epochs.
         """
 
     def state(self) -> Any:
