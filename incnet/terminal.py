@@ -219,6 +219,7 @@ class Terminal(Console):
             facts = [f"  {heading} {value}" for heading, value in zip(headings[1:], values, strict=True) if value]
             lines += ["", name, *facts]
         self.say("\n".join(lines))
+        self.print()
 
 
 def _narrowest(table: Table) -> int:
