@@ -589,12 +589,16 @@ class Config:
     def for_objects(self, **names: str) -> Config:
         """Return this configuration, resolved, where ``dataset`` or ``arch`` is a name of an object: any name will do.
 
+        What a preset has set for a data set of another name is what it sets for this one.
+
         Raises
         ------
         ConfigError
             As :meth:`resolve` does.
         """
-        return replace(self, **names)._typed()._filled()  # type: ignore[arg-type]
+        dataset = names.get("dataset", self.dataset)
+        again = self._preset_for(dataset=dataset) if dataset != self.dataset else {}
+        return replace(self, **{**again, **names})._typed()._filled()
 
     def for_network(self, *, batch_norm: bool) -> Config:
         """Return this configuration with what suits a network of one's own, of defaults and of its preset.
@@ -604,17 +608,19 @@ class Config:
         if self.defaults_of is not None:
             return self
         kind = "resnet20" if batch_norm else "vgg16"
-        return replace(self, defaults_of=kind, **self._preset_for(kind))._filled()
+        again = self._preset_for(arch=kind)
+        again.pop("image_sizes", None)  # the network itself shows which it takes
+        return replace(self, defaults_of=kind, **again)._filled()
 
     def for_one_size(self) -> Config:
         """Return this configuration for a network that takes images of one size: a preset does not let them grow."""
         return replace(self, image_sizes=None) if "image_sizes" in (self.set_by_preset or ()) else self
 
-    def _preset_for(self, kind: str) -> dict[str, Any]:
-        """Return what the preset sets for an architecture, of the options that it has set for another one."""
-        names = set(self.set_by_preset or ()) - {"image_sizes"}  # with which the network itself shows what suits it
+    def _preset_for(self, **kind: str) -> dict[str, Any]:
+        """Return what the preset sets for another data set or architecture, of the options that it has set."""
+        names = self.set_by_preset or ()
         given = {name: value for name, value in vars(self).items() if name not in names}
-        settings = expanded({**given, "arch": kind}, {}) if names else {}
+        settings = expanded({**given, **kind}, {}) if names else {}
         return {name: settings.get(name, getattr(Config, name)) for name in names}
 
     def as_network_of(self, begun: Config) -> Config:

@@ -143,6 +143,19 @@ def test_a_preset_sets_what_suits_a_network_of_ones_own():
     assert Run(Config.from_preset("fast", lr=0.03, **options), network=plain).config.lr == 0.03
 
 
+def test_a_preset_sets_what_suits_images_of_ones_own():
+    """Not what suits the data set that is there by default."""
+    digits = load_digits()
+    own = replace(digits, name="mine")
+    run = Run(Config.from_preset("fast", arch="resnet8", limit=100), own)
+    assert (run.config.dataset, run.config.lr) == ("mine", 0.2)
+    assert Run(Config.from_preset("fast", arch="resnet8", limit=100, lr=0.03), own).config.lr == 0.03
+    grown = Config.from_preset("fast", arch="resnet8", dataset="fashion-mnist", limit=100)
+    assert grown.image_sizes is not None
+    assert Run(grown, own).config.image_sizes is None
+    assert Run(Config.from_preset("fast", arch="resnet8", limit=100), digits).config.lr == 0.05
+
+
 def test_a_study_gives_a_network_of_ones_own_what_suits_it(growing_digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("net.py").write_text(DENSE)
