@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from incnet.checked_json import from_json, to_json
-from incnet.config import Config
 from incnet.names import counted
 
-__all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "as_verdict", "make_rule", "slope"]
+__all__ = ["GrowthRule", "Periodic", "Plateau", "SlopeAngle", "Verdict", "Window", "as_verdict", "slope"]
 
 # Accuracy units for which one unit and one epoch are drawn equally long; an angle depends on that choice.
 UNITS = {"percent": 100.0, "fraction": 1.0}
@@ -272,15 +271,3 @@ class Plateau(GrowthRule):
         if waited < self.patience:
             return None
         return Verdict(True, f"{counted(waited, 'epoch')} without a better accuracy than {best:.2%}")
-
-
-def make_rule(config: Config, subnetworks: int) -> GrowthRule:
-    """Return the growth rule that ``config``, resolved, asks for, for a network of so many sub-networks."""
-    match config.growth:
-        case "slope-angle":
-            return SlopeAngle(config.window, config.gamma, config.angle_unit)
-        case "plateau":
-            return Plateau(config.patience, config.min_delta)
-        case "periodic":
-            assert config.epochs is not None
-            return Periodic(config.period or max(1, config.epochs // subnetworks))

@@ -16,7 +16,7 @@ from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.freezing import Freezing
 from incnet.graph import Graph
-from incnet.growth.criterion import GrowthRule, make_rule
+from incnet.growth.criterion import GrowthRule, Periodic, Plateau, SlopeAngle
 from incnet.growth.schedule import Schedule, ScheduleState
 from incnet.layer import Layer
 from incnet.optim import SGD, Optimizer, RMSProp
@@ -294,6 +294,17 @@ def _optimizer(config: Config) -> Optimizer:
     return RMSProp(config.lr, rho=config.rho, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
+def _growth_rule(config: Config, subnetworks: int) -> GrowthRule:
+    match config.growth:
+        case "slope-angle":
+            return SlopeAngle(config.window, config.gamma, config.angle_unit)
+        case "plateau":
+            return Plateau(config.patience, config.min_delta)
+        case "periodic":
+            assert config.epochs is not None
+            return Periodic(config.period or max(1, config.epochs // subnetworks))
+
+
 def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None, start: Start | None) -> Schedule:
     assert config.epochs is not None
     trained, lookahead = len(start.taken) if start else 0, config.lookahead_epochs if config.looks_ahead else 0
@@ -301,7 +312,7 @@ def _schedule(config: Config, subnetworks: int, rule: GrowthRule | None, start: 
     return Schedule(
         subnetworks=subnetworks,
         budget=config.epochs,
-        rule=make_rule(config, subnetworks) if rule is None else deepcopy(rule),
+        rule=_growth_rule(config, subnetworks) if rule is None else deepcopy(rule),
         lookahead=lookahead,
         min_stage_epochs=config.min_stage_epochs,
         max_stage_epochs=config.epochs if periodic and config.max_stage_epochs is None else config.max_stage_epochs,
