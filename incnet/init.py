@@ -19,6 +19,8 @@ def he_normal(shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype 
 
     Source: He et al. (2015), arXiv:1502.01852.
     """
+    if not hasattr(rng, "normal"):
+        raise TypeError(f"rng is {rng!r:.40}: give a generator of numbers, as numpy.random.default_rng(0)")
     fan_in = math.prod(shape[:-1])
     return asarray(rng.normal(0, math.sqrt(2 / fan_in), shape), dtype)
 

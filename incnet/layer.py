@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+
 from incnet.backend import Array, asarray
 from incnet.inputs import check_batch
 from incnet.parameter import Parameter
 
-__all__ = ["Cost", "Layer", "Shape", "at_least"]
+__all__ = ["Cost", "Layer", "Shape", "at_least", "check_layer"]
 
 # Shape of one sample, without the batch axis: (H, W, C) or (features,).
 Shape = tuple[int, ...]
@@ -249,8 +251,20 @@ class Layer:
             array[...] = asarray(state[name], array.dtype)
 
 
-def at_least(least: int, **arguments: float) -> None:
-    """Raise ValueError, naming the first argument of a layer that is less."""
+def check_layer(name: str, layer: Any) -> None:
+    """Raise TypeError, naming what should be a layer and is none, or was not made as one."""
+    if isinstance(layer, type):
+        raise TypeError(f"{name} is the class {layer.__name__}: give a layer, as {layer.__name__}() makes it")
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{name} is {layer!r:.80}: give a layer; several are one as Sequential({{'relu': ReLU()}})")
+    if not hasattr(layer, "frozen"):
+        raise TypeError(f"{name}: {type(layer).__name__}.__init__ does not call super().__init__() first")
+
+
+def at_least(least: int, **arguments: int) -> None:
+    """Raise an error that names the first argument of a layer that is no whole number, or less."""
     for name, value in arguments.items():
+        if not isinstance(value, int | np.integer):
+            raise TypeError(f"{name} is {value!r:.40}: choose a whole number, at least {least}")
         if value < least:
             raise ValueError(f"{name} is {value}: choose at least {least}")

@@ -48,6 +48,10 @@ class Optimizer:
         self.state: dict[str, dict[str, Array]] = {}
         self.version = 0
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name):g}" for name in self.hyper)
+        return f"{type(self).__name__}({values})"
+
     def settings(self) -> tuple:
         """All that a recorded step depends on, besides the parameters."""
         return (type(self), self.version, *(float(getattr(self, name)) for name in self.hyper))

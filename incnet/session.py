@@ -76,11 +76,14 @@ def train_run(run: Run, path: Path | str, display: Display | None = None, say: S
     ------
     RunFolderError
         If the folder is not empty, or cannot be made.
+    ValueError
+        If the run has been trained.
     Interrupted, NonFiniteError
         As :func:`finish` does; :func:`resume_run` goes on.
     WriteError
         If the disk is full.
     """
+    _check_new(run)
     with begin(run, Path(path)) as folder:
         return finish(run, folder, display, say)
 
@@ -105,6 +108,7 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
     RunFolderError, CheckpointError
         If the folder is no run's, is in use or damaged.
     """
+    _check_run(run)
     communicator, path = run.communicator, Path(path)
     with open_folder(communicator, path, lambda: RunFolder.reopen(path)) as folder:
         content = communicator.on_root(folder.read_config)
@@ -115,6 +119,18 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
             run.networks.own = replace(run.networks.own, content=stored.content)
         restart(run, folder, content, say)
         return finish(run, folder, display, say)
+
+
+def _check_run(run: object) -> None:
+    if not isinstance(run, Run):
+        raise TypeError(f"the run is a {type(run).__name__}: give a Run, as Run(Config(dataset='digits')) makes it")
+
+
+def _check_new(run: Run) -> None:
+    """Refuse a run that has been trained: what it did would not be in its new folder."""
+    _check_run(run)
+    if epochs := run.state.epochs:
+        raise ValueError(f"this run has been trained, {counted(epochs, 'epoch')}: make a new one, or use resume_run")
 
 
 # The parts of a session.

@@ -134,7 +134,7 @@ def as_condition(condition: Condition | Callable[[Progress], bool | str | None])
     if isinstance(condition, Condition):
         return condition
     if not callable(condition):
-        raise TypeError(f"{condition!r:.80} is neither a condition nor callable")
+        raise TypeError(f"{condition!r:.80} is neither a condition nor callable; a text goes into Config(stop=...)")
     return Custom(condition)
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from incnet.layer import Layer, Shape
+from incnet.layer import Layer, Shape, check_layer
 from incnet.layers.interleaved import Interleaved
 from incnet.layers.sequential import Sequential
 from incnet.summary import summary
@@ -57,7 +57,10 @@ class Subnetworks(Layer):
         ------
         ValueError
             If the name is taken, nothing in the sub-network can be trained, or it does not fit in.
+        TypeError
+            If the sub-network is no layer.
         """
+        check_layer(f"sub-network {name!r}", subnetwork)
         if name in self.subnetworks or name == "classifier":
             raise ValueError(f"a sub-network named {name!r} is already in")
         if not subnetwork.trainable:

@@ -11,8 +11,9 @@ import pytest
 from incnet import predict
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.data.dataset import DataError
+from incnet.data.dataset import DataError, Dataset, Split
 from incnet.growth.criterion import Verdict, Window
+from incnet.layers import Conv2d
 from incnet.report.reading import read_history
 from incnet.run.run import Run
 from incnet.session import resume_run, train_run
@@ -254,3 +255,43 @@ def test_options_may_be_numpy_numbers(tmp_path):
 def test_an_option_that_no_resumed_run_would_take_is_refused_at_once(option):
     with pytest.raises(ConfigError, match=f"--{next(iter(option))} is "):
         Config(**option).resolve()
+
+
+# What a run is made of.
+
+
+def test_a_configuration_need_not_be_resolved():
+    assert Run(Config(**OPTIONS)).config == Run(small()).config
+
+
+def test_what_is_left_open_is_filled_in_for_data_set_and_network_together(rng):
+    def plain(input_shape, rng):  # no batch norm
+        return {"S1": Conv2d(input_shape[2], 8, 3, rng=rng)}
+
+    images, labels = rng.integers(0, 256, (40, 8, 8, 1), np.uint8), np.arange(40) % 2
+    dataset = Dataset("own", ("a", "b"), Split(images, labels), Split(images[:4], labels[:4]))
+    config, vgg = Run(Config(), dataset, network=plain).config, Config("cifar10", arch="vgg16").resolve()
+    assert (config.momentum, config.batch_size, config.epochs) == (vgg.momentum, vgg.batch_size, vgg.epochs)
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"config": {"dataset": "digits"}}, r"the configuration is a dict: give a Config"),
+    ({"dataset": "digits"}, r"the data set is a str: give a Dataset, or the name of one as Config\(dataset=...\)"),
+    ({"rule": EveryOther}, r"the class EveryOther: give an object of it, as EveryOther\(\)"),
+    ({"rule": "plateau"}, "the growth rule 'plateau' has no method restart: derive its class from GrowthRule"),
+    ({"stop": "accuracy>=0.9"}, r"neither a condition nor callable; a text goes into Config\(stop=...\)"),
+])  # fmt: skip
+def test_what_no_run_is_made_of_is_named_at_once(given, message):
+    with pytest.raises(TypeError, match=message):
+        Run(**{"config": small()} | given)
+
+
+def test_a_run_that_has_been_trained_is_not_trained_again(tmp_path):
+    """Its second folder would hold what came out, and nothing of how."""
+    run = Run(small(epochs=1))
+    train_run(run, tmp_path / "first")
+    with pytest.raises(ValueError, match="this run has been trained, 1 epoch: make a new one"):
+        train_run(run, tmp_path / "second")
+    assert not (tmp_path / "second").exists()
+    with pytest.raises(TypeError, match="the run is a Config: give a Run"):
+        train_run(small(), tmp_path / "third")

@@ -24,13 +24,15 @@ class Augmentation:
     Raises
     ------
     DataError
-        The shift is negative.
+        The shift is negative, or no whole number.
     """
 
     shift: int
     flip: bool
 
     def __post_init__(self) -> None:
+        if not isinstance(self.shift, int | np.integer):
+            raise DataError(f"augmentation shift {self.shift!r:.40} is no whole number of pixels")
         if self.shift < 0:
             raise DataError(f"augmentation shift {self.shift} is negative; 0 turns shifting off")
 

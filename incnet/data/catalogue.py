@@ -41,7 +41,7 @@ _SOURCES: dict[str, Source] = {
 }
 
 
-def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Dataset:
+def load_dataset(name: str, data_dir: Path | str | None = None, *, download: bool = True) -> Dataset:
     """Return the data set `name`, from the first place that has a copy.
 
     The places are, in this order: `data_dir`, and then no other; the folder in the environment variable INCNET_DATA;
@@ -51,7 +51,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     ----------
     name : str
         One of `DATASETS`. The digits are part of a package, and need no place.
-    data_dir : Path, optional
+    data_dir : Path or str, optional
         Folder that holds the files, or the folder or archive that they come in.
     download : bool
         Fetch the files into the cache folder where no place has them.
@@ -67,7 +67,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
         return load_digits()
     source = _SOURCES[name]
     if data_dir is not None:
-        if (dataset := _read(source, data_dir)) is None:
+        if (dataset := _read(source, Path(data_dir))) is None:
             raise DataError(f"{data_dir} holds no {name}; looked for {source.looked_for}")
         return dataset
     if (named := os.environ.get("INCNET_DATA")) and not Path(named).exists():

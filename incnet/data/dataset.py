@@ -9,6 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from incnet.inputs import check_images, check_labels
+from incnet.names import counted
+
 from .augment import Augmentation
 from .error import DataError
 
@@ -26,7 +29,7 @@ class Split:
     images : uint8 (N, H, W, C)
         Pixels, 0 to 255.
     labels : int64 (N,)
-        Class of each image, from 0.
+        Class of each image, from 0. Other whole numbers are converted.
     rows : int64 (N,), optional
         Where each image lies in `images`, which then may hold others, too; None for one after the other.
 
@@ -41,18 +44,23 @@ class Split:
     rows: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or 0 in self.images.shape[1:]:
-            found = f"{self.images.dtype} {self.images.shape}"
-            raise DataError(f"images are {found}, expected uint8 (N, H, W, C) with H, W and C of at least 1")
-        count = len(self.images) if self.rows is None else len(self.rows)
-        if self.labels.dtype != np.int64 or self.labels.shape != (count,):
-            found = f"{self.labels.dtype} {self.labels.shape}"
-            raise DataError(f"labels are {found}, expected int64 ({count},): one for every image")
+        try:
+            check_images(self.images)
+            check_labels(self.labels, len(self.images) if self.rows is None else len(self.rows))
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        if not isinstance(self.labels, np.ndarray):  # a column of pandas has rows by name, which may be in any order
+            raise DataError(f"the labels are a {type(self.labels).__name__}, not an array: try numpy.asarray(labels)")
+        object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
         if len(self) and self.labels.min() < 0:
             raise DataError(f"label {self.labels.min()} is negative; classes count from 0")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        height, width, channels = self.images.shape[1:]
+        return f"<Split: {counted(len(self), 'image')} of {height} x {width} x {channels}>"
 
     def take(self, rows: slice | NDArray[np.integer]) -> Split:
         """Return the images and labels of `rows`: a view for a slice, a copy for indices.
@@ -83,7 +91,8 @@ class Dataset:
     classes : tuple of str
         Name of each label. Numbers are spelt out.
     train, test : Split
-        The test split is for the end of a run, and decides nothing before. It may be empty: then nothing is tested.
+        The test split is for the end of a run, and decides nothing before. It may be empty, for instance
+        ``train.take(slice(0))``: then nothing is tested.
     source : str
         Where the images were read from.
     validation : Split, optional
@@ -100,7 +109,8 @@ class Dataset:
     Raises
     ------
     DataError
-        A label without a class, a name that cannot be shown, or splits whose images differ in shape.
+        A label without a class, a name that cannot be shown, something else than a split, or splits whose images
+        differ in shape.
     """
 
     name: str
@@ -115,6 +125,11 @@ class Dataset:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.classes, str | int):
+            raise DataError(f"the classes are {self.classes!r:.80}: give the name of each label, as ('cat', 'dog')")
+        for part, split in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            if not isinstance(split, Split) and not (split is None and part == "validation"):
+                raise DataError(f"{part} is a {type(split).__name__}: give a Split(images, labels)")
         object.__setattr__(self, "classes", tuple(map(_spelt, self.classes)))
         for name in (self.name, *self.classes):
             if not (isinstance(name, str) and name and name.isprintable()):
@@ -129,8 +144,15 @@ class Dataset:
                 shapes = f"{self.train.images.shape[1:]} in training, {split.images.shape[1:]} in {part}"
                 raise DataError(f"{self.name} from {self.source}: images of {shapes}; they must be of one shape")
             if len(split) and split.labels.max() >= self.num_classes:
-                label = f"{part} label {split.labels.max()}"
-                raise DataError(f"{self.name} from {self.source}: {label}, but there are {self.num_classes} classes")
+                label, num_classes = f"{part} label {split.labels.max()}", counted(self.num_classes, "class", "classes")
+                raise DataError(f"{self.name} from {self.source}: {label}, but there are {num_classes}")
+
+    def __repr__(self) -> str:
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        counts = ", ".join(f"{name} {len(split):,}" for name, split in parts.items() if split is not None)
+        height, width, channels = self.image_shape
+        classes = counted(self.num_classes, "class", "classes")
+        return f"<Dataset {self.name} from {self.source}: {classes}, {height} x {width} x {channels}, {counts}>"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -61,7 +61,9 @@ class BatchNorm2d(Layer):
     ) -> None:
         super().__init__()
         at_least(1, channels=channels)
-        at_least(0, decay=decay, eps=eps)
+        for name, value in {"decay": decay, "eps": eps}.items():
+            if value < 0:
+                raise ValueError(f"{name} is {value}: choose at least 0")
         self.decay, self.eps = decay, eps
         self.frozen_statistics = "eval"
         self.reduction = Reduction()

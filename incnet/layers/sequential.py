@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from incnet.backend import Array
-from incnet.layer import Cost, Layer, Shape
+from incnet.layer import Cost, Layer, Shape, check_layer
 
 __all__ = ["Sequential"]
 
@@ -29,6 +29,10 @@ class Sequential(Layer):
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         super().__init__()
+        if not isinstance(layers, Mapping):
+            raise TypeError(f"the layers are a {type(layers).__name__}: give them by name, as {{'relu': ReLU()}}")
+        for name, layer in layers.items():
+            check_layer(name, layer)
         self._layers = dict(layers)
 
     def arguments(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from incnet.data.loader import Loader
 from incnet.data.npz import load_npz
 from incnet.data.resident import ResidentLoader
 from incnet.data.shard import Shard
+from incnet.image_sizes import ImageSizes
 from incnet.names import DATASETS
 
 __all__ = ["RunImages", "load_data"]
@@ -78,7 +79,7 @@ class RunImages:
         self.augmentation = self._augmentation(config)
         self.train: Loader = make(train, batch_size=1, augmentation=self.augmentation, shuffle=True)
         self.shape = height, width, _ = self.train.image_shape
-        self.sizes = config.images_grow()
+        self.sizes: ImageSizes | None = None  # which depends on the network, and with one's own so do the epochs
         at_once = self.ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation: Loader = make(validation, batch_size=at_once)
         self.test: Loader = make(self.dataset.test, batch_size=at_once)

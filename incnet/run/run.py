@@ -9,7 +9,7 @@ from incnet.backend import free_memory, limit_memory, selected, use
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
-from incnet.growth.criterion import GrowthRule
+from incnet.growth.criterion import GrowthRule, as_rule
 from incnet.models.own import MakeNetwork, StoredNetwork
 from incnet.run.course import Course
 from incnet.run.epoch import EpochTrainer
@@ -37,7 +37,7 @@ class Run:
     Parameters
     ----------
     config : Config
-        Resolved.
+        Resolved here, unless it is: what it leaves open depends on the data set and the network.
     dataset : Dataset, optional
         Loaded from disk unless given, by rank 0 for all.
     network : MakeNetwork, optional
@@ -55,6 +55,10 @@ class Run:
 
     Raises
     ------
+    ConfigError
+        Naming the option, its value and what would be right.
+    TypeError
+        If a configuration, data set, rule or condition is none.
     DeviceError
         If this machine does not have the device that ``config`` asks for. One that it has is then in use, as by
         :func:`incnet.use`, and ``"auto"`` leaves it as it is.
@@ -90,14 +94,11 @@ class Run:
         start: Path | None = None,
         communicator: Communicator | None = None,
     ) -> None:
-        if dataset is not None:
-            config = config.for_objects(dataset=dataset.name)
-        if network is not None and not isinstance(network, StoredNetwork):
-            config = config.for_objects(arch=place_of(network))
+        config = _resolved(config, dataset, network)
         self.communicator = communicator or Communicator()
         self._selection = use_as_asked(config, self.communicator)
         network = network or own_function(config)
-        self.config, self._rule = config, rule
+        self.config, self._rule = config, rule if rule is None else as_rule(rule)
         self.objects = {} if rule is None else {"rule": type(rule).__name__}
         if stop is not None:
             self.objects["stop"] = str(as_condition(stop))
@@ -116,7 +117,7 @@ class Run:
         self.images = RunImages(self.config, dataset, self.communicator)
         self.networks = NetworkFactory(self.config, self.images.shape, self.images.dataset.num_classes, network)
         self.config = config = self.networks.config
-        self.images.sizes = config.images_grow()  # not, if the network takes one size and a preset has others
+        self.images.sizes = config.images_grow()
         self.images.check_ranks(config)
         self.start = None
         if model is not None:
@@ -239,3 +240,18 @@ class Run:
         folder.metrics.cut(position.metrics_bytes)
         folder.seconds = position.seconds
         return path, damaged
+
+
+def _resolved(config: Config, dataset: Dataset | None, network: MakeNetwork | None) -> Config:
+    """Return the configuration, resolved once: what it leaves open depends on the data set and the network together."""
+    if not isinstance(config, Config):
+        raise TypeError(f"the configuration is a {type(config).__name__}: give a Config, as Config(dataset='digits')")
+    names = {}
+    if dataset is not None:
+        if not isinstance(dataset, Dataset):
+            found = type(dataset).__name__
+            raise TypeError(f"the data set is a {found}: give a Dataset, or the name of one as Config(dataset=...)")
+        names["dataset"] = dataset.name
+    if network is not None and not isinstance(network, StoredNetwork):
+        names["arch"] = place_of(network)
+    return config.for_objects(**names)

@@ -12,17 +12,42 @@ def make_split(n=20, shape=(2, 3, 1), classes=4, seed=0):
 
 
 class TestSplit:
-    @pytest.mark.parametrize(
-        "images",
-        [np.zeros((3, 2, 2), np.uint8), np.zeros((3, 2, 2, 1), np.float32), np.zeros((3, 2, 0, 1), np.uint8)],
-    )
-    def test_images_of_another_kind(self, images):
-        with pytest.raises(DataError, match=r"^images are"):
+    @pytest.mark.parametrize(("images", "advice"), [
+        (np.zeros((3, 2, 2), np.uint8), r"add the axis of the channels, images\[..., None\]"),
+        (np.ones((3, 2, 2, 1), np.float32), r"\(255 \* images\).round\(\).astype\('uint8'\)"),
+        (np.full((3, 2, 2, 1), 200), r"from 0 to 255 become pixels by images.astype\('uint8'\)"),
+        (np.full((3, 2, 2, 1), -1.5), "give pixels as they are, 0 to 255, and not normalised"),
+        (np.zeros((3, 2, 0, 1), np.uint8), "H, W and C of at least 1"),
+        (np.zeros((3, 3, 8, 8), np.uint8), r"channels come last, images.transpose\(0, 2, 3, 1\)"),
+        ([[[[0]]]] * 3, "a list, not an array"),
+    ])  # fmt: skip
+    def test_images_of_another_kind(self, images, advice):
+        with pytest.raises(DataError, match=f"^images are .*{advice}"):
             Split(images, np.zeros(3, np.int64))
 
-    @pytest.mark.parametrize("labels", [np.zeros(2, np.int64), np.zeros((3, 1), np.int64), np.zeros(3, np.int32)])
-    def test_labels_of_another_kind(self, labels):
-        with pytest.raises(DataError, match=r"^labels are"):
+    @pytest.mark.parametrize(("labels", "advice"), [
+        (np.zeros(2, np.int64), r"for 3 images: give one for each, \(3,\)"),
+        (np.zeros((3, 1), np.int64), r"labels.ravel\(\)"),
+        (np.zeros((3, 4)), r"labels.argmax\(axis=1\)"),
+        (np.zeros(3), r"labels.astype\('int64'\)"),
+        (np.array(["cat", "dog", "cat"]), r"numpy.unique\(labels, return_inverse=True\)"),
+        ([0, 1, 2], r"a list, not an array: try numpy.asarray\(labels\)"),
+    ])  # fmt: skip
+    def test_labels_of_another_kind(self, labels, advice):
+        with pytest.raises(DataError, match=f"^the labels are .*{advice}"):
+            Split(np.zeros((3, 2, 2, 1), np.uint8), labels)
+
+    def test_whole_numbers_of_another_size(self):
+        assert Split(np.zeros((3, 2, 2, 1), np.uint8), np.array([0, 1, 2], np.uint8)).labels.dtype == np.int64
+
+    def test_rows_that_have_names_are_no_array(self):
+        """Of a column of pandas, whose dtype and shape are an array's, ``labels[0]`` is the row called 0."""
+
+        class Series:
+            dtype, shape = np.dtype(np.int64), (3,)
+
+        labels = Series()
+        with pytest.raises(DataError, match=r"the labels are a Series, not an array: try numpy.asarray\(labels\)"):
             Split(np.zeros((3, 2, 2, 1), np.uint8), labels)
 
     def test_negative_label(self):
@@ -47,6 +72,21 @@ class TestDataset:
     def test_label_without_a_class(self):
         with pytest.raises(DataError, match="x from here: test label 3, but there are 3 classes"):
             Dataset("x", tuple("abc"), make_split(classes=3), make_split(), "here")
+
+    @pytest.mark.parametrize(("classes", "split", "message"), [
+        (3, make_split(), "the classes are 3: give the name of each label"),
+        ("abcd", make_split(), "the classes are 'abcd'"),
+        (tuple("abcd"), (np.zeros((3, 2, 2, 1), np.uint8), np.zeros(3, int)), "train is a tuple: give a Split"),
+    ])  # fmt: skip
+    def test_something_else(self, classes, split, message):
+        with pytest.raises(DataError, match=message):
+            Dataset("x", classes, split, make_split())
+
+    def test_shown_in_a_line(self):
+        train, test = make_split(1200), make_split(8)
+        shown = repr(Dataset("x", tuple("abcd"), train, test, "here"))
+        assert shown == "<Dataset x from here: 4 classes, 2 x 3 x 1, train 1,200, test 8>"
+        assert repr(train) == "<Split: 1,200 images of 2 x 3 x 1>"
 
     def test_two_shapes(self):
         with pytest.raises(DataError, match="one shape"):

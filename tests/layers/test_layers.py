@@ -260,3 +260,20 @@ def test_a_window_that_is_too_large():
 def test_a_window_of_nothing(kind, size, stride):
     with pytest.raises(ValueError, match=rf"{kind.__name__}\(-?\d, stride=-?\d\): choose windows of at least 1 pixel"):
         kind(size, stride)
+
+
+# Arguments that are none.
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda rng: Conv2d(3, 8.0, 3, rng=rng), "out_channels is 8.0: choose a whole number, at least 1"),
+    (lambda rng: Conv2d(3, 8, (3, 3), rng=rng), r"kernel_size is \(3, 3\): choose a whole number"),
+    (lambda rng: Conv2d(3, 8, 3, padding="same", rng=rng), "padding is 'same': choose a whole number, at least 0"),
+    (lambda rng: Conv2d(3, 8, 3, rng=0), r"rng is 0: give a generator of numbers, as numpy.random.default_rng\(0\)"),
+    (lambda rng: Sequential([ReLU()]), "the layers are a list: give them by name"),
+    (lambda rng: Sequential({"a": ReLU}), r"a is the class ReLU: give a layer, as ReLU\(\) makes it"),
+    (lambda rng: Sequential({"a": "relu"}), "a is 'relu': give a layer"),
+])  # fmt: skip
+def test_what_no_layer_is_made_of_is_named(make, message, rng):
+    with pytest.raises(TypeError, match=message):
+        make(rng)
