@@ -12,7 +12,11 @@ For a training loop of one's own see docs/library.md and examples/grow_by_hand.p
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"]:  # python -m incnet.train: so it is while Python looks for the module
+    importlib.import_module("incnet.interrupt")
 
 if TYPE_CHECKING:
     from incnet.api import *

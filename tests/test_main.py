@@ -1,6 +1,8 @@
 """The command ``incnet``."""
 
 import importlib
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -59,6 +61,17 @@ def test_an_interruption_before_a_command_is_loaded(monkeypatch, capsys):
     monkeypatch.setattr(importlib, "import_module", interrupted)
     assert main(["train", "digits"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_interruption_while_a_module_is_loaded(name, tmp_path):
+    """As by ``python -m incnet.train``: what every command loads is interrupted here."""
+    (tmp_path / "rich.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = [sys.executable, "-m", f"incnet.{name}", "--help"]
+    ended = subprocess.run(run, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert ended.stderr == "interrupted\n"
+    assert ended.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize(("arguments", "inner"), [
