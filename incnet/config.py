@@ -662,9 +662,13 @@ class Config:
         if own is None or own.is_dir() or own.suffix == ".npz":
             return
         meant = did_you_mean(self.dataset, DATASETS)
-        raise ConfigError(
-            f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}, or a folder of pictures{meant}"
-        )
+        if own.is_file():
+            found = f"the data set {self.dataset} is a file"
+            raise ConfigError(
+                f"{found}: give a folder, with a folder of pictures for each class, or arrays in a .npz file"
+            )
+        there = "" if meant else f", or a folder of pictures: none is at {own.absolute()}"
+        raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}{there}{meant}")
 
     def _typed(self) -> Config:
         """Every value in the type that config.json gives back: NumPy's numbers become Python's, text becomes a path.

@@ -17,6 +17,7 @@ from incnet.checked_json import parse_json
 from incnet.colours import parse_colour
 from incnet.commandline import parse
 from incnet.data.dataset import DataError
+from incnet.data.folder import SUFFIXES as PICTURES
 from incnet.data.folder import pictures_in
 from incnet.deploy.answers import FORMATS, SUFFIXES, Answer, Named
 from incnet.deploy.images import read_images
@@ -109,6 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     lines_of = FORMATS[which_format(options)]
     backend.use(backend.resolve(options.device))
     use_threads(None)
+    if options.model.suffix.lower() in PICTURES:
+        raise DataError(f"{options.model} is no model, but a picture: name a run or its model first, then the images")
     model = load_model(options.model, options.trust or ())
     if options.model.is_dir():
         errors.say(f"model: {_which_stage(model, options.model)}")
@@ -190,7 +193,7 @@ class Images:
                     self._leave_out(error)
 
     def _leave_out(self, reason: object) -> None:
-        print(f"error: {reason}", file=sys.stderr)
+        Terminal(stderr=True).say(f"error: {reason}")
         self.unreadable += 1
 
 

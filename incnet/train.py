@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -37,6 +38,7 @@ from incnet.user_code import file_name, is_place, short, source_of
 __all__ = ["main"]
 
 PROGRAM = "incnet train"
+FEW_STEPS = 10  # in an epoch
 
 
 @command()
@@ -203,8 +205,19 @@ def _remarks(run: Run) -> Iterator[str]:
             yield f"--preset {run.config.preset}: {remark}"
     if run.config.dataset not in DATASETS and images.augmentation and run.config.augmentation is None:
         yield f"augmentation: {images.augmentation}, by their size (--augmentation)"
+    yield from _few_steps(run)
     if not len(images.dataset.test):
         yield "there are no test images: nothing is tested in the end"
+
+
+def _few_steps(run: Run) -> Iterator[str]:
+    """Say where few images of one's own make a handful of large batches: the network is hardly moved in an epoch."""
+    count, size = len(run.images.train.split), run.images.train.batch_size
+    steps, smaller = -(-count // size), max(8, 2 ** int(math.log2(count / FEW_STEPS + 1)))
+    if run.config.dataset not in DATASETS and steps < FEW_STEPS and smaller < size and run.state.epochs == 0:
+        images = f"{counted(count, 'training image')} {'is' if count == 1 else 'are'}"
+        batches = counted(steps, f"batch of {size}", f"batches of {size}")
+        yield f"{images} {batches} an epoch: --batch-size {smaller} makes {-(-count // smaller)} steps of one"
 
 
 def _check_extras(config: Config) -> None:

@@ -59,6 +59,8 @@ def test_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "PIL" in code:
         pytest.importorskip("PIL.Image")
+    if "labels.csv" in code:
+        Path("labels.csv").write_text("picture,class\na.jpg,cat\nb.jpg,dog\n", encoding="utf-8")
     names = {}
     exec(compile(code, "example", "exec"), names)
     if "graph" in names:
@@ -70,6 +72,11 @@ def test_example_runs(code, tmp_path, monkeypatch):
         assert (names["steps"].phase.subnetworks, names["steps"].batch_size) == (3, 32)
     elif "dataset" in names:
         assert names["run"].config.dataset == names["dataset"].name
+    elif "table" in names:
+        assert [str(path) for path in sorted(Path("by-class").rglob("*.jpg"))] == [
+            "by-class/cat/a.jpg",
+            "by-class/dog/b.jpg",
+        ]
     elif "folder" in names:
         assert len(list(Path("pictures").rglob("*.png"))) == 720
     else:

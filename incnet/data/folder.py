@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -93,7 +94,7 @@ def load_folder(folder: Path, options: PictureOptions, seed: int) -> Dataset:
         If it holds no two classes, a class has too few pictures or a name that cannot be shown, or a picture is
         damaged and that is to be refused.
     """
-    classes, pictures = _find(folder)
+    classes, pictures, others = _find(folder)
     options, remarks = _choose(options, pictures)
     kept = _decoded(folder, pictures, options)
     damaged = kept.damaged
@@ -104,10 +105,14 @@ def load_folder(folder: Path, options: PictureOptions, seed: int) -> Dataset:
             first = next(iter(damaged.values()))
             raise DataError(f"{len(damaged)} of {len(pictures):,} pictures are damaged: {names}{more} ({first})")
         remarks.append(f"left out, since they cannot be read: {names}{more}")
+    if others:
+        counts = ", ".join(f"{count:,} {ending or 'others'}" for ending, count in others.most_common(NAMED))
+        remarks.append(f"passed over, since their names end otherwise than those of pictures: {counts}")
     parts = {name: _split(kept.images, pictures, name, damaged) for name in ("", *PARTS)}
     train = parts["train"] if len(parts["train"]) else parts[""]
     given = {part for part in PARTS if len(parts[part])}
     _check_counts(folder, classes, train, 1 + len({"validation", "test"} - given))
+    remarks += _said_of_shares(classes, train)
     test = parts["test"]
     if "test" not in given:
         train, test = split_validation(train, TEST_FRACTION, seed)
@@ -136,8 +141,8 @@ class _Kept:
 # What is there.
 
 
-def _find(folder: Path) -> tuple[tuple[str, ...], list[_Picture]]:
-    """Return the classes, in the order of their names, and all pictures in theirs."""
+def _find(folder: Path) -> tuple[tuple[str, ...], list[_Picture], Counter[str]]:
+    """Return the classes, in the order of their names, all pictures in theirs, and how other files' names end."""
     try:
         inside = {path.name: path for path in _folders(folder)}
         roots = {part: inside[name] for part, names in PARTS.items() for name in names if name in inside}
@@ -153,9 +158,10 @@ def _find(folder: Path) -> tuple[tuple[str, ...], list[_Picture]]:
             if name in folders
             for place, path in _spread(pictures_in(folders[name]))
         ]
+        others = sum((_others_in(path) for folders in found.values() for path in folders.values()), Counter[str]())
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); let it be readable, or name another") from error
-    return classes, [picture for _, _, picture in sorted(every, key=lambda entry: entry[:2])]
+    return classes, [picture for _, _, picture in sorted(every, key=lambda entry: entry[:2])], others
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -164,13 +170,24 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """Return the files in a folder, and in those inside, that are pictures by their names; hidden ones are none."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    return sorted(path for path in _shown_in(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _shown_in(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder, and in those inside, and is not hidden."""
+    for path in folder.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def _others_in(folder: Path) -> Counter[str]:
+    """Return how many files there are by the endings of their names, of those that are no pictures by them.
+
+    But for what Windows leaves. An ending that cannot be shown is "".
+    """
+    others = (path for path in _shown_in(folder) if path.suffix.lower() not in SUFFIXES and path.is_file())
+    endings = (path.suffix.lower() for path in others if path.name.lower() not in ("thumbs.db", "desktop.ini"))
+    return Counter(ending if ending.isprintable() else "" for ending in endings)
 
 
 def _spread(paths: list[Path]) -> Iterator[tuple[float, Path]]:
@@ -205,6 +222,19 @@ def _check_counts(folder: Path, classes: tuple[str, ...], train: Split, needed: 
             f"{folder}: class {classes[int(counts.argmin())]} has {fewest} whole pictures, too few for {parts}; "
             "add some, or take its folder away"
         )
+
+
+def _said_of_shares(classes: tuple[str, ...], train: Split) -> list[str]:
+    """Say what an accuracy is to be compared with, where one class has more than twice the pictures of another."""
+    counts = np.bincount(train.labels, minlength=len(classes))
+    least, most = int(counts.argmin()), int(counts.argmax())
+    if counts[most] <= 2 * counts[least]:
+        return []
+    share = counts[most] / counts.sum()
+    return [
+        f"classes have from {counts[least]:,} ({classes[least]}) to {counts[most]:,} pictures ({classes[most]}): "
+        f"answering {classes[most]} every time would be right for {share:.0%} of them"
+    ]
 
 
 # What is made of it.

@@ -71,7 +71,7 @@ def read_text(file: BinaryIO) -> str:
     """
     length = int.from_bytes(file.read(8), "little")
     if length > _LONGEST_HEADER:
-        raise ValueError(f"no safetensors: a header of {length:,} bytes")
+        raise ValueError("no safetensors: it begins otherwise")
     try:
         text = parse_json(file.read(length)).get("__metadata__", {}).get("state", "")
     except (ValueError, AttributeError) as error:

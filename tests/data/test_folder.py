@@ -117,6 +117,7 @@ def test_pictures_of_every_kind(tmp_path):
     (root / "README.md").write_text("nothing")
     dataset = load(root)
     assert len(dataset.train) + len(dataset.test) == 13
+    assert dataset.remarks[1] == "passed over, since their names end otherwise than those of pictures: 1 .txt"
     images = {picture.path.name: i for i, picture in enumerate(module._find(root)[1]) if "-" in picture.path.name}
     kept = dataset.train.images
     assert kept[images["p-transparent.png"]][0, 0].tolist() == [255, 255, 255]
@@ -133,6 +134,18 @@ def test_damaged_pictures_are_left_out_and_named_or_refused(tmp_path):
     assert any("x.png" in remark for remark in dataset.remarks)
     with pytest.raises(DataError, match=r"1 of 51 pictures are damaged: .*x\.png"):
         load(root, damaged="refuse")
+
+
+def test_classes_of_different_sizes_are_named(tmp_path):
+    """An accuracy is to be compared with what it takes no network for."""
+    alike = load(write(tmp_path / "alike", NAMES[:2], each=10)).remarks
+    assert not any("every time" in remark for remark in alike)
+    write(write(tmp_path / "a", NAMES[:1], each=27), NAMES[1:2], each=9)
+    remarks = load(tmp_path / "a").remarks
+    said = (
+        f"classes have from 9 ({NAMES[1]}) to 27 pictures ({NAMES[0]}): answering {NAMES[0]} every time would be right"
+    )
+    assert f"{said} for 75% of them" in remarks
 
 
 def test_sizes_and_channels_are_seen_or_chosen(tmp_path):

@@ -189,6 +189,7 @@ def test_a_picture(place, capsys, tmp_path):
     (["runs/none.safetensors", "digits.npy"], "cannot read runs/none.safetensors"),
     (["runs/digits/best.safetensors", "digits.npy"], "best.safetensors is no model that can be used"),
     (["runs/digits", "none.png"], "none.png cannot be read"),
+    (["a.png", "runs/digits"], "a.png is no model, but a picture: name a run or its model first, then the images"),
     (["runs/digits", "runs/digits/config.json"], "runs/digits/config.json cannot be read"),
 ])  # fmt: skip
 def test_what_cannot_be_predicted_is_one_line(arguments, message, place, monkeypatch, capsys):

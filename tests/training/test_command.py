@@ -1,6 +1,7 @@
 """The command line, run in this process on a few hundred digits."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,9 +209,17 @@ def test_bad_options_are_one_line_and_exit_code_2(arguments, message, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_data_set(capsys):
+def test_unknown_data_set(capsys, tmp_path):
     assert command.main(["imagenet"]) == 2
-    assert "unknown data set imagenet: choose one of digits" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "unknown data set imagenet: choose one of digits" in error
+    assert f"or a folder of pictures: none is at {Path('imagenet').absolute()}" in error
+    table = tmp_path / "labels.csv"
+    table.write_text("picture,class\n", encoding="utf-8")
+    assert command.main([str(table)]) == 2
+    assert (
+        f"the data set {table} is a file: give a folder, with a folder of pictures for each" in capsys.readouterr().err
+    )
 
 
 def test_a_missing_data_folder(tmp_path, capsys):
