@@ -15,11 +15,12 @@ from typing import Protocol, Self, TypeVar
 
 from incnet.backend import Array
 
-__all__ = ["ALONE", "STOP_SIGNALS", "Communicator", "Pending", "process_name"]
+__all__ = ["ALONE", "HANGUP", "STOP_SIGNALS", "Communicator", "Pending", "process_name"]
 
 T = TypeVar("T")
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # which Windows has not
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *filter(None, [HANGUP]))
 
 
 class Pending(Protocol):

@@ -47,7 +47,8 @@ class Config:
     """Train a convolutional network incrementally: start small, grow when the learning curve flattens.
 
     Writes a run folder with config.json, metrics.jsonl, checkpoints, summary.json and the weights. Exits with 0; 2 for
-    bad input; 3 when the numbers diverge; 4 when the disk is full; 130 or 143 when SIGINT or SIGTERM stops it.
+    bad input; 3 when the numbers diverge; 4 when the disk is full; 130, 143 or 129 when SIGINT, SIGTERM or SIGHUP
+    stops it.
 
     Examples::
 

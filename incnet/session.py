@@ -215,7 +215,7 @@ def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say
     Raises
     ------
     Interrupted
-        If SIGINT or SIGTERM has come. All is left as it is then, with a checkpoint.
+        If SIGINT, SIGTERM or SIGHUP has come. All is left as it is then, with a checkpoint.
     NonFiniteError
         If the numbers diverged: in which epoch, at which learning rate. The last good epoch is left.
     """

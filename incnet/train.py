@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None, network: Path | None = None) -> int
     Returns
     -------
     int
-        0; 2 for bad input; 3 for a run that diverged; 4 for a full disk; 130 or 143 for a run that was
-        stopped by SIGINT or SIGTERM. The same on all ranks, if there are several.
+        0; 2 for bad input; 3 for a run that diverged; 4 for a full disk; 130, 143 or 129 for a run
+        that was stopped by SIGINT, SIGTERM or SIGHUP. The same on all ranks, if there are several.
     """
     try:
         communicator = connect()

@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a run failed; 2 for bad input; 4 for a full disk; 130 or 143 for a study that was stopped
-        by SIGINT or SIGTERM.
+        0; 1 if a run failed; 2 for bad input; 4 for a full disk; 130, 143 or 129 for a study that was
+        stopped by SIGINT, SIGTERM or SIGHUP.
     """
     study = parse(Study, arguments, NAME)
     terminal, errors = Terminal(), Terminal(stderr=True)

@@ -59,9 +59,8 @@ class Study(Config):
     what share of another arm's cost. Options that incnet train has as well hold for every run.
 
     Writes a folder with runs/, study.json, table2.json, table2.md (budget.json and budget.md), figures/ and
-    report.html. A study that was
-    interrupted goes on with the same command. Exits with 0; 1 if a run failed; 2 for bad input; 4 when the disk is
-    full; 130 or 143 when SIGINT or SIGTERM stops it.
+    report.html. A study that was interrupted goes on with the same command. Exits with 0; 1 if a run failed; 2 for bad
+    input; 4 when the disk is full; 130, 143 or 129 when SIGINT, SIGTERM or SIGHUP stops it.
 
     Examples::
 

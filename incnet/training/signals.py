@@ -1,4 +1,4 @@
-"""Ending a run from outside: the first SIGINT or SIGTERM asks it to save and stop, the second ends it at once."""
+"""Ending a run from outside: the first SIGINT, SIGTERM or SIGHUP lets it save and stop, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
-from incnet.communicator import Communicator
+from incnet.communicator import HANGUP, STOP_SIGNALS, Communicator
 
 __all__ = ["Interrupted", "StopSignals", "write_line"]
 
@@ -22,7 +22,7 @@ class Interrupted(Exception):
     Attributes
     ----------
     exit_code : int
-        128 plus the signal's number, as shells have it: 130 for SIGINT, 143 for SIGTERM.
+        128 plus the signal's number, as shells have it: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP.
     """
 
     def __init__(self, received: signal.Signals) -> None:
@@ -31,7 +31,10 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """Take SIGINT and SIGTERM in a ``with`` block; outside the main thread, where Python gives none away, take none.
+    """Take SIGINT, SIGTERM and SIGHUP in a ``with`` block; outside the main thread Python gives none away.
+
+    SIGHUP comes when a connection breaks or a terminal is closed, and often more than once: after the first one it is
+    ignored, while the run is saved too. Where it was ignored before, as by ``nohup``, that stays so.
 
     Parameters
     ----------
@@ -47,8 +50,9 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._take)
+            for number in STOP_SIGNALS:
+                if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._take)
         return self
 
     def __exit__(
@@ -66,6 +70,9 @@ class StopSignals:
         if self.communicator.raised:
             raise SystemExit(128 + number)
         self.communicator.raised.add(signal.Signals(number))
+        if number == HANGUP:
+            self._before.pop(HANGUP)
+            signal.signal(HANGUP, signal.SIG_IGN)
         if self.communicator.first:
             name = signal.Signals(number).name
             self._announce(f"{name}: finishing the step, then saving; a second signal ends the run at once")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first one saves and stops, the second one stops at once."""
+"""SIGINT, SIGTERM and SIGHUP: the first one saves and stops, the second one stops at once."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from incnet import session
 from incnet import train as command
 from incnet.config import Config
 from incnet.run import epoch as epoch_module
@@ -48,7 +49,8 @@ def signalled(monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.usefixtures("hangup")
 def test_the_first_signal_saves_and_stops(number, code, signalled, tmp_path, capfd):
     assert signalled(number) == code
     assert list((tmp_path / "run" / "checkpoints").glob("*-epoch2-batch4-*"))
@@ -86,6 +88,28 @@ def test_the_second_signal_ends_the_run_at_once(signalled, tmp_path):
     assert not list((tmp_path / "run" / "checkpoints").glob("*-epoch2-batch4-*"))
     assert not (tmp_path / "run" / "summary.json").exists()
     assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+@pytest.fixture
+def hangup():
+    """What SIGHUP does; put back in the end."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield before
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
+def test_a_terminal_that_hangs_up_again_and_again_lets_the_run_save(signalled, tmp_path, monkeypatch):
+    save = session.export_weights
+    monkeypatch.setattr(session, "export_weights", lambda *given: (send(signal.SIGHUP), save(*given)))
+    assert signalled(signal.SIGHUP, signal.SIGHUP) == 129
+    assert (tmp_path / "run" / "summary.json").exists()
+
+
+@pytest.mark.usefixtures("hangup")
+def test_a_run_under_nohup_goes_on(signalled):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert signalled(signal.SIGHUP) == 0
 
 
 def test_handlers_are_put_back():
