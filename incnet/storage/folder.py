@@ -105,7 +105,7 @@ class RunFolder:
             If it is none, is in use, or cannot be written.
         """
         if not (path / "config.json").is_file():
-            raise RunFolderError(f"--resume {path}: no run folder, since it holds no config.json")
+            raise RunFolderError(f"--resume {path}: {_why_no_run(path)}")
         folder = cls(path, "--resume")
         try:
             folder._open()
@@ -196,6 +196,16 @@ class RunFolder:
         return RunFolderError(
             f"{self._option} {self.path}: {error.strerror or error}; choose a folder that can be written"
         )
+
+
+def _why_no_run(path: Path) -> str:
+    if not path.exists():
+        return "there is no such folder"
+    if not path.is_dir():
+        return "this is a file; name the run folder that it is in"
+    runs = sorted(path.glob("*/config.json"), key=lambda file: file.stat().st_mtime)
+    inside = f"; of the runs in it the newest is {runs[-1].parent}" if runs else ""
+    return f"no run folder, since it holds no config.json{inside}"
 
 
 # What a run leaves that has not come as far as to learn anything; the checkpoint is that of its beginning.

@@ -272,8 +272,21 @@ def test_another_process_is_in_the_folder(copy, capsys):
 
 def test_no_run_folder(tmp_path, capsys):
     assert resume(tmp_path) == 2
-    assert "holds no config.json" in capsys.readouterr().err
+    assert "holds no config.json\n" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_taken_for_a_run_folder(tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}", encoding="utf-8")
+    for path, message in [
+        (tmp_path / "nowhere", "there is no such folder"),
+        (run / "config.json", "this is a file; name the run folder that it is in"),
+        (tmp_path, f"no run folder, since it holds no config.json; of the runs in it the newest is {run}"),
+    ]:
+        assert resume(path) == 2
+        assert capsys.readouterr().err == f"error: --resume {path}: {message}\n"
 
 
 @pytest.mark.parametrize(
