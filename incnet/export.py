@@ -38,7 +38,7 @@ class Export:
     model: Path = option(
         "Model, from the folder stages of a run; or a run folder, for its last stage.", positional=True
     )
-    out: Path = option("File to write.", positional=True)
+    out: Path = option("File to write; its name ends in .onnx.", positional=True)
     check: bool = option(
         "Before writing, run it with onnxruntime on random images and compare the logits with incnet's.", False
     )
@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def export(options: Export) -> int:
     """Export, check and write."""
+    if options.out.suffix != ".onnx":
+        raise OnnxError(f"{options.out}: models are written as ONNX and in no other format; let its name end in .onnx")
     use_threads(None)
     terminal = Terminal()
     model = load_model(options.model, options.trust or ())

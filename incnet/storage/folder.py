@@ -214,8 +214,12 @@ _BEGUN |= {"report.html", "summary.json", "last.safetensors", "start.safetensors
 
 
 def check_unused(path: Path) -> None:
-    """Raise RunFolderError if a folder holds anything that may not be lost; one that is not there does not."""
-    if path.exists() and not _learnt_nothing(path):
+    """Raise RunFolderError if a folder holds what may not be lost, or is a file; it need not be there."""
+    try:
+        used = path.exists() and not _learnt_nothing(path)
+    except OSError as error:
+        raise RunFolderError(f"--out {path}: {error.strerror or error}; choose a folder that can be written") from error
+    if used:
         raise RunFolderError(
             f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten, "
             f"or go on with the run in it by --resume {path}"

@@ -209,6 +209,15 @@ def test_bad_options_are_one_line_and_exit_code_2(arguments, message, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_file_is_no_run_folder(tmp_path, capsys):
+    file = tmp_path / "notes.txt"
+    file.write_text("kept", encoding="utf-8")
+    for out in (file, file / "run"):
+        assert run("--out", out) == 2
+        assert capsys.readouterr().err == f"error: --out {out}: Not a directory; choose a folder that can be written\n"
+    assert file.read_text(encoding="utf-8") == "kept"
+
+
 def test_unknown_data_set(capsys, tmp_path):
     assert command.main(["imagenet"]) == 2
     error = capsys.readouterr().err
