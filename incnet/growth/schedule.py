@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from incnet.checked_json import to_json
-from incnet.growth.criterion import GrowthRule, Verdict, as_verdict
+from incnet.growth.criterion import GrowthRule, Verdict
+from incnet.growth.own_rule import as_verdict
 from incnet.names import counted
 
 __all__ = ["Decision", "Finish", "Grow", "Schedule", "ScheduleState", "Unfreeze"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from itertools import product
 
-from incnet.growth.criterion import UNITS, GrowthRule, Plateau, SlopeAngle, as_verdict
+from incnet.growth.criterion import UNITS, GrowthRule, Plateau, SlopeAngle
+from incnet.growth.own_rule import as_verdict
 from incnet.names import counted
 from incnet.report.arms import Arm
 from incnet.report.history import History, StageHistory

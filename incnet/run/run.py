@@ -9,7 +9,8 @@ from incnet.backend import free_memory, limit_memory, selected, use
 from incnet.communicator import Communicator
 from incnet.config import Config
 from incnet.data.dataset import Dataset
-from incnet.growth.criterion import GrowthRule, as_rule
+from incnet.growth.criterion import GrowthRule
+from incnet.growth.own_rule import as_rule
 from incnet.models.own import MakeNetwork, StoredNetwork
 from incnet.run.course import Course
 from incnet.run.epoch import EpochTrainer
