@@ -2,10 +2,26 @@
 
 import numpy as np
 
-from incnet.backend import asarray
+from incnet.backend import asarray, ops
 from incnet.fusion import fuse
 from incnet.graph import Graph
 from incnet.models import build, make_classifier
+
+IMAGE = (32, 32, 3)
+
+
+def batch(n, seed=0):
+    """Return n images of shape ``IMAGE``, normally distributed, and labels out of ten."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, *IMAGE), np.float32), rng.integers(10, size=n)
+
+
+def step(graph, x, labels, optimizer=None):
+    """Go forward and backward, and with an optimizer take the step."""
+    _, dlogits = ops.softmax_cross_entropy(graph.forward(x, train=True), labels)
+    graph.backward(dlogits)
+    if optimizer:
+        optimizer.step(graph.trainable_parameters())
 
 
 def grow(

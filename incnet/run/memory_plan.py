@@ -2,7 +2,7 @@
 
 The paper trained every sub-network with the largest batch that its GPU could hold (Figure 5): while the network is
 small its batches are large, which allows for a larger learning rate. What a batch takes is found by a dry run; see
-:mod:`incnet.cost`.
+:mod:`incnet.memory`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from incnet.backend import Array
 from incnet.config import Config, ConfigError
-from incnet.cost import network_bytes, pool_bytes, step_memory
 from incnet.data.loader import Loader
 from incnet.graph import Graph
 from incnet.layer import Layer
 from incnet.layers.norm import BatchNorm2d
 from incnet.layers.reduction import Reduction
+from incnet.memory import network_bytes, pool_bytes, step_memory
 from incnet.optim import Optimizer
 from incnet.run.images import RunImages
 from incnet.run.network import NetworkFactory
@@ -54,7 +54,7 @@ class Memory(NamedTuple):
     Attributes
     ----------
     pool : int
-        Of the CPU's memory pool; see :func:`incnet.cost.pool_bytes`.
+        Of the CPU's memory pool; see :func:`incnet.memory.pool_bytes`.
     beside : int
         The network, and all that a run keeps as long as a stage lasts.
     """

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from incnet.backend import asarray
-from incnet.cost import Ledger, step_bytes
+from incnet.cost import Ledger
 from incnet.graph import Graph
+from incnet.memory import step_bytes
 from incnet.optim import Optimizer, RMSProp
 from incnet.run.memory_plan import not_dry_run
 from incnet.timing.steps import SteppingNetwork
@@ -47,7 +48,7 @@ class Expected:
     ratio : float
         Multiply-adds of the step, over those of a step with nothing frozen.
     memory : int or None
-        Bytes that training takes in such steps, see :func:`incnet.cost.step_bytes`; None where that is not known
+        Bytes that training takes in such steps, see :func:`incnet.memory.step_bytes`; None where that is not known
         beforehand, with layers of somebody's own.
     feature_bytes : int
         Of one image, that a cache keeps in float32; 0 without one.

@@ -10,10 +10,10 @@ import pytest
 
 from incnet import train as command
 from incnet.config import Config, ConfigError
-from incnet.cost import network_bytes, pool_bytes, step_memory
 from incnet.data import Loader, Normalisation, Split
 from incnet.graph import Graph
 from incnet.kernels.cpu import blocks, memory
+from incnet.memory import network_bytes, pool_bytes, step_memory
 from incnet.optim import RMSProp
 from incnet.run.memory_plan import largest_batch, plan_batches, round_batch, training_memory
 from incnet.run.run import Run

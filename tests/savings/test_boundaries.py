@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from incnet.cost import Ledger, network_bytes
+from incnet.cost import Ledger
+from incnet.memory import network_bytes
 from incnet.optim import RMSProp
 from incnet.savings.boundaries import Setting, expect, measure, settings
 from tests.networks import grow
