@@ -286,7 +286,7 @@ def test_what_cannot_be_exported_is_one_line(place, tmp_path, capsys, monkeypatc
 
 def test_the_example_of_the_page(place, monkeypatch, capsys):
     page = PAGE.read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     monkeypatch.chdir(place)
     exec(compile(code, "models.md", "exec"), {})
     summary = json.loads((place / "runs" / "digits" / "summary.json").read_text())
@@ -296,7 +296,7 @@ def test_the_example_of_the_page(place, monkeypatch, capsys):
 
 
 def test_the_commands_of_the_page(place, monkeypatch, capsys):
-    """Each line of it is a command that works, on images of these names."""
+    """Each line of it is a command that works, on images of these names, and its last lines use what they leave."""
     pytest.importorskip("onnxruntime")
     pillow = pytest.importorskip("PIL.Image")
     page = PAGE.read_text()
@@ -310,3 +310,8 @@ def test_the_commands_of_the_page(place, monkeypatch, capsys):
         if line[2] != "incnet.train":
             assert {"incnet.predict": predict, "incnet.export": export}[line[2]].main(line[3:]) == 0, line
     assert "error" not in capsys.readouterr().err
+    _, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "models.md", "exec"), {})
+    found = capsys.readouterr().out
+    assert predict.main(["runs/digits/stages/S1-S2.safetensors", "one.png", "--top", "1"]) == 0
+    assert capsys.readouterr().out == f"one.png: {found.replace(': ', ' (').strip()})\n"
