@@ -75,7 +75,9 @@ class Conv2d(Layer):
 
     def __repr__(self) -> str:
         *_, in_channels, out_channels = self.weight.data.shape
-        return f"Conv2d({in_channels}, {out_channels}, {self.kernel_size[0]}, stride={self.stride})"
+        stride = f", stride={self.stride}" if self.stride > 1 else ""
+        padding = f", padding={self.padding}" if self.padding else ""
+        return f"Conv2d({in_channels}, {out_channels}, {self.kernel_size[0]}{stride}{padding})"
 
     def check(self, x: Array) -> None:
         weight = self.weight.data

@@ -277,3 +277,8 @@ def test_a_window_of_nothing(kind, size, stride):
 def test_what_no_layer_is_made_of_is_named(make, message, rng):
     with pytest.raises(TypeError, match=message):
         make(rng)
+
+
+def test_a_convolution_shows_what_decides_its_output(rng):
+    assert repr(Conv2d(3, 8, 3, rng=rng)) == "Conv2d(3, 8, 3)"
+    assert repr(Conv2d(3, 8, 5, stride=2, padding=2, rng=rng)) == "Conv2d(3, 8, 5, stride=2, padding=2)"
