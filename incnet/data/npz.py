@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from incnet.inputs import check_images, check_labels
 
 from .dataset import Dataset, Split
 from .error import DataError
@@ -20,7 +23,7 @@ def load_npz(path: Path) -> Dataset:
     ----------
     path : Path
         Of a file with ``x_train`` and ``y_train``, and perhaps ``x_test`` and ``y_test``: images uint8 (N, H, W), grey,
-        or (N, H, W, C), and whole numbers (N,) or (N, 1), which name the classes.
+        or (N, H, W, C), and whole numbers or texts (N,) or (N, 1), which name the classes.
 
     Raises
     ------
@@ -29,18 +32,22 @@ def load_npz(path: Path) -> Dataset:
     """
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            held = sorted(file)
             arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
     except Exception as error:  # zip and NumPy's headers fail in many ways
+        if path.is_file() and not is_zipfile(path):
+            raise DataError(f"{path} is no .npz file, as numpy.savez writes it") from error
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split()):.120})") from error
     if missing := sorted({"x_train", "y_train"} - arrays.keys()):
-        raise DataError(f"{path} holds no {missing[0]}; expected x_train, y_train, and perhaps x_test, y_test")
+        expected = "expected x_train, y_train, and perhaps x_test, y_test"
+        raise DataError(f"{path} holds no {missing[0]}, but {', '.join(held) or 'nothing'}; {expected}")
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise DataError(f"{path} holds one of x_test and y_test; expected both, or none")
     train_images = _images(path, "x_train", arrays["x_train"])
     empty = np.zeros((0, *train_images.shape[1:]), np.uint8), np.zeros(0, np.int64)
     test_images = _images(path, "x_test", arrays["x_test"]) if "x_test" in arrays else empty[0]
-    train_names = _labels(path, "y_train", arrays["y_train"])
-    test_names = _labels(path, "y_test", arrays["y_test"]) if "y_test" in arrays else empty[1]
+    train_names = _labels(path, "y_train", arrays["y_train"], len(train_images))
+    test_names = _labels(path, "y_test", arrays["y_test"], len(test_images)) if "y_test" in arrays else empty[1]
     names = np.unique(train_names)
     if unknown := sorted(set(test_names.tolist()) - set(names.tolist())):
         raise DataError(f"{path}: y_test holds {unknown[0]}, of which there is nothing to train on")
@@ -52,14 +59,19 @@ def load_npz(path: Path) -> Dataset:
 
 
 def _images(path: Path, name: str, array: NDArray) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8 or array.ndim not in (3, 4):
-        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}, expected uint8 (N, H, W) or (N, H, W, C)")
-    return array[..., np.newaxis] if array.ndim == 3 else array
+    images = array[..., np.newaxis] if array.ndim == 3 and array.dtype == np.uint8 else array
+    try:
+        check_images(images)
+    except ValueError as error:
+        raise DataError(f"{path}: {name}: {error}") from error
+    return images
 
 
-def _labels(path: Path, name: str, array: NDArray) -> NDArray[np.integer]:
+def _labels(path: Path, name: str, array: NDArray, images: int) -> NDArray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise DataError(f"{path}: {name} is {array.dtype} {array.shape}, expected whole numbers (N,) or (N, 1)")
+    try:  # texts are as good as numbers here
+        check_labels(np.zeros(array.shape, np.int64) if array.dtype.kind == "U" else array, images)
+    except ValueError as error:
+        raise DataError(f"{path}: {name}: {error}") from error
     return array

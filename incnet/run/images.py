@@ -13,7 +13,7 @@ from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.augment import Augmentation
 from incnet.data.catalogue import load_dataset
-from incnet.data.dataset import Dataset, Normalisation, split_validation
+from incnet.data.dataset import DataError, Dataset, Normalisation, Split, split_validation
 from incnet.data.folder import PictureOptions, load_folder
 from incnet.data.loader import Loader
 from incnet.data.npz import load_npz
@@ -55,7 +55,7 @@ class RunImages:
     Raises
     ------
     DataError
-        If the data set cannot be had.
+        If the data set cannot be had, or there is one class alone to learn from.
     ConfigError
         If an option does not go with it, or with the number of ranks.
     """
@@ -68,6 +68,7 @@ class RunImages:
             train = train.take(np.arange(config.limit))
         if (validation := self.dataset.validation) is None:
             train, validation = split_validation(train, config.validation, config.seed)
+        self._check_classes(train)
         self._check_size(config)
         make = partial(
             ResidentLoader if ops.on_device else Loader,
@@ -83,6 +84,11 @@ class RunImages:
         at_once = self.ranks * max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         self.validation: Loader = make(validation, batch_size=at_once)
         self.test: Loader = make(self.dataset.test, batch_size=at_once)
+
+    def _check_classes(self, train: Split) -> None:
+        if len(train) > 1 and len(found := np.unique(train.labels)) == 1:
+            name = self.dataset.classes[found[0]]
+            raise DataError(f"all {len(train):,} training images are of {name}: there must be another class beside it")
 
     def _augmentation(self, config: Config) -> Augmentation | None:
         if not config.augment:

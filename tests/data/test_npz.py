@@ -22,6 +22,20 @@ def test_grey_images_and_numbered_classes(tmp_path):
     assert dataset.test.labels.tolist() == [0, 1]
 
 
+def test_classes_named_by_texts(tmp_path):
+    names = np.array(["cat", "dog"])[[0, 1, 0, 1, 1, 1]]
+    dataset = load_npz(save(tmp_path / "mine.npz", x_train=X, y_train=names))
+    assert (dataset.classes, dataset.train.labels.tolist()) == (("cat", "dog"), [0, 1, 0, 1, 1, 1])
+
+
+def test_a_file_of_another_kind(tmp_path):
+    path = tmp_path / "a.npz"
+    np.save(tmp_path / "a.npy", X)
+    (tmp_path / "a.npy").rename(path)
+    with pytest.raises(DataError, match=r"a.npz is no .npz file, as numpy.savez writes it"):
+        load_npz(path)
+
+
 def test_without_test_images(tmp_path):
     assert len(load_npz(save(tmp_path / "a.npz", x_train=X, y_train=Y)).test) == 0
 
@@ -29,11 +43,12 @@ def test_without_test_images(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x_train": X}, "holds no y_train"),
+        ({"x_train": X, "labels": Y}, "holds no y_train, but labels, x_train; expected x_train, y_train, and perhaps"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "one of x_test and y_test"),
-        ({"x_train": X / 255, "y_train": Y}, r"x_train is float64 \(6, 4, 4\), expected uint8"),
-        ({"x_train": X, "y_train": Y / 2}, "y_train is float64"),
-        ({"x_train": X, "y_train": Y[:5]}, "labels are"),
+        ({"x_train": X / 255, "y_train": Y}, r"x_train: images are float64 \(6, 4, 4\), .*\(255 \* images\).round"),
+        ({"x_train": X, "y_train": Y / 2}, "y_train: the labels are float64 .*: give whole numbers"),
+        ({"x_train": X, "y_train": np.eye(6)}, r"y_train: the labels are .*labels.argmax\(axis=1\)"),
+        ({"x_train": X, "y_train": Y[:5]}, r"a.npz: y_train: the labels are .* for 6 images"),
         ({"x_train": X, "y_train": Y, "x_test": X[:1], "y_test": Y[:1] + 1}, "y_test holds 4"),
         ({"x_train": X, "y_train": np.array([None] * 6)}, "cannot be read"),
     ],

@@ -178,6 +178,12 @@ def test_class_names_that_no_model_could_hold(classes, few):
         Dataset("a", classes, few, few)
 
 
+def test_one_class_is_nothing_to_learn(few):
+    ones = Split(few.images, 0 * few.labels)
+    with pytest.raises(DataError, match="all 54 training images are of a: there must be another class beside it"):
+        Run(Config(arch="resnet8"), Dataset("own", ("a", "b"), ones, ones))
+
+
 def test_a_validation_part_of_its_own(few):
     validation = Split(few.images[:9], few.labels[:9])
     images = Run(Config(arch="resnet8"), Dataset("a", ("a", "b", "c"), few, few, validation=validation)).images
