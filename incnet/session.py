@@ -84,7 +84,7 @@ def train_run(run: Run, path: Path | str, display: Display | None = None, say: S
         If the disk is full.
     """
     _check_new(run)
-    with begin(run, Path(path)) as folder:
+    with begin(run, Path(path)) as folder, _telling_how_to_go_on(path):
         return finish(run, folder, display, say)
 
 
@@ -118,7 +118,8 @@ def resume_run(run: Run, path: Path | str, display: Display | None = None, say: 
             stored = communicator.on_root(lambda: stored_network(folder, None))
             run.networks.own = replace(run.networks.own, content=stored.content)
         restart(run, folder, content, say)
-        return finish(run, folder, display, say)
+        with _telling_how_to_go_on(path):
+            return finish(run, folder, display, say)
 
 
 def _check_run(run: object) -> None:
@@ -129,8 +130,22 @@ def _check_run(run: object) -> None:
 def _check_new(run: Run) -> None:
     """Refuse a run that has been trained: what it did would not be in its new folder."""
     _check_run(run)
-    if epochs := run.state.epochs:
-        raise ValueError(f"this run has been trained, {counted(epochs, 'epoch')}: make a new one, or use resume_run")
+    if run.state.stages:
+        raise ValueError(f"this run has been trained, {_so_far(run)}: make a new one, or go on with it by resume_run")
+
+
+def _so_far(run: Run) -> str:
+    return f"{counted(run.state.epochs, 'epoch')} and {counted(run.state.running.batches, 'batch', 'batches')}"
+
+
+@contextmanager
+def _telling_how_to_go_on(path: Path | str) -> Iterator[None]:
+    """Let what ends a run early say, where Python shows it, how the run goes on."""
+    try:
+        yield
+    except (Interrupted, NonFiniteError) as error:
+        error.add_note(f"To go on: make the run anew, and call resume_run(run, {str(path)!r})")
+        raise
 
 
 # The parts of a session.
@@ -199,8 +214,7 @@ def restart(run: Run, folder: RunFolder, content: dict[str, Any], say: Say) -> N
     for line in [*damaged, *unknown, *_changes(before, now)]:
         say(f"warning: {line}")
     name = checkpoint.name if checkpoint else None
-    where = f"after {counted(run.state.epochs, 'epoch')} and {counted(run.state.running.batches, 'batch', 'batches')}"
-    say(f"going on {where}, from {name or 'the beginning'}")
+    say(f"going on after {_so_far(run)}, from {name or 'the beginning'}")
     folder.log_session("resume", checkpoint=name, damaged=damaged, processes=communicator.names, environment=now)
 
 

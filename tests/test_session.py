@@ -56,8 +56,9 @@ class Stopping(Display):
 
 
 def interrupt(path, **given):
-    with pytest.raises(Interrupted), Stopping(3) as display:
+    with pytest.raises(Interrupted) as stopped, Stopping(3) as display:
         train_run(Run(small(), **given), path, display)
+    assert stopped.value.__notes__ == [f"To go on: make the run anew, and call resume_run(run, {str(path)!r})"]
 
 
 def content(path, name="config.json"):
@@ -290,7 +291,7 @@ def test_a_run_that_has_been_trained_is_not_trained_again(tmp_path):
     """Its second folder would hold what came out, and nothing of how."""
     run = Run(small(epochs=1))
     train_run(run, tmp_path / "first")
-    with pytest.raises(ValueError, match="this run has been trained, 1 epoch: make a new one"):
+    with pytest.raises(ValueError, match="this run has been trained, 1 epoch and 0 batches: make a new one"):
         train_run(run, tmp_path / "second")
     assert not (tmp_path / "second").exists()
     with pytest.raises(TypeError, match="the run is a Config: give a Run"):

@@ -60,19 +60,19 @@ def settle_networks(runs: Sequence[StudyRun], dataset: Dataset) -> None:
             config = replace(config, seed=0)
         key = tuple(getattr(config, name) for name in DECISIVE)
         if key not in made:
-            made[key] = _make(config, dataset, function)
+            made[key] = _make(config, run.planned.arm, dataset, function)
         if function is not None:
             _give(run, made[key])
 
 
-def _make(config: Config, dataset: Dataset, function: MakeNetwork | None) -> NetworkFactory:
+def _make(config: Config, arm: str, dataset: Dataset, function: MakeNetwork | None) -> NetworkFactory:
     height, width, channels = dataset.image_shape
     shape = (config.resize or height, config.resize or width, channels)
     try:
         networks = NetworkFactory(config, shape, dataset.num_classes, function)
         networks.subnetworks()
     except ConfigError as error:
-        raise error if function else ConfigError(f"{config.arch}: {error}") from error
+        raise error if function else ConfigError(f"{config.arch}, arm {arm}: {error}") from error
     return networks
 
 

@@ -227,6 +227,9 @@ class Study(Config):
 
     def check(self) -> None:
         """Raise StudyError if an option of the study is impossible."""
+        for name in ("archs", "arms", "against"):
+            if joined := [each for each in getattr(self, name) if "," in each]:
+                raise StudyError(f"{flag(name)} {joined[0]}: separate names by spaces, {joined[0].replace(',', ' ')}")
         known = self.known_arms
         if unknown := [arm for arm in self.arms if arm not in known]:
             meant = did_you_mean(unknown[0], known)

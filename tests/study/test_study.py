@@ -312,6 +312,11 @@ def test_other_options_are_named(arguments, message, finished, capsys):
             "--arms net2net: the study table2 has baseline, lookahead, random",
         ),
         (["table2", "--archs", "resnet20", "resnet20"], "name each only once"),
+        (
+            ["table2", "--archs", "resnet8,resnet20"],
+            "--archs resnet8,resnet20: separate names by spaces, resnet8 resnet20",
+        ),
+        (["budget", "--arms", "fast", "growing", "--dataset", "digits"], "resnet20, arm growing-10: --image-sizes 16,"),
         (["table2", "--archs", "resnet21", "--dataset", "digits"], "depth 21"),
         (["table2", "--archs", "resnet8", "--partition", "9", "--dataset", "digits"], "can be cut into 1 to 3"),
         (["table2", "--archs", "alexnet"], "--arch alexnet: choose"),
