@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import AutoLocator, EngFormatter
 
 from incnet.report.numbers import engineering
 
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
 
     from incnet.report.arms import MeanCurve
 
-__all__ = ["COLOURS", "Look", "add_legend", "draw_curve", "inline_svg", "look", "new_figure", "save", "style"]
+__all__ = [
+    "COLOURS",
+    "Look",
+    "add_legend",
+    "draw_curve",
+    "inline_svg",
+    "label_accuracies",
+    "look",
+    "new_figure",
+    "save",
+    "style",
+]
 
 # Light and dark. Figures are drawn in the light ones; on a page, each becomes a CSS variable of this name.
 COLOURS = {
@@ -123,6 +134,20 @@ def draw_curve(axes: Axes, curve: MeanCurve, look: Look, label: str, **options: 
     if curve.deviation.any():
         low, high = curve.mean - curve.deviation, curve.mean + curve.deviation
         axes.fill_between(curve.x, low, high, color=look.colour, alpha=0.15, linewidth=0)
+
+
+class _Shares(AutoLocator):
+    """Ticks where a share in percent can be: the room that a figure leaves above 100 gets none."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        ticks = np.asarray(super().tick_values(vmin, vmax))
+        return ticks[(ticks >= 0) & (ticks <= 100)]
+
+
+def label_accuracies(axes: Axes, label: str) -> None:
+    """Let the y-axis be one of accuracies in percent."""
+    axes.set_ylabel(label)
+    axes.yaxis.set_major_locator(_Shares())
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:

@@ -17,7 +17,7 @@ from incnet.report.figures.sizes import accuracy_by_parameters
 from incnet.report.figures.windows import window_fits
 from incnet.report.interval import wilson
 from incnet.report.reading import find_runs, read_history
-from incnet.report.style import COLOURS, PALETTE, inline_svg, look, style
+from incnet.report.style import COLOURS, PALETTE, inline_svg, label_accuracies, look, new_figure, style
 
 from .folders import write_run
 
@@ -30,6 +30,19 @@ def network(folder):
 def line(axes, label):
     (found,) = [line for line in axes.lines if line.get_label() == label]
     return found
+
+
+@pytest.mark.parametrize("values", [[100, 100, 100], [60, 99, 100], [0, 1, 3]])
+def test_an_accuracy_has_no_tick_where_it_cannot_be(values):
+    with style():
+        figure = new_figure()
+        axes = figure.subplots()
+        axes.plot(values)
+        label_accuracies(axes, "accuracy, %")
+        axes.margins(y=0.2)
+        shown = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+    assert len(shown) >= 2
+    assert 0 <= shown[0] < shown[-1] <= 100
 
 
 def test_learning_curves(run, runs):

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from incnet.report.arms import Network
 from incnet.report.history import History
-from incnet.report.style import add_legend, draw_curve, look, new_figure
+from incnet.report.style import add_legend, draw_curve, label_accuracies, look, new_figure
 from incnet.units import FLOPS_PER_MAC
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def accuracy_by_flops(network: Network) -> Figure:
     figure = new_figure()
     axes = figure.subplots()
     _draw(figure, axes, network, _training_flops, _accuracy)
-    axes.set(xlabel="training so far, FLOP", ylabel="validation accuracy, %", xlim=(0, None))
+    axes.set(xlabel="training so far, FLOP", xlim=(0, None))
+    label_accuracies(axes, "validation accuracy, %")
     axes.xaxis.set_major_formatter(EngFormatter())
     return figure
 
@@ -52,7 +53,8 @@ def accuracy_by_seconds(network: Network) -> Figure:
     axes = figure.subplots()
     _draw(figure, axes, network, network.seconds, _accuracy)
     label = "time in training steps so far, s" if network.steps_timed else "time so far, s"
-    axes.set(xlabel=label, ylabel="validation accuracy, %", xlim=(0, None))
+    axes.set(xlabel=label, xlim=(0, None))
+    label_accuracies(axes, "validation accuracy, %")
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from incnet.report.arms import Arm, MeanCurve, Network
 from incnet.report.history import History
-from incnet.report.style import LIGHT, Look, add_legend, draw_curve, look, new_figure
+from incnet.report.style import LIGHT, Look, add_legend, draw_curve, label_accuracies, look, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def learning_curves(network: Network) -> Figure:
             draw_curve(axes, curve, look(i, len(network.arms)), arm.label)
     if len(rows) == 1:
         mark_insertions(axes, rows[0][0])
-    axes.set_ylabel("validation accuracy, %")
+    label_accuracies(axes, "validation accuracy, %")
     strip.set_xlabel("epochs")
     strip.set_xlim(left=0)
     add_legend(figure, axes)

@@ -7,7 +7,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from incnet.report.arms import Network
 from incnet.report.stages import mean_stages
-from incnet.report.style import add_legend, look, new_figure
+from incnet.report.style import add_legend, label_accuracies, look, new_figure
 
 __all__ = ["accuracy_by_parameters", "stages_tested"]
 
@@ -47,8 +47,8 @@ def accuracy_by_parameters(network: Network) -> Figure:
                 axes.annotate(
                     stage.subnetworks[-1], foot, (0, -6), textcoords="offset points", ha="center", va="top", fontsize=8
                 )
-    name = "test accuracy, %" if tested else "best validation accuracy, %"
-    axes.set(xlabel="parameters", ylabel=name, xscale="log")
+    axes.set(xlabel="parameters", xscale="log")
+    label_accuracies(axes, "test accuracy, %" if tested else "best validation accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.xaxis.set_minor_locator(NullLocator())

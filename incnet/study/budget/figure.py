@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter, NullLocator
 
 from incnet.report.interval import accuracy_interval
-from incnet.report.style import add_legend, look, new_figure, save, style
+from incnet.report.style import add_legend, label_accuracies, look, new_figure, save, style
 from incnet.study.budget.curves import Cost, Curve
 from incnet.units import FLOPS_PER_MAC
 
@@ -61,6 +61,6 @@ def draw(curves: Sequence[Curve], accuracy: str, cost: Cost) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(LABELS[cost])
-        axes.set_ylabel(f"{accuracy} accuracy, %")
+        label_accuracies(axes, f"{accuracy} accuracy, %")
         add_legend(figure, axes)
     return figure
