@@ -89,6 +89,7 @@ __all__ = [
     "Run",
     "resume_run",
     "train_run",
+    "Display",
     "Model",
     "ModelError",
     "load_model",

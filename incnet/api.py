@@ -56,6 +56,7 @@ from incnet.session import resume_run as resume_run, train_run as train_run
 from incnet.training.average import WeightAverage as WeightAverage
 from incnet.training.loop import Metrics as Metrics, evaluate as evaluate, train_epoch as train_epoch
 from incnet.training.nonfinite import NonFiniteError as NonFiniteError
+from incnet.training.progress import Display as Display
 from incnet.training.recalibration import recalibrate as recalibrate
 from incnet.training.replay import Replay as Replay
 from incnet.training.step import Step as Step

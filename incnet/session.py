@@ -63,7 +63,7 @@ def train_run(run: Run, path: Path | str, display: Display | None = None, say: S
     path : Path or str
         Of the folder, which is made. Nothing is ever overwritten.
     display : Display, optional
-        Shows epochs and batches; open.
+        Shows epochs and batches; open. Without one nothing is shown.
     say : callable
         Takes each line that is for the user: warnings, and where the report is.
 
@@ -234,6 +234,8 @@ def finish(run: Run, folder: RunFolder, display: Display | None = None, say: Say
         If the numbers diverged: in which epoch, at which learning rate. The last good epoch is left.
     """
     first = run.communicator.first
+    if display:
+        display.resume(run.state.epochs)
     stopped: Interrupted | NonFiniteError | None = None
     listeners = _listeners(run, folder, say) if first else []
     try:

@@ -174,7 +174,6 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
     code, summary = 0, None
     try:
         with Display(config.epochs, terminal) as display:
-            display.resume(run.state.epochs)
             summary = session.finish(run, folder, display, terminal.say)
     except Interrupted as interrupted:
         terminal.say(f"{interrupted}; go on with --resume {folder.path}")

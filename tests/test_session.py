@@ -89,11 +89,15 @@ def test_a_folder_is_as_complete_as_that_of_the_command(by_command, tmp_path, ca
 
 
 @pytest.mark.parametrize("given", [{}, {"rule": EveryOther()}], ids=["options", "rule"])
-def test_an_interrupted_run_is_resumed(given, tmp_path, capsys):
+def test_an_interrupted_run_is_resumed(given, tmp_path, capsys, monkeypatch):
     train_run(Run(small(), **given), tmp_path / "whole")
     interrupt(tmp_path / "run", **given)
     assert {"last.safetensors", "summary.json"} <= names(tmp_path / "run")
-    resume_run(Run(small(), **given), tmp_path / "run")
+    shown = []
+    monkeypatch.setattr(Display, "resume", lambda self, epochs: shown.append(epochs))
+    with Display(6) as display:
+        resume_run(Run(small(), **given), tmp_path / "run", display)
+    assert shown == [3]
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
     assert "going on after 3 epochs and 0 batches" in capsys.readouterr().out
     sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
