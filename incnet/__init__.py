@@ -5,7 +5,7 @@ loads neither numba nor a kernel. A whole run, in a folder as complete as one of
 
     import incnet
 
-    run = incnet.Run(incnet.Config(dataset="digits", epochs=9).resolve())
+    run = incnet.Run(incnet.Config(dataset="digits", epochs=9))
     summary = incnet.train_run(run, "runs/digits")
 
 For a training loop of one's own see docs/library.md and examples/grow_by_hand.py.

@@ -2,7 +2,7 @@
 
 Whoever trains by these functions leaves a folder with everything in it that :class:`RunFolder` lists::
 
-    run = Run(Config(dataset="digits").resolve(), rule=Saturated())
+    run = Run(Config(dataset="digits"), rule=Saturated())
     summary = train_run(run, "runs/saturated")
 """
 

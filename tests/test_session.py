@@ -266,7 +266,9 @@ def test_an_option_that_no_resumed_run_would_take_is_refused_at_once(option):
 
 
 def test_a_configuration_need_not_be_resolved():
-    assert Run(Config(**OPTIONS)).config == Run(small()).config
+    run = Run(Config(**OPTIONS))
+    assert run.config == Run(small()).config
+    assert repr(run) == "<Run: resnet8 in 3 sub-networks, incremental, digits, 0 of 6 epochs>"
 
 
 def test_what_is_left_open_is_filled_in_for_data_set_and_network_together(rng):

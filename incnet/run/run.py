@@ -12,6 +12,7 @@ from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule
 from incnet.growth.own_rule import as_rule
 from incnet.models.own import MakeNetwork, StoredNetwork
+from incnet.names import counted
 from incnet.run.course import Course
 from incnet.run.epoch import EpochTrainer
 from incnet.run.images import RunImages
@@ -27,7 +28,7 @@ from incnet.storage.folder import RunFolder
 from incnet.training import events
 from incnet.training.progress import Display
 from incnet.training.signals import StopSignals
-from incnet.user_code import place_of
+from incnet.user_code import place_of, short
 
 __all__ = ["Run"]
 
@@ -133,6 +134,11 @@ class Run:
         """Go to the beginning."""
         self.state = RunState.initial(self.config, self.networks, self._rule, self.start)
         self.trainer = EpochTrainer(self.config, self.state, self.images, self.communicator)
+
+    def __repr__(self) -> str:
+        network = f"{short(self.config.arch)} in {counted(len(self.state.subnetworks), 'sub-network')}"
+        epochs = f"{self.state.epochs} of {self.config.epochs} epochs"
+        return f"<Run: {network}, {self.config.method}, {self.images.dataset.name}, {epochs}>"
 
     def train(
         self,
