@@ -58,7 +58,7 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], str]:
     try:
         return load(content), text
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no safetensors: {error!s:.200}") from error
+        raise ValueError(f"it is no safetensors file: {error!s:.200}") from error
 
 
 def read_text(file: BinaryIO) -> str:
@@ -71,13 +71,13 @@ def read_text(file: BinaryIO) -> str:
     """
     length = int.from_bytes(file.read(8), "little")
     if length > _LONGEST_HEADER:
-        raise ValueError("no safetensors: it begins otherwise")
+        raise ValueError("it is no safetensors file")
     try:
         text = parse_json(file.read(length)).get("__metadata__", {}).get("state", "")
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"no safetensors: {error!s:.200}") from error
+        raise ValueError(f"it is no safetensors file: {error!s:.200}") from error
     if not isinstance(text, str):
-        raise ValueError(f"no safetensors: the state is {text!r:.80}, expected a text")
+        raise ValueError(f"its state is {text!r:.80}, expected a text")
     return text
 
 

@@ -351,7 +351,7 @@ class Odd(Layer):
             "a": Sequential({"conv": Conv2d(1, 4, 3, rng=rng), "relu": ReLU()}),
             "b": Conv2d(4, 3, 3, rng=rng),
         },
-        r"b: 4 channels cannot be carried through Conv2d\(4, 3, 3, stride=1\): it makes fewer",
+        r"b: 4 channels cannot be carried through Conv2d\(4, 3, 3\): it makes fewer",
     ),
 ])  # fmt: skip
 def test_identity_is_refused_at_the_beginning(subnetworks, message):
