@@ -70,8 +70,10 @@ def _images(path: Path, name: str, array: NDArray) -> NDArray[np.uint8]:
 def _labels(path: Path, name: str, array: NDArray, images: int) -> NDArray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    try:  # texts are as good as numbers here
-        check_labels(np.zeros(array.shape, np.int64) if array.dtype.kind == "U" else array, images)
+    if array.dtype.kind == "U" and array.shape == (images,):  # texts are as good as numbers here
+        return array
+    try:
+        check_labels(array, images)
     except ValueError as error:
         raise DataError(f"{path}: {name}: {error}") from error
     return array
