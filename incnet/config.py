@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -696,7 +697,7 @@ class Config:
             filled = replace(filled, data_dir=filled.data_dir.absolute())
         if filled.start_from is not None:
             filled = replace(filled, start_from=_one_name(filled.start_from))
-        if filled.dataset not in DATASETS and Path(filled.dataset).exists():
+        if filled.dataset not in DATASETS and os.path.exists(filled.dataset):  # no name is too long for this one
             filled = replace(filled, dataset=str(_one_name(Path(filled.dataset))))
         # What depends on a network of one's own stays open until it is made: any default will do to check the others.
         still_open = {name: self._default(name, "resnet20") for name in left_open if getattr(filled, name) is None}

@@ -41,7 +41,7 @@ def command(
 
     Letters that the output cannot spell are written as ``\xe9`` or ``\u30c7``. When standard output cannot be written,
     standard error is told once, and the command goes on. It is told, too, what ends the command early: an error of the
-    kinds that are named, or Ctrl-C, which ends any command with 130.
+    kinds that are named, Ctrl-C, which ends any command with 130, or a place that the system does not let it look at.
 
     Parameters
     ----------
@@ -90,6 +90,10 @@ def _code(work: Callable[[], int], refused: Errors, unwritable: Errors) -> int:
         said, code = f"error: {error}; choose a place that can be written", UNWRITABLE
     except KeyboardInterrupt:
         said, code = "interrupted", INTERRUPTED
+    except OSError as error:  # looking for it is refused already, wherever that is done
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG) or error.filename is None:
+            raise
+        said, code = f"error: {error.filename!s:.200}: {error.strerror}", BAD_INPUT
     Terminal(stderr=True).say(said)
     return code
 

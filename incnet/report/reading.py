@@ -134,7 +134,12 @@ def _study(folder: Path) -> Iterator[tuple[Path, str]]:
         path = folder / run.path
         if not path.resolve().is_relative_to(folder.resolve()):
             raise ReportError(f"{folder / 'study.json'}: runs[{i}].path {str(run.path)!r:.80} leads out of the study")
-        if (path / "config.json").exists():
+        try:
+            has_begun = (path / "config.json").exists()
+        except OSError as error:  # its name is too long
+            named = f"runs[{i}].path {str(run.path)!r:.80}"
+            raise ReportError(f"{folder / 'study.json'}: {named}: {error.strerror}") from error
+        if has_begun:
             yield path, run.arm
 
 

@@ -162,6 +162,7 @@ def test_finding_the_runs_of_a_study(runs, tmp_path):
     assert find_runs([tmp_path]) == [(runs / "baseline", "baseline"), (runs / "lookahead-1", "fast")]
     for damage, message in [
         ({"runs": [listed[0] | {"path": "../elsewhere"}]}, "leads out of the study"),
+        ({"runs": [listed[0] | {"path": 300 * "a"}]}, r"runs\[0\].path 'aaa.*: File name too long"),
         ({"runs": [{"path": "runs/baseline"}]}, r"runs\[0\] lacks arm"),
         ({"runs": [3]}, "expected an object"),
         ([], "no list of runs"),

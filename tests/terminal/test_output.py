@@ -1,11 +1,13 @@
 """Output that goes away, is full or cannot spell a name: no command ends of it, or shows a traceback."""
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from tests.faults.runs import ARGUMENTS
 
 from .screen import Inside
 
+LONG = 300 * "a"
 MAINS = {"train": train.main, "study": study, "report": report, "predict": predict.main, "export": export.main}
 NAME = "Ziffern-ż-数字"
 
@@ -148,3 +151,32 @@ def test_nothing_given_is_said_with_what_to_do(name, missing, capsys):
     said = "".join(capsys.readouterr())
     assert missing in said
     assert f"incnet {name}" in said
+
+
+@pytest.mark.parametrize("arguments", [
+    ["train", LONG],
+    ["train", "--resume", LONG],
+    ["train", "digits", "--out", LONG],
+    ["train", "digits", "--arch", f"{LONG}.py:network"],
+    ["report", LONG],
+    ["predict", LONG, "a.png"],
+    ["export", LONG, "a.onnx"],
+    ["study", "table2", "--dataset", "digits", "--out", LONG],
+], ids=lambda arguments: " ".join(arguments).replace(LONG, "LONG"))  # fmt: skip
+def test_a_name_that_is_too_long_is_refused_in_a_line(arguments, capsys):
+    name, *rest = arguments
+    assert MAINS[name](rest) == 2
+    said = capsys.readouterr().err
+    assert (said[:7], said.count("\n")) == ("error: ", 1)
+    assert "File name too long" in said
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named_in_a_line(monkeypatch, capsys):
+    """As root may every one; what Python raises for others comes from the system's stat."""
+
+    def refused(path, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert report(["secret/runs"]) == 2
+    assert capsys.readouterr().err == "error: secret/runs: Permission denied\n"
