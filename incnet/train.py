@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -171,21 +172,21 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
             f"{few}: look-ahead and an epoch of training take {run.state.schedule.needed} with all sub-networks; the "
             "last of them will get less, or none"
         )
-    code, summary = 0, None
+    code, summary, name = 0, None, shlex.quote(str(folder.path))
     try:
         with Display(config.epochs, terminal) as display:
             summary = session.finish(run, folder, display, terminal.say)
     except Interrupted as interrupted:
-        terminal.say(f"{interrupted}; go on with --resume {folder.path}")
+        terminal.say(f"{interrupted}; go on with --resume {name}")
         code = interrupted.exit_code
     except NonFiniteError as error:
         Terminal(stderr=True, quiet=not communicator.first).say(
             f"error: {error}; the weights of {run.state.epochs} good epochs are kept in {folder.path}; "
-            f"try a lower --lr, or --resume {folder.path} --on-nonfinite rollback"
+            f"try a lower --lr, or --resume {name} --on-nonfinite rollback"
         )
         code = error.exit_code
     except KeyboardInterrupt as error:  # while it is saved what the run has come to
-        error.add_note(f"go on with --resume {folder.path}")
+        error.add_note(f"go on with --resume {name}")
         raise
     display.table([asdict(stage) for stage in run.state.stages])
     if summary and summary["test_accuracy"] is not None:

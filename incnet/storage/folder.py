@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -222,7 +223,7 @@ def check_unused(path: Path) -> None:
     if used:
         raise RunFolderError(
             f"--out {path}: the folder is not empty; choose a new one, nothing is overwritten, "
-            f"or go on with the run in it by --resume {path}"
+            f"or go on with the run in it by --resume {shlex.quote(str(path))}"
         )
 
 

@@ -209,6 +209,14 @@ def test_bad_options_are_one_line_and_exit_code_2(arguments, message, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_to_go_on_in_is_named_as_a_shell_takes_it(tmp_path, capsys):
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("kept", encoding="utf-8")
+    assert run("--out", folder) == 2
+    assert f"go on with the run in it by --resume '{folder}'" in capsys.readouterr().err
+
+
 def test_a_file_is_no_run_folder(tmp_path, capsys):
     file = tmp_path / "notes.txt"
     file.write_text("kept", encoding="utf-8")
