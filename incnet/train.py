@@ -180,10 +180,7 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
         terminal.say(f"{interrupted}; go on with --resume {name}")
         code = interrupted.exit_code
     except NonFiniteError as error:
-        Terminal(stderr=True, quiet=not communicator.first).say(
-            f"error: {error}; the weights of {run.state.epochs} good epochs are kept in {folder.path}; "
-            f"try a lower --lr, or --resume {name} --on-nonfinite rollback"
-        )
+        Terminal(stderr=True, quiet=not communicator.first).say(f"error: {error}; {_remedy(run, name)}")
         code = error.exit_code
     except KeyboardInterrupt as error:  # while it is saved what the run has come to
         error.add_note(f"go on with --resume {name}")
@@ -193,6 +190,14 @@ def _train(run: Run, folder: RunFolder, terminal: Terminal) -> int:
         accuracy = f"test accuracy {summary['test_accuracy']:.2%}"
         terminal.say(f"{accuracy} ({up_to(list(run.state.graph.subnetworks))}, best validation weights)")
     return code
+
+
+def _remedy(run: Run, name: str) -> str:
+    """Say what is left of a run that has diverged, and what to do."""
+    epochs = run.state.epochs
+    left = f"the weights of {counted(epochs, 'good epoch')} are kept in {name}" if epochs else "no epoch was good"
+    retry = "" if run.config.on_nonfinite == "rollback" else f", or --resume {name} --on-nonfinite rollback"
+    return f"{left}; try a lower --lr{retry}"
 
 
 def _remarks(run: Run) -> Iterator[str]:

@@ -43,7 +43,11 @@ MAX_NAME, MAX_PATH = 80, 4096  # letters; data set and network may be paths of f
 # And on the numbers in it; what is not named here is a count or a time.
 MAX_COUNT = 2**62
 FRACTION = (0, 1)
+ANY_FLOAT32 = (0, 1e39)  # of a run that diverges, too
 BOUNDS = {
+    "lr": ANY_FLOAT32,
+    "train_loss": ANY_FLOAT32,
+    "val_loss": ANY_FLOAT32,
     "train_accuracy": FRACTION,
     "val_accuracy": FRACTION,
     "test_accuracy": FRACTION,

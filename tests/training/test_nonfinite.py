@@ -13,6 +13,7 @@ from incnet import train as command
 from incnet.graph import Graph
 from incnet.kernels.operands import OuterProduct
 from incnet.models import build, make_classifier
+from incnet.report.reading import read_history
 from incnet.run import epoch as epoch_module
 from incnet.run import state as state_module
 from incnet.training import loop
@@ -191,3 +192,13 @@ def test_weights_that_are_not_finite_at_the_end_of_an_epoch_are_not_saved(monkey
     assert train("--out", tmp_path) == 3
     assert "network/S1.block1_1.stem.norm.running_var (16 values, 0 NaN, 1 infinite" in capsys.readouterr().err
     assert all(np.isfinite(array).all() for array in load_file(tmp_path / "last.safetensors").values())
+
+
+def test_what_is_left_of_a_run_and_to_be_done_is_said(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert command.main([*ARGUMENTS, "--optimizer", "sgd", "--lr", "1e30", "--out", str(folder)]) == 3
+    remedy = f"; no epoch was good; try a lower --lr, or --resume {folder} --on-nonfinite rollback\n"
+    assert capsys.readouterr().err.endswith(remedy)
+    assert command.main(["--resume", str(folder), "--on-nonfinite", "rollback"]) == 3
+    assert capsys.readouterr().err.endswith("; no epoch was good; try a lower --lr\n")
+    assert len(read_history(folder).events) == 6  # insertion, and retries at rates that no other run has
