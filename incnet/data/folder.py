@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -262,9 +263,9 @@ def _choose(options: PictureOptions, pictures: list[_Picture]) -> tuple[PictureO
 
 def _head(path: Path) -> tuple[tuple[int, int], str] | None:
     pillow = pillow_image()
-    with suppress(Exception), pillow.open(path) as picture:  # damaged ones are come to later
+    with warnings.catch_warnings(action="ignore"), suppress(Exception), pillow.open(path) as picture:
         return picture.size, picture.mode
-    return None
+    return None  # those that are damaged, or too large, are come to later
 
 
 def _split(images: NDArray[np.uint8], pictures: list[_Picture], part: str, damaged: Iterable[int]) -> Split:

@@ -1,6 +1,7 @@
 """Folders of pictures of every kind, taken as a data set or refused in one line."""
 
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -134,6 +135,16 @@ def test_damaged_pictures_are_left_out_and_named_or_refused(tmp_path):
     assert any("x.png" in remark for remark in dataset.remarks)
     with pytest.raises(DataError, match=r"1 of 51 pictures are damaged: .*x\.png"):
         load(root, damaged="refuse")
+
+
+def test_a_picture_that_is_too_large_is_left_out_without_a_warning(tmp_path, monkeypatch):
+    root = write(tmp_path / "a", side=10)
+    monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", 200)  # up to twice as many are a warning
+    picture(3, side=15).save(root / NAMES[0] / "x.png")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert any("x.png" in remark for remark in load(root).remarks)
+    assert not warned
 
 
 def test_classes_of_different_sizes_are_named(tmp_path):
