@@ -90,6 +90,7 @@ __all__ = [
     "resume_run",
     "train_run",
     "Display",
+    "Interrupted",
     "Model",
     "ModelError",
     "load_model",

@@ -59,4 +59,5 @@ from incnet.training.nonfinite import NonFiniteError as NonFiniteError
 from incnet.training.progress import Display as Display
 from incnet.training.recalibration import recalibrate as recalibrate
 from incnet.training.replay import Replay as Replay
+from incnet.training.signals import Interrupted as Interrupted
 from incnet.training.step import Step as Step
