@@ -221,8 +221,8 @@ def _few_steps(run: Run) -> Iterator[str]:
     steps, smaller = -(-count // size), max(8, 2 ** int(math.log2(count / FEW_STEPS + 1)))
     if run.config.dataset not in DATASETS and steps < FEW_STEPS and smaller < size and run.state.epochs == 0:
         images = f"{counted(count, 'training image')} {'is' if count == 1 else 'are'}"
-        batches = counted(steps, f"batch of {size}", f"batches of {size}")
-        yield f"{images} {batches} an epoch: --batch-size {smaller} makes {-(-count // smaller)} steps of one"
+        batches, more = counted(steps, f"batch of {size}", f"batches of {size}"), -(-count // smaller)
+        yield f"{images} {batches} an epoch; more, smaller steps learn faster: --batch-size {smaller} makes {more}"
 
 
 def _check_extras(config: Config) -> None:

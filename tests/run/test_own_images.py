@@ -58,7 +58,10 @@ def test_a_folder_is_learnt_resumed_after_it_was_moved_and_predicted(folder, tmp
     assert "8 x 8 pixels" in said
     assert "x.png" in said
     assert "augmentation: shift:1" in said
-    assert "49 training images are 1 batch of 128 an epoch: --batch-size 8 makes 7 steps of one" in said
+    assert (
+        "49 training images are 1 batch of 128 an epoch; more, smaller steps learn faster: --batch-size 8 makes 7"
+        in said
+    )
     assert main(["pets", *QUICK, "1", "--out", "cut"]) == 0
     shutil.move(folder, tmp_path / "moved")
     assert main(["--resume", "cut", "--epochs", "2"]) == 2
