@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice, repeat
 from typing import Any, NamedTuple
@@ -181,6 +181,8 @@ def measure_steps(
 class TimedRun:
     """A run whose steps, validations and recalibrations are to be timed, in any order.
 
+    They are on the backend and the threads in use, whatever those were that the run asks for.
+
     Parameters
     ----------
     config : Config
@@ -199,7 +201,7 @@ class TimedRun:
     """
 
     def __init__(self, config: Config, dataset: Dataset, network: MakeNetwork | None = None) -> None:
-        self.run = Run(config, dataset, network=network)
+        self.run = Run(replace(config, device="auto", threads=None), dataset, network=network)
         self.images = len(self.run.images.train.split)
         self.phases = phases(config, len(self.run.state.subnetworks))
         self._networks = {place: self._network(*place) for place in dict.fromkeys(map(_place, self.phases))}

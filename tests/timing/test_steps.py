@@ -9,7 +9,8 @@ from incnet.config import Config
 from incnet.cost import Ledger
 from incnet.data.catalogue import load_dataset
 from incnet.optim import RMSProp
-from incnet.timing.steps import WARM_UP, Phase, SteppingNetwork, measure_steps, phases
+from incnet.threads import threads_in_use, use_threads
+from incnet.timing.steps import WARM_UP, Phase, SteppingNetwork, TimedRun, measure_steps, phases
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 from tests.metering import metering
@@ -108,3 +109,11 @@ def test_each_stage_has_its_own_batch():
     sizes = [steps.batch_size for steps in measure_steps(config, load_dataset("digits"), rounds=1, steps=1)]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) > 1
+
+
+def test_steps_are_timed_on_the_threads_in_use():
+    """Not on those that the run had where it was trained."""
+    threads = use_threads(2)
+    config = Config(dataset="digits", arch="resnet8", limit=40, threads=1).resolve()
+    TimedRun(config, load_dataset("digits"))
+    assert threads_in_use() == threads
