@@ -109,7 +109,8 @@ def test_no_step_learns_from_it(graph, images, recorded):
 
 
 @pytest.mark.parametrize(("shape", "spoil", "message"), [
-    ((8, 8, 3), lambda x: x / 255, "float64 .* expected uint8 .*: give pixels as they are, 0 to 255"),
+    ((8, 8, 3), lambda x: x / 255, "float64 .* expected uint8 .*: numbers from 0 to 1 become pixels by"),
+    ((8, 8, 3), lambda x: x / 255 - 0.5, "float64 .* expected uint8 .*: give pixels as they are, 0 to 255"),
     ((8, 8, 3), lambda x: x[0], r"\(8, 8, 3\), expected uint8 \(N, 8, 8, 3\): give a single one as images\[None\]"),
     ((8, 8, 3), lambda x: np.moveaxis(x, 3, 1), r"channels come last, images.transpose\(0, 2, 3, 1\)"),
     ((8, 8, 3), lambda x: x[..., :1], r"\(4, 8, 8, 1\), expected uint8 \(N, 8, 8, 3\)"),

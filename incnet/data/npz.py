@@ -40,7 +40,7 @@ def load_npz(path: Path) -> Dataset:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split()):.120})") from error
     if missing := sorted({"x_train", "y_train"} - arrays.keys()):
         expected = "expected x_train, y_train, and perhaps x_test, y_test"
-        raise DataError(f"{path} holds no {missing[0]}, but {', '.join(held) or 'nothing'}; {expected}")
+        raise DataError(f"{path} holds no {missing[0]}, but {_named(held)}; {expected}")
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise DataError(f"{path} holds one of x_test and y_test; expected both, or none")
     train_images = _images(path, "x_train", arrays["x_train"])
@@ -56,6 +56,12 @@ def load_npz(path: Path) -> Dataset:
         for images, labels in ((train_images, train_names), (test_images, test_names))
     )
     return Dataset(path.stem, tuple(names.tolist()), train, test, str(path))
+
+
+def _named(names: list[str]) -> str:
+    """Name a file's arrays, by names that may be anything."""
+    shown = [name if name.isidentifier() else repr(name) for name in names]
+    return ", ".join(shown)[:200] or "nothing"
 
 
 def _images(path: Path, name: str, array: NDArray) -> NDArray[np.uint8]:

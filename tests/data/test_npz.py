@@ -44,6 +44,7 @@ def test_without_test_images(tmp_path):
     ("arrays", "message"),
     [
         ({"x_train": X, "labels": Y}, "holds no y_train, but labels, x_train; expected x_train, y_train, and perhaps"),
+        ({"x_train": X, "two\nlines": Y}, r"holds no y_train, but 'two\\nlines', x_train; expected"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "one of x_test and y_test"),
         ({"x_train": X / 255, "y_train": Y}, r"x_train: images are float64 \(6, 4, 4\), .*\(255 \* images\).round"),
         ({"x_train": X, "y_train": Y / 2}, "y_train: the labels are float64 .*: give whole numbers"),

@@ -207,5 +207,5 @@ def test_values_that_are_too_many_for_an_image(place):
 
 def test_a_header_of_any_length(place):
     (place / "m").write_bytes((2**40).to_bytes(8, "little") + b"{}")
-    with pytest.raises(ModelError, match=r"a header of 1,099,511,627,776 bytes"):
+    with pytest.raises(ModelError, match="it is no safetensors file"):
         load_model(place / "m")
