@@ -43,9 +43,9 @@ def test_damaged(tmp_path, name, pack, content, message):
     assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(CONTENT)[:-9], gzip.compress(CONTENT)[:5]])
-def test_damaged_gzip(tmp_path, content):
-    (tmp_path / "images.gz").write_bytes(content)
+@pytest.mark.parametrize("damage", [lambda packed: b"no gzip", lambda packed: packed[:-9], lambda packed: packed[:5]])
+def test_damaged_gzip(tmp_path, damage):
+    (tmp_path / "images.gz").write_bytes(damage(gzip.compress(CONTENT)))
     with pytest.raises(DataError, match="cannot be read"):
         read_idx(tmp_path / "images.gz", SHAPE)
 
