@@ -152,7 +152,7 @@ class Layer:
     def arguments(self) -> dict[str, Any]:
         """Return the arguments that make a layer like this one, but for its generator ``rng`` and its ``dtype``.
 
-        They are what a file holds of a layer, see :mod:`incnet.models.architecture`: numbers, texts, layers, and lists
+        They are what a file holds of a layer, see :mod:`incnet.networks.description`: numbers, texts, layers, and lists
         and mappings of these. Each is the attribute of its name, unless a class overrides this.
 
         Raises

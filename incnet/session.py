@@ -18,8 +18,8 @@ from incnet import backend
 from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
-from incnet.models.own import NETWORK, StoredNetwork
 from incnet.names import counted
+from incnet.networks.stored import NETWORK, StoredNetwork
 from incnet.report.live import LiveReport
 from incnet.run.export import export_stage, export_weights, summary
 from incnet.run.run import Run

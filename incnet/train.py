@@ -18,8 +18,8 @@ from incnet.communicator import Communicator
 from incnet.config import Config, ConfigError
 from incnet.data.dataset import DataError
 from incnet.extras import why_not
-from incnet.models.own import StoredNetwork
 from incnet.names import DATASETS, counted, up_to
+from incnet.networks.stored import StoredNetwork
 from incnet.options import with_origins
 from incnet.parallel.launch import LaunchError, connect
 from incnet.presets import PRESETS
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None, network: Path | None = None) -> int
     Parameters
     ----------
     network : Path, optional
-        File of :func:`incnet.models.own.pack_network` with the network that ``--arch`` names, which is then not made.
+        File of :func:`incnet.networks.stored.pack_network` with the network that ``--arch`` names; it is not made then.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from incnet.training import loop
 from incnet.training.recalibration import recalibrate
 from tests.faults.runs import ARGUMENTS
 from tests.metering import metering
-from tests.networks import IMAGE, batch, grow, step
+from tests.small_networks import IMAGE, batch, grow, step
 
 
 @pytest.mark.parametrize("how", ["fused", "unfused", "im2col"])

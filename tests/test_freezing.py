@@ -19,7 +19,7 @@ from incnet.run.run import Run
 from incnet.run.state import RunState
 from incnet.session import train_run
 from tests.faults.runs import ARGUMENTS, history
-from tests.networks import grow
+from tests.small_networks import grow
 
 
 @pytest.mark.parametrize(

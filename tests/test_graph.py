@@ -13,7 +13,7 @@ from incnet.models import make_classifier
 from incnet.optim import RMSProp
 from tests.counting import counted
 from tests.metering import metering
-from tests.networks import assert_same_state, grow, randomise, snapshot
+from tests.small_networks import assert_same_state, grow, randomise, snapshot
 
 N = 4
 

@@ -13,7 +13,7 @@ from incnet.models import build, make_classifier
 from incnet.optim import SGD, RMSProp
 from tests.counting import counted
 from tests.metering import metering
-from tests.networks import assert_same_state, grow, randomise, set_dropout, snapshot
+from tests.small_networks import assert_same_state, grow, randomise, set_dropout, snapshot
 
 SHAPE = (8, 8, 2)
 

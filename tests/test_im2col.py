@@ -16,7 +16,7 @@ from incnet.optim import SGD
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 from tests.counting import counted
-from tests.networks import grow
+from tests.small_networks import grow
 
 
 def losses(arch, shape, steps=4, n=16):

@@ -10,7 +10,7 @@ from incnet.training.replay import Replay
 from incnet.training.step import Step
 from tests.deploy.products import stages
 from tests.layers.catalogue import CASES, TRAINED
-from tests.networks import assert_same_state, grow, snapshot
+from tests.small_networks import assert_same_state, grow, snapshot
 
 # What is wrong: what somebody gives in place of a batch x, and what he is told.
 WRONG = [

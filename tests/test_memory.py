@@ -14,7 +14,7 @@ from incnet.kernels.operands import OuterProduct
 from incnet.memory import pool_bytes, step_bytes, step_memory
 from incnet.models import ARCHITECTURES
 from incnet.optim import SGD, RMSProp
-from tests.networks import IMAGE, assert_same_state, batch, grow, snapshot, step
+from tests.small_networks import IMAGE, assert_same_state, batch, grow, snapshot, step
 
 
 def held(values, known):
@@ -225,7 +225,7 @@ from incnet.backend import free_memory
 from incnet.memory import step_bytes
 from incnet.optim import RMSProp
 from incnet.threads import use_threads
-from tests.networks import batch, grow, step
+from tests.small_networks import batch, grow, step
 
 def resident(what):
     return 1024 * int(re.search(rf"{what}:\\s+(\\d+) kB", open("/proc/self/status").read())[1])

@@ -28,8 +28,8 @@ from incnet.init import Blank
 from incnet.inputs import check_pixels
 from incnet.layer import Layer, Shape
 from incnet.models import build, make_classifier
-from incnet.models.architecture import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
 from incnet.names import up_to
+from incnet.networks.description import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
 from incnet.storage.files import replace_file
 from incnet.storage.tensors import digest, pack, unpack
 from incnet.user_code import Trust, class_finder

@@ -24,8 +24,8 @@ from incnet.layers import (
 )
 from incnet.layers.residual import Residual
 from incnet.models import build
-from incnet.models.own import NETWORK, read_architecture
 from incnet.names import DEPTH
+from incnet.networks.stored import NETWORK, read_architecture
 from incnet.report.history import History
 from incnet.user_code import is_place
 

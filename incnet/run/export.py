@@ -8,7 +8,7 @@ from typing import Any
 from incnet import __version__
 from incnet.config import Config
 from incnet.deploy.model import Description, pack_model
-from incnet.models.architecture import Architecture
+from incnet.networks.description import Architecture
 from incnet.run.images import RunImages
 from incnet.run.state import RunState
 from incnet.storage.checkpoint import save_weights

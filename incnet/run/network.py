@@ -16,8 +16,9 @@ from incnet.init import Blank
 from incnet.layer import Layer, Shape
 from incnet.layers import BatchNorm2d
 from incnet.models import build, make_classifier
-from incnet.models.architecture import Architecture, own_classes
-from incnet.models.own import MakeNetwork, StoredNetwork, make_network, pack_network
+from incnet.networks.description import Architecture, own_classes
+from incnet.networks.own import MakeNetwork, make_network
+from incnet.networks.stored import StoredNetwork, pack_network
 from incnet.storage.tensors import digest
 from incnet.user_code import UserCodeError, find_function, is_place, short
 

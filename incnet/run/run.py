@@ -11,8 +11,9 @@ from incnet.config import Config
 from incnet.data.dataset import Dataset
 from incnet.growth.criterion import GrowthRule
 from incnet.growth.own_rule import as_rule
-from incnet.models.own import MakeNetwork, StoredNetwork
 from incnet.names import counted
+from incnet.networks.own import MakeNetwork
+from incnet.networks.stored import StoredNetwork
 from incnet.run.course import Course
 from incnet.run.epoch import EpochTrainer
 from incnet.run.images import RunImages
@@ -44,7 +45,7 @@ class Run:
         Loaded from disk unless given, by rank 0 for all.
     network : MakeNetwork, optional
         Makes the sub-networks, instead of the architecture that ``config`` names: a function that takes the shape
-        (H, W, C) of an image and a generator, and returns layers by name; see :mod:`incnet.models.own`.
+        (H, W, C) of an image and a generator, and returns layers by name; see :mod:`incnet.networks.own`.
     rule : GrowthRule, optional
         Decides when to grow, instead of the one that ``config`` names; see :mod:`incnet.growth.criterion`.
     stop : Condition or callable, optional

@@ -18,7 +18,7 @@ from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.growth.insertion import insert
 from incnet.growth.schedule import Grow, Unfreeze
-from incnet.models.own import MakeNetwork
+from incnet.networks.own import MakeNetwork
 from incnet.run.run import Run
 from incnet.training.recalibration import recalibrated_layers
 

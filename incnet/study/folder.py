@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from incnet.checked_json import from_json, parse_json
 from incnet.config import Config, ConfigError
-from incnet.models.own import StoredNetwork
+from incnet.networks.stored import StoredNetwork
 from incnet.options import described, flag, making_no_other
 from incnet.report.history import History
 from incnet.report.reading import ReportError, read_history

@@ -15,8 +15,9 @@ from incnet.config import Config, ConfigError
 from incnet.data.dataset import Dataset
 from incnet.init import Blank
 from incnet.layer import Shape
-from incnet.models.architecture import Architecture
-from incnet.models.own import NETWORK, MakeNetwork, StoredNetwork, read_architecture
+from incnet.networks.description import Architecture
+from incnet.networks.own import MakeNetwork
+from incnet.networks.stored import NETWORK, StoredNetwork, read_architecture
 from incnet.run.network import NetworkFactory, own_function
 from incnet.study.folder import StudyRun
 from incnet.study.options import StudyError

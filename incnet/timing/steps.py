@@ -24,7 +24,7 @@ from incnet.cost import Ledger
 from incnet.data.dataset import Dataset
 from incnet.data.loader import Loader
 from incnet.graph import Graph
-from incnet.models.own import MakeNetwork
+from incnet.networks.own import MakeNetwork
 from incnet.run.run import Run
 from incnet.timing.turns import Timing, take_turns, time_steps
 from incnet.training.loop import evaluate

@@ -6,8 +6,8 @@ import numpy as np
 
 from incnet.backend import asnumpy
 from incnet.deploy import Description
-from incnet.models.architecture import Architecture
-from tests.networks import grow, randomise
+from incnet.networks.description import Architecture
+from tests.small_networks import grow, randomise
 
 CLASSES = {"digits": list("0123456789"), "odd": ["T-shirt/top", "ankle boot", "Käse"]}
 

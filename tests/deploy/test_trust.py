@@ -13,7 +13,7 @@ from incnet.deploy import model as module
 from incnet.graph import Graph
 from incnet.layers import Conv2d, ReLU, Sequential
 from incnet.models import make_classifier
-from incnet.models.architecture import Architecture
+from incnet.networks.description import Architecture
 from incnet.storage.tensors import pack
 from incnet.user_code import load
 from tests.deploy.products import pictures, stages

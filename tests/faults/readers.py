@@ -25,8 +25,9 @@ from incnet.data.mnist import MNIST
 from incnet.data.npz import load_npz
 from incnet.data.pictures import pillow_image, read_picture
 from incnet.deploy import Description, ModelError, load_model, save_model
-from incnet.models.architecture import Architecture
-from incnet.models.own import StoredNetwork, make_network, pack_network
+from incnet.networks.description import Architecture
+from incnet.networks.own import make_network
+from incnet.networks.stored import StoredNetwork, pack_network
 from incnet.options_file import OptionsFileError, read_options
 from incnet.report.reading import ReportError, find_runs, read_history
 from incnet.run import network as network_module

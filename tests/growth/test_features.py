@@ -18,7 +18,7 @@ from incnet.storage.spill import SpillStore
 from incnet.training import loop
 from tests.faults.runs import ARGUMENTS, dropout_network, history, outcome
 from tests.metering import metering
-from tests.networks import grow, randomise
+from tests.small_networks import grow, randomise
 from tests.training.test_resume import in_sessions, one_step_a_session
 
 N, BATCH, FIRST = 22, 8, 5

@@ -24,7 +24,7 @@ from incnet.layers import (
 from incnet.models import build, make_classifier, vgg
 from incnet.optim import RMSProp
 from incnet.run.run import Run
-from tests.networks import randomise, set_dropout
+from tests.small_networks import randomise, set_dropout
 
 CLASSES = 10
 

@@ -25,7 +25,7 @@ from incnet.layers import (
     Subsample,
     residual_block,
 )
-from tests.networks import randomise
+from tests.small_networks import randomise
 
 
 @dataclass(frozen=True)

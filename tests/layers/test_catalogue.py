@@ -12,7 +12,7 @@ from incnet.layer import Layer
 from tests.counting import counted
 from tests.layers.catalogue import CASES, FROZEN, TRAINED
 from tests.metering import metering
-from tests.networks import assert_same_state, snapshot
+from tests.small_networks import assert_same_state, snapshot
 
 # Length of the step of the central differences: short, so that none crosses a kink of ReLU or of max pooling. And the
 # error allowed between them and a gradient, relative to both factors' sizes.

@@ -20,7 +20,7 @@ from incnet.layers import (
     residual_block,
 )
 from tests.counting import counted
-from tests.networks import snapshot
+from tests.small_networks import snapshot
 
 # Convolution and dense layer.
 

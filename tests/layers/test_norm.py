@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from incnet.layers import BatchNorm2d
-from tests.networks import assert_same_state, randomise, snapshot
+from tests.small_networks import assert_same_state, randomise, snapshot
 
 # Large enough to show where it is put: next to a variance of about 1, 1e-5 would not.
 EPS = 0.5

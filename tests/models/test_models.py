@@ -9,7 +9,7 @@ import incnet.layers.conv
 import incnet.layers.linear
 from incnet.layers import BatchNorm2d, Conv2d, Dropout, GlobalAvgPool2d, Linear, MaxPool2d
 from incnet.models import ARCHITECTURES, build, make_classifier, resnet
-from tests.networks import grow
+from tests.small_networks import grow
 
 CIFAR = (32, 32, 3)
 

@@ -8,7 +8,7 @@ from incnet.communicator import Communicator
 from incnet.kernels.operands import OuterProduct
 from incnet.parallel.buckets import GradientSum
 from incnet.parameter import Parameter
-from tests.networks import grow
+from tests.small_networks import grow
 
 
 class Twins(Communicator):

@@ -7,7 +7,7 @@ import pytest
 
 from incnet.backend import ops, use
 from incnet.layers import residual_block
-from tests.networks import grow, randomise, set_dropout
+from tests.small_networks import grow, randomise, set_dropout
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -8,7 +8,7 @@ import pytest
 from incnet.backend import ops
 from incnet.optim import SGD, RMSProp
 from incnet.parameter import Parameter
-from tests.networks import grow
+from tests.small_networks import grow
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -18,7 +18,7 @@ import pytest
 from incnet.backend import ops
 from incnet.data import load_dataset
 from incnet.optim import RMSProp
-from tests.networks import grow
+from tests.small_networks import grow
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

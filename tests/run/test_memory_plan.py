@@ -20,7 +20,7 @@ from incnet.run.run import Run
 from incnet.storage.folder import RunFolder
 from incnet.training.events import Epoch
 from tests.faults.runs import ARGUMENTS, history, outcome
-from tests.networks import grow
+from tests.small_networks import grow
 from tests.training.test_resume import in_sessions, one_step_a_session
 
 AUTO = ("--batch-size", "auto", "--memory-limit", "4MB", "--max-batch-size", "64")

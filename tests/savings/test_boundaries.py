@@ -7,7 +7,7 @@ from incnet.cost import Ledger
 from incnet.memory import network_bytes
 from incnet.optim import RMSProp
 from incnet.savings.boundaries import Setting, expect, measure, settings
-from tests.networks import grow
+from tests.small_networks import grow
 
 IMAGE = (8, 8, 3)
 

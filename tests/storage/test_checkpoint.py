@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from incnet.layers import BatchNorm2d, Conv2d, Sequential
 from incnet.storage.checkpoint import Checkpoint, Checkpoints, save_weights
 from incnet.storage.files import WriteError
-from tests.networks import assert_same_state, snapshot
+from tests.small_networks import assert_same_state, snapshot
 
 
 def network(channels=4, seed=0):

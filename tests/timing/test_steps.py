@@ -14,7 +14,7 @@ from incnet.timing.steps import WARM_UP, Phase, SteppingNetwork, TimedRun, measu
 from incnet.training.replay import Replay
 from incnet.training.step import Step
 from tests.metering import metering
-from tests.networks import assert_same_state, grow, snapshot
+from tests.small_networks import assert_same_state, grow, snapshot
 
 IMAGE = (8, 8, 3)
 

@@ -5,7 +5,7 @@ import pytest
 
 from incnet.config import Config, ConfigError
 from incnet.training.average import WeightAverage
-from tests.networks import assert_same_state, grow, snapshot
+from tests.small_networks import assert_same_state, grow, snapshot
 
 IMAGE = (8, 8, 3)
 

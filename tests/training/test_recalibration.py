@@ -12,7 +12,7 @@ from incnet.training.loop import evaluate, train_epoch
 from incnet.training.recalibration import recalibrate
 from incnet.training.step import Step
 from tests.faults.runs import ARGUMENTS
-from tests.networks import assert_same_state, grow, randomise, snapshot
+from tests.small_networks import assert_same_state, grow, randomise, snapshot
 
 IMAGE = (8, 8, 3)
 

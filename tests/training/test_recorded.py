@@ -15,7 +15,7 @@ from incnet.optim import SGD, RMSProp
 from incnet.threads import use_threads
 from incnet.training.replay import Replay
 from incnet.training.step import Step
-from tests.networks import grow
+from tests.small_networks import grow
 
 CLASSES = 10
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from incnet.checked_json import parse_json
 from incnet.config import Config
-from incnet.models.own import NETWORK
+from incnet.networks.stored import NETWORK
 from incnet.run.start import FILE as START
 from incnet.storage.checkpoint import CheckpointError, Checkpoints, read_checkpoint
 from incnet.storage.files import replace_file, writing

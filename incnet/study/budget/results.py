@@ -11,7 +11,7 @@ from incnet import backend
 from incnet.checked_json import parse_json
 from incnet.config import Config
 from incnet.extras import why_not
-from incnet.models.own import NETWORK, StoredNetwork
+from incnet.networks.stored import NETWORK, StoredNetwork
 from incnet.report import MISSING, read_runs
 from incnet.report.arms import Network
 from incnet.report.history import History

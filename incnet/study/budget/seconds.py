@@ -17,7 +17,7 @@ from typing import Any
 from incnet.checked_json import from_json, later
 from incnet.config import Config
 from incnet.data.dataset import Dataset
-from incnet.models.own import MakeNetwork
+from incnet.networks.own import MakeNetwork
 from incnet.options import described, making_no_other
 from incnet.report.history import Epoch, History
 from incnet.timing.steps import Phase, TimedRun

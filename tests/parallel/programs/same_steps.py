@@ -23,7 +23,7 @@ from incnet.threads import use_threads
 from incnet.training.recalibration import recalibrate
 from incnet.training.replay import Replay
 from incnet.training.step import Step
-from tests.networks import randomise
+from tests.small_networks import randomise
 
 SHAPE, CLASSES, STEPS = (8, 8, 3), 5, 20
 SIZES = (8, 8, 8, 8, 5)  # of the batches in an epoch: the last one is shorter, and uneven

@@ -20,7 +20,7 @@ from incnet.growth.features import Cache, LookaheadFeatures
 from incnet.parallel.launch import connect
 from incnet.storage.spill import SpillStore
 from incnet.threads import use_threads
-from tests.networks import grow, randomise
+from tests.small_networks import grow, randomise
 
 N, BATCH, EPOCHS = 22, 8, 5
 module.PORTION = 10_000  # a few images at a time

@@ -12,8 +12,8 @@ from incnet.fusion import fuse
 from incnet.init import Blank
 from incnet.layer import Layer
 from incnet.layers import Conv2d, ReLU, Residual, Sequential
-from incnet.models.architecture import LAYERS, Architecture, class_name, own_classes, shapes
 from incnet.models.vgg import vgg16
+from incnet.networks.description import LAYERS, Architecture, class_name, own_classes, shapes
 from incnet.user_code import class_finder
 from tests.layers.catalogue import FIXED, TRAINED
 
