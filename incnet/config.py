@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from incnet.checked_json import from_json, to_json, type_hints
-from incnet.colours import parse_colour
+from incnet.config_checks import ConfigError, check_architecture, check_change, check_dataset, check_values
 from incnet.freezing import Freezing
 from incnet.image_sizes import ImageSizes
 from incnet.learning_rate import RateSchedule, scaled_lr
 from incnet.lookahead_cache import Cache
-from incnet.names import ARCHITECTURES, DATASETS, DEEPEST, DEPTH, did_you_mean
+from incnet.names import ARCHITECTURES, DATASETS
 from incnet.options import as_of_now, described, flag, option, with_origins
 from incnet.presets import PRESETS, expanded
-from incnet.stopping import parse as parse_condition
-from incnet.units import parse_size
 from incnet.user_code import absolute, is_place
 
-__all__ = ["GO_WITH", "Config", "ConfigError"]
-
-
-class ConfigError(Exception):
-    """An option has an impossible value."""
-
-
-# A large image, as a bound for the memory that a config.json can ask for.
-LARGEST = 1024
+__all__ = ["Config", "ConfigError"]
 
 # Groups of options, in the order of the help.
 NETWORK, IMAGES, GROWTH, LOOKAHEAD = "data set and network", "images", "when to grow, when to stop", "look-ahead"
@@ -585,7 +574,7 @@ class Config:
         ConfigError
             Naming the option, its value and what would be right.
         """
-        self._check_dataset()
+        check_dataset(self)
         return self._typed()._filled()
 
     def for_objects(self, **names: str) -> Config:
@@ -659,19 +648,6 @@ class Config:
         """Folder or file of images that are not known by a name; ``data_dir`` says where it is now, if it was moved."""
         return None if self.dataset in DATASETS else self.data_dir or Path(self.dataset)
 
-    def _check_dataset(self) -> None:
-        own = self.own_data
-        if own is None or own.is_dir() or own.suffix == ".npz":
-            return
-        meant = did_you_mean(self.dataset, DATASETS)
-        if own.is_file():
-            found = f"the data set {self.dataset} is a file"
-            raise ConfigError(
-                f"{found}: give a folder, with a folder of pictures for each class, or arrays in a .npz file"
-            )
-        there = "" if meant else f", or a folder of pictures: none is at {own.absolute()}"
-        raise ConfigError(f"unknown data set {self.dataset}: choose one of {', '.join(DATASETS)}{there}{meant}")
-
     def _typed(self) -> Config:
         """Every value in the type that config.json gives back: NumPy's numbers become Python's, text becomes a path.
 
@@ -686,7 +662,7 @@ class Config:
         return replace(self, **values)
 
     def _filled(self) -> Config:
-        self._check_names()
+        check_architecture(self.arch)
         left_open = [
             name for name, facts in described(Config).items() if facts.defaults and getattr(self, name) is None
         ]
@@ -702,19 +678,8 @@ class Config:
         # What depends on a network of one's own stays open until it is made: any default will do to check the others.
         still_open = {name: self._default(name, "resnet20") for name in left_open if getattr(filled, name) is None}
         with self.naming_preset():
-            replace(filled, **still_open)._check()
+            check_values(replace(filled, **still_open))
         return filled
-
-    def _check_names(self) -> None:
-        if is_place(self.arch):
-            return
-        squeezed = self.arch.replace("-", "").lower()
-        if not (self.arch in ARCHITECTURES or (self.arch.startswith("resnet") and self.arch[6:].isdecimal())):
-            meant = did_you_mean(self.arch, [squeezed] if squeezed[6:].isdecimal() else ARCHITECTURES)
-            own = "" if meant else ", or a network of your own, FILE.py:FUNCTION"
-            raise ConfigError(f"--arch {self.arch}: choose one of {', '.join(ARCHITECTURES)}{own}{meant}")
-        if self.arch.startswith("resnet") and (len(self.arch) > 10 or int(self.arch[6:]) > DEEPEST):
-            raise ConfigError(f"--arch {self.arch:.40}: choose a depth of at most {DEEPEST}")
 
     def _default(self, name: str, arch: str | None = None) -> Any:
         """Return what None stands for; None if that depends on a network that is not known yet."""
@@ -723,127 +688,6 @@ class Config:
             found = {facts.default_for(self.dataset, each, self.optimizer) for each in ("resnet20", "vgg16")}
             return found.pop() if len(found) == 1 else None
         return facts.default_for(self.dataset, arch or self.arch, self.optimizer)
-
-    def _check(self) -> None:
-        def must(holds: bool, option: str, remedy: str) -> None:
-            if not holds:
-                value = getattr(self, option)
-                raise ConfigError(f"{flag(option)} {value}: choose {remedy}")
-
-        assert self.epochs is not None and self.batch_size is not None
-        assert self.lr is not None and self.momentum is not None
-        for name, (other, values) in GO_WITH.items():
-            holds = getattr(self, name) is None or getattr(self, other) in values
-            must(holds, name, f"{flag(other)} {' or '.join(values)} to go with it")
-        auto = self.batch_size == "auto"
-        must(self.epochs >= 1, "epochs", "at least 1")
-        must(self.batch_size == "auto" or self.batch_size >= 1, "batch_size", "at least 1, or auto")
-        must(not auto or self.memory_limit is not None, "batch_size", "a --memory-limit with it, such as 4GB")
-        must(self.max_batch_size >= 1, "max_batch_size", "at least 1")
-        if self.memory_limit is not None:
-            self._check_form("memory_limit", parse_size)
-        must(0 < self.lr < float("inf"), "lr", "a positive number")
-        must(self.window >= 2, "window", "at least 2 epochs: a line needs two points")
-        must(0 < self.gamma <= 1, "gamma", "a number above 0 and up to 1")
-        must(self.period is None or self.period >= 1, "period", "at least 1 epoch")
-        must(self.patience >= 1, "patience", "at least 1 epoch")
-        must(0 <= self.min_delta < 1, "min_delta", "a fraction of at least 0 and below 1")
-        must(self.lookahead_epochs >= 1, "lookahead_epochs", "at least 1, or --init random or identity for none")
-        must(self.min_stage_epochs >= 0, "min_stage_epochs", "at least 0")
-        most = self.max_stage_epochs
-        must(most is None or most > self.min_stage_epochs, "max_stage_epochs", "more than --min-stage-epochs")
-        must(
-            most is None or not self.looks_ahead or most > self.lookahead_epochs,
-            "max_stage_epochs",
-            "more than --lookahead-epochs, so that everything is trained for an epoch",
-        )
-        self._check_learning_rate(must)
-        must(0 <= self.rho < 1, "rho", "a number in [0, 1)")
-        must(0 <= self.momentum < 1, "momentum", "a number in [0, 1)")
-        must(self.recalibrate >= 0, "recalibrate", "a number of batches, or 0 for none")
-        must(
-            self.recalibrate > 0 or not self.average,
-            "recalibrate",
-            "at least 1 batch, or --no-average: the statistics of the averaged weights are nowhere else",
-        )
-        must(self.subnetworks is None or self.subnetworks >= 1, "subnetworks", "at least 1")
-        if is_place(self.arch) and self.partition != "filters":
-            raise ConfigError(
-                f"--partition {self.partition}: leave it out: a network of your own is cut into the sub-networks that "
-                "its function returns"
-            )
-        must(self.trust is None or self.resume is not None, "trust", "--resume with it, or leave it out")
-        must(self.shortcut == "A" or self.arch.startswith("resnet"), "shortcut", "A: this network has no shortcuts")
-        must(0 <= self.weight_decay < float("inf"), "weight_decay", "a number of at least 0")
-        must(0 < self.validation < 1, "validation", "a fraction between 0 and 1")
-        must(
-            self.resize is None or 1 <= self.resize <= LARGEST,
-            "resize",
-            f"at most {LARGEST} pixels, and at least what the images have",
-        )
-        must(self.channels in (None, 1, 3), "channels", "1 or 3")
-        must(
-            self.image_size is None or 1 <= self.image_size <= LARGEST,
-            "image_size",
-            f"at least 1 pixel, and at most {LARGEST}",
-        )
-        self._check_form("background", parse_colour)
-        must(self.limit is None or self.limit >= 2, "limit", "at least 2 images")
-        must(self.threads is None or self.threads >= 1, "threads", "at least 1")
-        reference = self.device == "reference"
-        must(not reference or self.threads in (None, 1), "threads", "1: --device reference computes on one thread")
-        must(not reference or not auto, "batch_size", "a number: what --device reference takes is not known beforehand")
-        must(self.seed >= 0, "seed", "a number of at least 0")
-        must(0 <= self.checkpoint_minutes < float("inf"), "checkpoint_minutes", "a number of at least 0")
-        must(self.keep_checkpoints >= 1, "keep_checkpoints", "at least 1")
-        self._check_form("lookahead_cache", Cache.parse)
-        self._check_form("cache_memory", parse_size)
-        if self.freeze is not None:
-            self._check_form("freeze", partial(Freezing.parse, budget=self.epochs))
-        must(
-            self.freeze is None or not DEPTH.fullmatch(self.partition),
-            "freeze",
-            f"none, or another --partition than {self.partition}: there S1 lies between layers that learn to the end",
-        )
-        if self.image_sizes is not None:
-            self._check_form("image_sizes", partial(ImageSizes.parse, budget=self.epochs))
-        must(
-            self.image_sizes is None or self.lookahead_cache == "off",
-            "lookahead_cache",
-            "off, or leave out --image-sizes: features that are kept are of images of one size",
-        )
-        if self.stop is not None:
-            self._check_form("stop", parse_condition)
-        must(
-            self.frozen_bn == "eval" or self.lookahead_cache == "off",
-            "lookahead_cache",
-            "off, or --frozen-bn eval: with the batch's statistics an image's features depend on its batch",
-        )
-        parts = self.partition
-        must(
-            parts in ("filters", "blocks") or (parts.isdecimal() and len(parts) < 10) or bool(DEPTH.fullmatch(parts)),
-            "partition",
-            "filters, blocks, depth, depth:K with a number K of at least 2, or a number",
-        )
-        must(
-            not self.copies_below or bool(DEPTH.fullmatch(parts)),
-            "init",
-            f"another, or --partition depth: with --partition {parts} nothing lies on a block of its own width",
-        )
-
-    def _check_learning_rate(self, must: Callable[[bool, str, str], None]) -> None:
-        must(self.lr_decay is None or 0 < self.lr_decay <= 1, "lr_decay", "a fraction above 0 and up to 1")
-        must(self.warmup >= 0, "warmup", "a number of epochs")
-        must(self.epochs is None or self.warmup < self.epochs, "warmup", "fewer than --epochs, which it is a part of")
-
-    def _check_form(self, option: str, parse: Callable[[str], Any]) -> None:
-        try:
-            parse(getattr(self, option))
-        except ValueError as error:
-            wrong = ConfigError(f"{flag(option)}: {error}")
-            for note in getattr(error, "__notes__", ()):
-                wrong.add_note(note)
-            raise wrong from error
 
     def rate_schedule(self) -> RateSchedule:
         """How the learning rate changes from epoch to epoch."""
@@ -944,46 +788,12 @@ class Config:
             left_open = theirs is None or self.left_to_machine(name, theirs)
             if theirs == ours or (facts.on_resume != "may change" and left_open):
                 continue
-            self._check_change(name, ours, theirs)
+            check_change(self, name, ours, theirs)
             changes[name] = theirs
         return replace(self, **changes)._typed()._filled()
-
-    def _check_change(self, name: str, ours: Any, theirs: Any) -> None:
-        """Raise ConfigError if a run that was begun with one value of an option cannot go on with the other."""
-        may = described(Config)[name].on_resume
-        if may == "may grow":
-            if theirs < ours:
-                raise ConfigError(
-                    f"{flag(name)} {theirs}: the run was begun with {ours}, which may grow but not shrink"
-                )
-            if self.lr_schedule != "constant":
-                raise ConfigError(
-                    f"{flag(name)} {theirs}: the rate of this run falls over its {ours} epochs, which may not grow"
-                )
-            if self.freeze is not None:
-                raise ConfigError(
-                    f"{flag(name)} {theirs}: sub-networks of this run are frozen at fractions of its {ours} epochs, "
-                    "which may not grow"
-                )
-            if self.images_grow() != replace(self, epochs=theirs).images_grow():
-                raise ConfigError(
-                    f"{flag(name)} {theirs}: the images of this run grow over its {ours} epochs, which may not grow"
-                )
-        elif may == "fixed" and not self.left_to_machine(name, ours):
-            raise ConfigError(
-                f"{flag(name)} {theirs}: the run was begun with {ours}; leave the option out, or begin anew"
-            )
 
 
 def _one_name(path: Path) -> Path:
     """Return the absolute path that a file or folder has wherever one stands; a link keeps the name that it gives."""
     path = path.absolute()
     return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
-
-
-# Options that are left open, unless another one has a value with which they have a meaning.
-GO_WITH = {
-    name: facts.goes_with
-    for name, facts in described(Config).items()
-    if facts.goes_with is not None and getattr(Config, name) is None
-}

@@ -135,6 +135,15 @@ def making_no_other(kind: type) -> set[str]:
     }
 
 
+def going_with(kind: type) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return options that mean something only with certain values of another: by name, that one and its values."""
+    return {
+        name: facts.goes_with
+        for name, facts in described(kind).items()
+        if facts.goes_with is not None and getattr(kind, name) is None
+    }
+
+
 def as_of_now(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options that a version of before wrote, as this one has them: by their names, with what was done then."""
     known = described(kind)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from incnet.checked_json import can_be_path
-from incnet.config import GO_WITH, Config, ConfigError
+from incnet.config import Config, ConfigError
 from incnet.names import ARCHITECTURES, DATASETS, did_you_mean
-from incnet.options import decided, described, flag, option, with_origins
+from incnet.options import decided, described, flag, going_with, option, with_origins
 from incnet.study.designs import DESIGNS
 from incnet.user_code import file_name, short
 
@@ -218,7 +218,7 @@ class Study(Config):
             for arm in arms
             for run in (self._of_budgets(arch, arm, seed) if self.name == "budget" else [self._of(arch, arm, seed)])
         ]
-        for name, (other, values) in GO_WITH.items():
+        for name, (other, values) in going_with(Config).items():
             asked = getattr(self, name)
             if asked is not None and not any(getattr(run.config, name) == asked for run in runs):
                 needed = f"{flag(other)} {' or '.join(values)}"
@@ -318,7 +318,7 @@ class Study(Config):
             raise ConfigError(str(error)) from error
         config = Config(**completed)
         pointless: dict[str, Any] = {
-            name: None for name, (other, values) in GO_WITH.items() if getattr(config, other) not in values
+            name: None for name, (other, values) in going_with(Config).items() if getattr(config, other) not in values
         }
         try:
             resolved = replace(config, **pointless, set_by_preset=None).resolve()
