@@ -762,6 +762,8 @@ class Config:
             config: Config = from_json(cls, as_of_now(cls, options) if type(options) is dict else options, "config")
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        if config.dataset == "digits":  # earlier versions took a folder for them, and did not look into it
+            config = replace(config, data_dir=None)
         return config._typed()._filled()
 
     @staticmethod

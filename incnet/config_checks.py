@@ -136,6 +136,11 @@ class Checks:
             f"at least 1 pixel, and at most {LARGEST}",
         )
         self.must_read("background", parse_colour)
+        if config.dataset == "digits" and config.data_dir is not None:
+            raise ConfigError(
+                f"--data-dir {config.data_dir}: the digits come with scikit-learn, and are read from no folder: leave "
+                "it out, or name the data set that is there. Pictures of your own: incnet train FOLDER"
+            )
         must(config.limit is None or config.limit >= 2, "limit", "at least 2 images")
         assert config.epochs is not None
         self.must_read("image_sizes", partial(ImageSizes.parse, budget=config.epochs))

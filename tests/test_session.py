@@ -253,7 +253,7 @@ def test_options_may_be_numpy_numbers(tmp_path):
     config = Config(**OPTIONS | options | {"data_dir": None}).resolve()
     train_run(Run(config), tmp_path / "run")
     assert Config.from_json(content(tmp_path / "run")["config"]).lr == config.lr
-    assert Config(**OPTIONS | options).resolve().data_dir == tmp_path
+    assert Config("cifar10", **OPTIONS | options).resolve().data_dir == tmp_path
 
 
 @pytest.mark.parametrize("option", [{"epochs": 2.5}, {"epochs": "2"}, {"init": "none"}, {"augment": None}, {"lr": 1j}])

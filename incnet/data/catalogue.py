@@ -50,7 +50,7 @@ def load_dataset(name: str, data_dir: Path | str | None = None, *, download: boo
     Parameters
     ----------
     name : str
-        One of `DATASETS`. The digits are part of a package, and need no place.
+        One of `DATASETS`. The digits are part of a package, and are read from no folder.
     data_dir : Path or str, optional
         Folder that holds the files, or the folder or archive that they come in.
     download : bool
@@ -59,11 +59,14 @@ def load_dataset(name: str, data_dir: Path | str | None = None, *, download: boo
     Raises
     ------
     DataError
-        No such data set, no copy found, a copy that is damaged or incomplete, or a download that failed.
+        No such data set, no copy found, a copy that is damaged or incomplete, or a download that failed; a folder for
+        the digits.
     """
     if name not in DATASETS:
         raise DataError(f"no data set {name!r}; choose one of {', '.join(DATASETS)}")
     if name == "digits":
+        if data_dir is not None:
+            raise DataError(f"the digits come with scikit-learn, and are read from no folder: leave out {data_dir}")
         return load_digits()
     source = _SOURCES[name]
     if data_dir is not None:

@@ -7,10 +7,17 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from incnet import train as command
+from incnet.config import Config, ConfigError
+from incnet.data.catalogue import load_dataset
+from incnet.data.dataset import DataError
+from incnet.report import __main__ as report
+from incnet.run.run import Run
 from incnet.storage.folder import checkout, new_folder
+from incnet.study import __main__ as study_command
 from tests.faults.runs import ARGUMENTS, outcome
 
 ONE_EPOCH = (*ARGUMENTS, "--epochs", "1")
@@ -160,13 +167,47 @@ def test_the_commit_of_a_checkout(tmp_path, monkeypatch):
 
 
 def test_a_relative_data_dir_is_found_from_another_folder(tmp_path, monkeypatch):
-    (tmp_path / "here").mkdir()
-    (tmp_path / "there").mkdir()
+    """It says where a run's own data are now."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    labels = np.arange(40) % 2
+    np.savez(tmp_path / "here" / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     monkeypatch.chdir(tmp_path / "here")
-    assert train("--out", "run", "--data-dir", "data") == 0
-    assert config_of(Path("run"))["config"]["data_dir"] == str(tmp_path / "here" / "data")
+    own = ["data.npz", "--data-dir", "data.npz", "--arch", "resnet8", "--epochs", "1", "--no-report", "--out", "run"]
+    assert command.main(own) == 0
+    assert config_of(Path("run"))["config"]["data_dir"] == str(tmp_path / "here" / "data.npz")
     monkeypatch.chdir(tmp_path / "there")
     assert command.main(["--resume", "../here/run", "--epochs", "2"]) == 0
     shutil.move(tmp_path / "here" / "run", tmp_path / "there" / "moved")
-    assert command.main(["--resume", "moved", "--data-dir", "elsewhere", "--epochs", "3"]) == 0
-    assert config_of(Path("moved"))["config"]["data_dir"] == str(tmp_path / "there" / "elsewhere")
+    shutil.move(tmp_path / "here" / "data.npz", tmp_path / "there" / "elsewhere.npz")
+    assert command.main(["--resume", "moved", "--data-dir", "elsewhere.npz", "--epochs", "3"]) == 0
+    assert config_of(Path("moved"))["config"]["data_dir"] == str(tmp_path / "there" / "elsewhere.npz")
+
+
+def test_a_folder_for_the_digits_is_refused(tmp_path, capsys):
+    """By whoever is given one; runs that were begun when it was passed over go on without it."""
+    assert train("--out", tmp_path / "run") == 0
+    study = ["figure4", "--dataset", "digits", "--archs", "resnet8", "--out", str(tmp_path / "study"), "--dry-run"]
+    for refuse in (
+        lambda: train("--data-dir", tmp_path),
+        lambda: command.main(["--resume", str(tmp_path / "run"), "--data-dir", str(tmp_path)]),
+        lambda: study_command.main([*study, "--data-dir", str(tmp_path)]),
+    ):
+        capsys.readouterr()
+        assert refuse() == 2
+        assert "the digits come with scikit-learn" in (error := " ".join(capsys.readouterr().err.split()))
+        assert "incnet train FOLDER" in error
+    for refuse in (
+        lambda: Run(Config("digits", data_dir=tmp_path)),
+        lambda: load_dataset("digits", tmp_path),
+    ):
+        with pytest.raises((ConfigError, DataError), match="the digits come with scikit-learn"):
+            refuse()
+    content = config_of(tmp_path / "run")
+    content["config"]["data_dir"] = str(tmp_path)
+    (tmp_path / "run" / "config.json").write_text(json.dumps(content))
+    assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 0
+    assert command.main(["--resume", str(tmp_path / "run"), "--epochs", "2"]) == 0
+    budget = ["budget", "--from-runs", str(tmp_path / "run"), "--out", str(tmp_path / "table")]
+    assert study_command.main(budget) == 0
