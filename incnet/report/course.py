@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from incnet.names import counted, up_to
 from incnet.report.arms import Arm
-from incnet.report.history import Epoch, Freeze, History, Insert, Rollback, Stop, Verdict, Window
+from incnet.report.history import Epoch, Event, Freeze, History, Insert, Rollback, Stop, Verdict, Window
 from incnet.report.numbers import duration
 
 __all__ = ["Course", "Step", "course"]
@@ -62,9 +62,9 @@ def _steps(run: History) -> Iterator[Step]:
     for event, follows in zip_longest(decisions, decisions[1:]):
         match event:
             case Window() | Verdict():
-                fired = event.grow and isinstance(follows, Insert | Stop) and follows.epoch == event.epoch
+                fired = event.grow and _follows_from(event, follows)
                 kind, text = "grow" if fired else "watch", event.reason
-                if event.grow and not fired:
+                if event.grow and not (fired or isinstance(follows, Stop)):
                     text += "; the stage goes on all the same"
             case Insert():
                 kind, text = "insert", _insertion(run, event, fired=fired)
@@ -78,6 +78,17 @@ def _steps(run: History) -> Iterator[Step]:
             case Stop():
                 kind, text = "stop", "end: all sub-networks are in" if fired else f"end: {event.reason}"
         yield Step(f"epoch {event.epoch}" if event.epoch else "start", kind, text)
+
+
+def _follows_from(verdict: Verdict | Window, follows: Event | None) -> bool:
+    """Whether what came next came of a verdict: the budget may be used, and a condition hold, in the same epoch."""
+    match follows:
+        case Insert():
+            return follows.epoch == verdict.epoch
+        case Stop():
+            return follows.reason == verdict.reason
+        case _:
+            return False
 
 
 def _insertion(run: History, insert: Insert, *, fired: bool) -> str:

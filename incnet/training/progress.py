@@ -76,13 +76,13 @@ class Display(BarDisplay):
         self.metrics: Metrics | None = None
         self.images_per_second: float | None = None
         self.compiles = False
-        self.said = ""  # why the rule has ended a stage
-        self.inserted: list[Insert] = []  # one after the other, and not shown yet
+        self.verdict: Verdict | None = None  # and insertions one after the other: not shown yet
+        self.inserted: list[Insert] = []
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._show_inserted()
+        self._show_growth()
         super().__exit__(kind, error, trace)
 
     def batch(self, done: int, metrics: Metrics) -> None:
@@ -94,7 +94,7 @@ class Display(BarDisplay):
 
     def compiling(self, done: int, total: int) -> None:
         """Say how much of what has to be compiled is."""
-        self._show_inserted()
+        self._show_growth()
         if not self.compiles:
             self.compiles = True
             self.say("compiling kernels, once for this machine")
@@ -103,7 +103,7 @@ class Display(BarDisplay):
 
     def stage(self, subnetworks: int, phase: str, batches: int) -> None:
         """Say what the coming epoch is, and how many batches it has."""
-        self._show_inserted()
+        self._show_growth()
         self.metrics, self.total = None, batches
         name = f"{up_to(self.subnetworks[:subnetworks])} {PHASES.get(phase, phase)}"
         self.bars.reset(self.batches, total=batches, description=name)
@@ -120,13 +120,14 @@ class Display(BarDisplay):
         self.bars.update(self.epochs, completed=epochs)
 
     def event(self, event: Event) -> None:
-        """Show one event; insertions with the next thing that happens, those in a row as one."""
+        """Show one event; verdicts and insertions with the next thing that happens, insertions in a row as one."""
         if isinstance(event, Insert):
             self.inserted.append(event)
             return
-        self._show_inserted()
-        if isinstance(event, Window | Verdict):
-            self.said = event.reason
+        self._show_growth()
+        if isinstance(event, Verdict):
+            self.verdict = event
+            return
         width = self.terminal.width if self.terminal.is_terminal else None
         self.say(describe(event, self.subnetworks, width))
         if isinstance(event, Epoch):
@@ -134,13 +135,20 @@ class Display(BarDisplay):
             self.bars.update(self.epochs, completed=event.epoch)
             self.bars.update(self.batches, completed=self.total)
 
-    def _show_inserted(self) -> None:
-        events, self.inserted = self.inserted, []
+    def _show_growth(self) -> None:
+        """Show what a rule has said, and what was inserted: a stage may be over, and nothing grow, as the run ends."""
+        (verdict, self.verdict), (events, self.inserted) = (self.verdict, None), (self.inserted, [])
+        why = events[-1].reason if events else ""
+        over = f"{INDENT}{why}"
+        if verdict and verdict.reason == why:
+            over = describe(verdict, self.subnetworks)
+        elif verdict:
+            self.say(describe(verdict, self.subnetworks))
+        if why:
+            self.say(f"{over}, grow")
         if not events:
             return
         last = events[-1]  # which has the numbers of the network as it is now
-        if last.reason not in ("", self.said):
-            self.say(f"{INDENT}{last.reason}, grow")
         names = up_to([event.subnetwork for event in events])
         inits = ", ".join(dict.fromkeys(event.init for event in events))
         self.say(describe(replace(last, subnetwork=names, init=inits), self.subnetworks))
@@ -193,9 +201,9 @@ def describe(event: Event, subnetworks: Sequence[str], width: int | None = None)
         case Epoch():
             return _describe_epoch(event, subnetworks, width)
         case Window():
-            return f"{INDENT}window: {event.reason}{', grow' if event.grow else ''}"
+            return f"{INDENT}window: {event.reason}"
         case Verdict():
-            return f"{INDENT}{event.reason}{', grow' if event.grow else ''}"
+            return f"{INDENT}{event.reason}"
         case Insert():
             return (
                 f"{INDENT}insert {event.subnetwork} ({event.init}): {event.params:,} parameters, "

@@ -123,6 +123,19 @@ def test_a_run_that_has_just_begun(tmp_path, report):
     assert page.count("svg") == 0
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"), [("the reason at 12", "all sub-networks are in"), ("enough", "enough")], ids=["rule", "budget"]
+)
+def test_a_run_whose_last_stage_is_over_may_have_ended_for_another_reason(reason, told, tmp_path, report):
+    run = write_run(tmp_path / "run")
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    *_, window, stop = events
+    window["grow"], stop["reason"] = True, reason
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    page, _ = report(run)
+    assert f"epoch 12 the reason at 12 epoch 12 end: {told}" in page.words
+
+
 def test_text_from_files_stays_text(tmp_path, report):
     attack = "<script>alert(1)</script>"
     run = write_run(tmp_path / "run", arch="resnet20")

@@ -123,6 +123,7 @@ def test_why_a_stage_ended_is_said_once(tmp_path, monkeypatch):
         assert train.main([*SHORT, "--growth", "periodic", "--out", str(tmp_path / "rule")]) == 0
     assert "           the stage has had its 1 epoch, grow\n           insert S2 (lookahead)" in screen.text
     assert len(re.findall("period 1, grow\n           insert S2", screen.text)) == 1
+    assert "epoch 2 of the stage, period 1\n           stop: the budget of 3 epochs is used" in screen.text
 
 
 @pytest.mark.parametrize(
