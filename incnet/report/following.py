@@ -43,7 +43,7 @@ def suggestions(network: Network, *, live: bool = False) -> Iterator[Suggestion]
     if run.finished:
         name = shlex.quote(run.path.name)
         yield Suggestion(
-            "Use the networks: each stage's lies in the run's folder stages; the last one is taken if none is named.",
+            "Use the networks: a file for each stage in the run's folder stages; a run folder stands for its last one.",
             [f"python -m incnet.predict {name} PICTURE.png", f"python -m incnet.export {name} MODEL.onnx"],
         )
 
