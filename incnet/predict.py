@@ -52,8 +52,8 @@ class Predict:
         positional=True,
     )
     images: tuple[Path, ...] = option(
-        "Pictures (PNG, JPEG, ...; needs incnet[images]), folders of them, or .npy files of uint8 (H, W, C) or "
-        "(N, H, W, C).",
+        "Pictures (PNG, JPEG, ...; needs incnet[images]), folders of them, .npy files of uint8 (H, W, C) or "
+        "(N, H, W, C), or - for a picture on standard input.",
         (),
         positional=True,
         metavar="IMAGE",

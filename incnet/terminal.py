@@ -15,7 +15,7 @@ from functools import wraps
 from typing import Any, Literal, ParamSpec, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.progress import Progress, Task
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -190,6 +190,10 @@ class Terminal(Console):
         file = sys.stderr if stderr else sys.stdout
         colours: Literal["auto", "standard"] = "standard" if os.environ.get("FORCE_COLOR") else "auto"
         super().__init__(file=file, quiet=quiet, color_system=colours, highlight=False, force_jupyter=False)
+        if self.is_dumb_terminal:  # such as a shell in Emacs; rich would take 80 columns without looking
+            given = os.environ.get("COLUMNS", "")
+            columns = int(given) if given.isdecimal() else os.get_terminal_size(self.file.fileno()).columns
+            self.size = ConsoleDimensions(columns or self.width, self.height)
 
     @property
     def is_terminal(self) -> bool:

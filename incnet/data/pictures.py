@@ -35,7 +35,9 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _MODES = {1: "L", 3: "RGB"}
 
 
-def read_picture(path: Path, shape: tuple[int, int, int], background: Colour) -> NDArray[np.uint8]:
+def read_picture(
+    path: Path, shape: tuple[int, int, int], background: Colour, content: bytes | None = None
+) -> NDArray[np.uint8]:
     """Return the pixels (H, W, C) of a picture; of one that moves, the first.
 
     Parameters
@@ -46,6 +48,8 @@ def read_picture(path: Path, shape: tuple[int, int, int], background: Colour) ->
         (H, W, C) that is asked for, with C of 1 or 3.
     background : tuple of int
         Red, green and blue, 0 to 255, behind what is transparent.
+    content : bytes, optional
+        The picture itself; ``path`` is then a name for it, and nothing is looked for there.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def read_picture(path: Path, shape: tuple[int, int, int], background: Colour) ->
         If it is no whole picture, or cannot be brought to that shape.
     """
     try:
-        return _read_picture(path, shape, background)
+        return _read_picture(path, shape, background, content)
     except OSError as error:
         raise unreadable(path, error.strerror or f"no whole picture as {', '.join(FORMATS)}") from error
 
@@ -63,16 +67,19 @@ def unreadable(path: Path, reason: object) -> DataError:
     return DataError(f"{path} cannot be read ({' '.join(str(reason).split()):.120})")
 
 
-def _read_picture(path: Path, shape: tuple[int, int, int], background: Colour) -> NDArray[np.uint8]:
+def _read_picture(
+    path: Path, shape: tuple[int, int, int], background: Colour, content: bytes | None
+) -> NDArray[np.uint8]:
     check_channels(path, shape)
     pillow = pillow_image()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities that do no harm
             warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            upright = _load_whole(path)
+            upright = _load_whole(path, content)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
-        raise DataError(f"{path} is too large a picture; make it smaller") from error
+        most = f"{pillow.MAX_IMAGE_PIXELS:,} pixels"
+        raise DataError(f"{path} is too large a picture, of more than {most}: make it smaller") from error
     except OSError:
         raise
     except Exception as error:  # for damaged files Pillow raises whatever a parser may stumble over
@@ -80,12 +87,13 @@ def _read_picture(path: Path, shape: tuple[int, int, int], background: Colour) -
     return fit(_opaque(_eight_bits(path, upright), background).convert(_MODES[shape[2]]), shape)
 
 
-def _load_whole(path: Path) -> Image:
+def _load_whole(path: Path, content: bytes | None) -> Image:
     """Read a picture, which may lack the end of its file if nothing of the picture is in it."""
     try:
-        return _load(path)
+        return _load(path if content is None else BytesIO(content))
     except OSError:
-        shown = [_load(BytesIO(content)) for content in endings(path.read_bytes())]
+        ended = endings(path.read_bytes() if content is None else content)
+        shown = [_load(BytesIO(whole)) for whole in ended]
         if len({picture.tobytes() for picture in shown}) == 1:
             return shown[0]
         raise

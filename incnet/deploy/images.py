@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from incnet.data.pictures import check_channels, fit, pillow_image, read_picture
 
 __all__ = ["read_images"]
 
+STANDARD_INPUT = Path("-")
+
 
 def read_images(
     path: Path, shape: tuple[int, int, int], background: Colour = COLOURS["white"]
@@ -24,7 +27,8 @@ def read_images(
     ----------
     path : Path
         A picture in one of :data:`incnet.data.pictures.FORMATS`, or an array in a ``.npy`` file: uint8, one image
-        (H, W) or (H, W, C), or several (N, H, W, C), of the channels that are asked for.
+        (H, W) or (H, W, C), or several (N, H, W, C), of the channels that are asked for. ``-`` is a picture on standard
+        input.
     shape : tuple of int
         (H, W, C) that is asked for.
     background : tuple of int
@@ -35,10 +39,18 @@ def read_images(
     DataError
         If the file cannot be read, or cannot be brought to that shape.
     """
-    if path.suffix == ".npy":
+    if path == STANDARD_INPUT:
+        yield str(path), read_picture(path, shape, background, _standard_input())
+    elif path.suffix == ".npy":
         yield from _read_array(path, shape)
     else:
         yield str(path), read_picture(path, shape, background)
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:  # it was closed before the command began
+        raise unreadable(STANDARD_INPUT, "standard input is closed")
+    return sys.stdin.buffer.read()
 
 
 def _read_array(path: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:

@@ -31,6 +31,7 @@ from incnet.models import build, make_classifier
 from incnet.names import up_to
 from incnet.networks.description import DEEPEST, LARGEST_OUTPUT, Architecture, own_classes, shapes
 from incnet.storage.files import replace_file
+from incnet.storage.folder import newest_inside
 from incnet.storage.tensors import digest, pack, unpack
 from incnet.user_code import Trust, class_finder
 
@@ -440,5 +441,7 @@ def find_model(path: Path) -> Path:
     stages = {file: _STAGE_FILE.fullmatch(file.name) for file in path.glob("stages/*.safetensors")}
     numbered = {file: int(match[1] or 1) for file, match in stages.items() if match}
     if not numbered:
-        raise ModelError(f"{path} holds no stages/S1.safetensors, which a run writes when the first stage ends")
+        raise ModelError(
+            f"{path} holds no stages/S1.safetensors, which a run writes when the first stage ends{newest_inside(path)}"
+        )
     return max(numbered, key=numbered.__getitem__)

@@ -204,9 +204,14 @@ def _why_no_run(path: Path) -> str:
         return "there is no such folder"
     if not path.is_dir():
         return "this is a file; name the run folder that it is in"
-    runs = sorted(path.glob("*/config.json"), key=lambda file: file.stat().st_mtime)
-    inside = f"; of the runs in it the newest is {runs[-1].parent}" if runs else ""
-    return f"no run folder, since it holds no config.json{inside}"
+    return f"no run folder, since it holds no config.json{newest_inside(path)}"
+
+
+def newest_inside(path: Path) -> str:
+    """Return words for the end of an error: which run is the newest in a folder of runs, or a study; "" for none."""
+    runs = [file for pattern in ("*/config.json", "runs/*/config.json") for file in path.glob(pattern)]
+    newest = max(runs, key=lambda file: file.stat().st_mtime, default=None)
+    return f"; of the runs in it the newest is {newest.parent}" if newest else ""
 
 
 # What a run leaves that has not come as far as to learn anything; the checkpoint is that of its beginning.

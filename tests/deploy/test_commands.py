@@ -1,6 +1,7 @@
 """Runs leave models; the commands predict by them and export them; so does the documents' example."""
 
 import csv
+import io
 import json
 import re
 import sys
@@ -168,13 +169,17 @@ def test_a_file_of_answers_of_which_some_cannot_be_given(place, tmp_path, capsys
     assert out.read_text() == "image,class,probability\n"
 
 
-def test_a_picture(place, capsys, tmp_path):
+def test_a_picture(place, capsys, tmp_path, monkeypatch):
     pillow = pytest.importorskip("PIL.Image")
     digit = np.load(place / "digits.npy")[0, ..., 0]
     pillow.fromarray(digit).save(tmp_path / "digit.png")
     (line,) = predicted(capsys, place / "runs" / "digits", tmp_path / "digit.png", "--json")
     (first, *_) = predicted(capsys, place / "runs" / "digits", place / "digits.npy", "--json")
     assert same_predictions(line, first)
+    for content, given in (((tmp_path / "digit.png").read_bytes(), 1), (b"no picture", 0)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert predict.main([str(place / "runs" / "digits"), "-", "--format", "csv"]) == (0 if given else 2)
+        assert capsys.readouterr().out.count("\n-,") == given
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -186,6 +191,8 @@ def test_a_picture(place, capsys, tmp_path):
     (["runs/digits", "digits.npy", "--out", "a.xls"], "--out a.xls: let its name end in one of .txt, .csv, .jsonl"),
     (["runs/digits", "digits.npy", "--out", "digits.npy"], "--out digits.npy is one of the images"),
     (["runs", "digits.npy"], "runs holds no stages/S1.safetensors"),
+    (["runs", "digits.npy"], "; of the runs in it the newest is runs/digits"),
+    ([".", "digits.npy"], "; of the runs in it the newest is runs/digits"),
     (["runs/none.safetensors", "digits.npy"], "cannot read runs/none.safetensors"),
     (["runs/digits/best.safetensors", "digits.npy"], "best.safetensors is no model that can be used"),
     (["runs/digits", "none.png"], "none.png cannot be read"),

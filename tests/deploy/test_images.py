@@ -282,7 +282,7 @@ def test_pictures_that_are_too_large(tmp_path, monkeypatch):
     path = save(np.zeros((40, 40), np.uint8), tmp_path / "a.png")
     for bound in (1000, 100):  # Pillow warns of the one, and refuses the other
         monkeypatch.setattr(pillow, "MAX_IMAGE_PIXELS", bound)
-        refused(path, GREY, "too large a picture")
+        refused(path, GREY, f"too large a picture, of more than {bound:,} pixels: make it smaller")
 
 
 def test_values_of_unknown_range(tmp_path):

@@ -128,11 +128,11 @@ def test_why_a_stage_ended_is_said_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "environment",
-    [{"TERM": "dumb"}, {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "TERM": "xterm-color"}],
+    [{"TERM": "dumb", "COLUMNS": ""}, {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "TERM": "xterm-color"}],
     ids=["dumb", "a cell with !"],
 )
 def test_what_cannot_draw_lines_anew_gets_each_line_once(environment, tmp_path, monkeypatch):
-    with Inside(monkeypatch, environment=environment) as screen:
+    with Inside(monkeypatch, columns=60, environment=environment) as screen:
         assert train.main([*SHORT, "--out", str(tmp_path / "run")]) == 0
     screen.check()
     assert not re.search(rb"\r(?!\n)|\x1b\[\d*[AK]", screen.raw)
