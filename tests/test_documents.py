@@ -37,6 +37,15 @@ def test_commands_have_the_options_that_documents_give_them():
     assert not [(page, command, flag) for page, command, flag in found if flag not in known[command]]
 
 
+def test_files_that_documents_name_are_there():
+    """Or begin so: docs/results/runs/fast* are several. The changelog names those of before, too."""
+    path = re.compile(r"(?<![\w/.-])((?:incnet|kernels|bench|tests|docs|examples)/[\w/.-]*\w)")
+    found = [(page.name, name) for page in PAGES if page.stem != "CHANGELOG" for name in path.findall(page.read_text())]
+    assert len(found) > 100
+    named = [(page, name.removesuffix("NAME")) for page, name in found]
+    assert not [(page, name) for page, name in named if not any(ROOT.glob(f"{name}*"))]
+
+
 def test_the_page_of_studies_has_every_arm():
     page = (ROOT / "docs" / "studies.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE))
