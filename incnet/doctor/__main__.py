@@ -15,6 +15,7 @@ from incnet.doctor.findings import Finding
 from incnet.doctor.kernels import check_im2col, check_kernels
 from incnet.doctor.machine import caches, extras, processor, versions
 from incnet.doctor.steps import check_steps
+from incnet.names import counted
 from incnet.options import option
 from incnet.terminal import Terminal, command
 from incnet.threads import use_threads
@@ -75,7 +76,7 @@ def examine(options: Doctor) -> int:
         found[name] = [*look()]
         terminal.say("\n".join(_entry(finding, min(terminal.width, WIDEST)) for finding in found[name]))
     wrong = [finding for section in found.values() for finding in section if finding.state == "wrong"]
-    verdict = f"{len(wrong)} wrong, marked !!" if wrong else "all is well"
+    verdict = f"{counted(len(wrong), 'problem')}, marked !!" if wrong else "all is well"
     terminal.say(f"{verdict}; {time.perf_counter() - start:.0f} s")
     if options.json:
         content = {name: [asdict(finding) for finding in section] for name, section in found.items()}

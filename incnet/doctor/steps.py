@@ -62,7 +62,8 @@ def compared(found: np.ndarray, expected: np.ndarray) -> Finding:
     off = np.abs(found / expected - 1)
     wrong = ~(off <= TOLERANCE)
     if not wrong.any():
-        return Finding("training", f"{len(off)} steps with look-ahead; losses part by {off.max():.1e} at most", "good")
+        agree = f"{len(off)} steps with look-ahead; losses differ by at most {off.max():.1e}"
+        return Finding("training", agree, "good")
     first = int(np.argmax(wrong))
     value = f"step {first + 1}: loss {found[first]:.6g}, by the definitions {expected[first]:.6g}"
     return Finding("training", value, "wrong", "if the kernels are right, report it with this page")

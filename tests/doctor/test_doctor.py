@@ -85,7 +85,7 @@ def test_a_kernel_that_is_wrong_is_named(quick, fault, capsys, monkeypatch):
     expected = {"rounds": "error 1.0e-04", "raises": "MemoryError: no room", "lacks": "ValueError: zip()"}
     assert expected[fault] in " ".join(said.split())
     assert "2 of 3 agree" in said
-    assert "2 wrong, marked !!" in said
+    assert "2 problems, marked !!" in said
 
 
 def test_training_that_goes_another_way():
