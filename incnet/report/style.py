@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator, EngFormatter
+from matplotlib.ticker import AutoLocator, EngFormatter, MaxNLocator
 
 from incnet.report.numbers import engineering
 
@@ -33,6 +33,7 @@ __all__ = [
     "draw_curve",
     "inline_svg",
     "label_accuracies",
+    "label_epochs",
     "look",
     "new_figure",
     "save",
@@ -148,6 +149,12 @@ def label_accuracies(axes: Axes, label: str) -> None:
     """Let the y-axis be one of accuracies in percent."""
     axes.set_ylabel(label)
     axes.yaxis.set_major_locator(_Shares())
+
+
+def label_epochs(axes: Axes) -> None:
+    """Let the x-axis count epochs, which are whole however few there are."""
+    axes.set(xlabel="epochs", xlim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:

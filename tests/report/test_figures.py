@@ -45,6 +45,14 @@ def test_an_accuracy_has_no_tick_where_it_cannot_be(values):
     assert 0 <= shown[0] < shown[-1] <= 100
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_ticks_are_whole_epochs(epochs, tmp_path):
+    found = network(write_run(tmp_path / "run", epochs=epochs))
+    with style():
+        for figure in (learning_curves(found), loss_curves(found), inference_cost(found)):
+            assert all(tick == round(tick) for axes in figure.axes for tick in axes.get_xticks())
+
+
 def test_learning_curves(run, runs):
     figure = learning_curves(network(run))
     axes, strip = figure.axes

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter
 
 from incnet.report.arms import Network
 from incnet.report.history import History
-from incnet.report.style import add_legend, draw_curve, label_accuracies, look, new_figure
+from incnet.report.style import add_legend, draw_curve, label_accuracies, label_epochs, look, new_figure
 from incnet.units import FLOPS_PER_MAC
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def inference_cost(network: Network) -> Figure:
         lambda run: [epoch.macs_inference for epoch in run.epochs],
         drawstyle="steps-pre",
     )
-    axes.set(xlabel="epochs", ylabel="inference, MACs per image", xlim=(0, None), ylim=(0, None))
+    label_epochs(axes)
+    axes.set(ylabel="inference, MACs per image", ylim=(0, None))
     axes.yaxis.set_major_formatter(EngFormatter())
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter
 
 from incnet.report.arms import Arm, MeanCurve, Network
 from incnet.report.history import History
-from incnet.report.style import LIGHT, Look, add_legend, draw_curve, label_accuracies, look, new_figure
+from incnet.report.style import LIGHT, Look, add_legend, draw_curve, label_accuracies, label_epochs, look, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,8 +52,7 @@ def learning_curves(network: Network) -> Figure:
     if len(rows) == 1:
         mark_insertions(axes, rows[0][0])
     label_accuracies(axes, "validation accuracy, %")
-    strip.set_xlabel("epochs")
-    strip.set_xlim(left=0)
+    label_epochs(strip)
     add_legend(figure, axes)
     return figure
 
@@ -75,7 +74,8 @@ def loss_curves(network: Network) -> Figure:
     growing = [run for arm in network.arms if arm.grows for run in arm.counted]
     if len(growing) == 1:
         mark_insertions(axes, growing[0])
-    axes.set(xlabel="epochs", ylabel="loss", yscale="log", xlim=(0, None))
+    label_epochs(axes)
+    axes.set(ylabel="loss", yscale="log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     add_legend(figure, axes)

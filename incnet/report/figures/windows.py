@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from incnet.growth.criterion import UNITS
 from incnet.report.history import History, Window
-from incnet.report.style import LIGHT, label_accuracies, new_figure
+from incnet.report.style import LIGHT, label_accuracies, label_epochs, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def window_fits(run: History) -> Figure:
         apart = window.epoch - labelled >= CLOSEST * len(run.epochs)
         _draw_fit(axes, run, window, label=window.grow or apart)
         labelled = window.epoch if window.grow or apart else labelled
-    axes.set(xlabel="epochs", xlim=(0, None))
+    label_epochs(axes)
     label_accuracies(axes, "validation accuracy, %")
     axes.margins(y=0.15)
     return figure
