@@ -42,7 +42,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+        missing = error.errno == errno.ENOENT and not path.parent.is_dir()
+        reason = f"there is no folder {path.parent}" if missing else error.strerror or error
+        raise WriteError(f"cannot write {path}: {reason}") from error
 
 
 def replace_file(path: Path, pieces: Iterable[Any], name: Callable[[], str] | None = None) -> Path:

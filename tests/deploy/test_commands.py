@@ -211,7 +211,7 @@ def test_what_cannot_be_predicted_is_one_line(arguments, message, place, monkeyp
 
 def test_a_place_that_cannot_be_written(place, tmp_path, capsys):
     assert predict.main([str(place / "runs" / "digits"), str(place / "digits.npy"), "--out", "none/a.csv"]) == 4
-    assert "error: cannot write none/a.csv: No such file or directory; choose a place" in capsys.readouterr().err
+    assert "error: cannot write none/a.csv: there is no folder none; choose a place" in capsys.readouterr().err
 
 
 def test_one_damaged_picture_of_three(place, capsys, tmp_path):

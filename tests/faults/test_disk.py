@@ -179,7 +179,8 @@ def test_a_folder_that_is_gone(change, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoint_module, "replace_file", after_change)
     assert command.main([*ARGUMENTS, "--out", str(folder)]) == UNWRITABLE
     error = capsys.readouterr().err
-    assert "No such file or directory; the folder was removed or renamed meanwhile" in error
+    assert f"there is no folder {folder}" in error
+    assert "; the folder was removed or renamed meanwhile" in error
     assert "make room" not in error
     if (tmp_path / "moved").exists():
         assert command.main(["--resume", str(tmp_path / "moved")]) == 0

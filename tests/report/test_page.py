@@ -171,7 +171,7 @@ def test_the_command(run, tmp_path, capsys):
     assert main([str(tmp_path / "nowhere"), "--out", str(out)]) == 2
     assert "is no folder; give run folders" in capsys.readouterr().err
     assert main([str(run), "--out", str(tmp_path / "no folder" / "r.html")]) == 4
-    assert "No such file or directory" in capsys.readouterr().err
+    assert f"there is no folder {tmp_path / 'no folder'}" in capsys.readouterr().err
 
 
 def test_without_matplotlib(run, tmp_path, monkeypatch, capsys):
