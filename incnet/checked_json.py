@@ -37,6 +37,15 @@ def parse_json(text: bytes) -> Any:
         return json.loads(text.decode("utf-8"), parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError("it is no text in UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(_why_none(error) if text.strip() else "it is empty") from error
+
+
+def _why_none(error: json.JSONDecodeError) -> str:
+    place = f"line {error.lineno}, column {error.colno}" if "\n" in error.doc.strip() else f"column {error.colno}"
+    return f"it is no JSON: {error.msg[0].lower()}{error.msg[1:]} at {place}"
 
 
 def _refuse(constant: str) -> NoReturn:

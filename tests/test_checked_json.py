@@ -69,7 +69,21 @@ def test_anything_else_is_refused(change, message):
         from_json(Whole, GOOD | change, "it")
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"NaN", b"[-Infinity]", b"\xff", b"[" * 10**6, b"1" * 10**5])
-def test_what_is_no_json(text):
-    with pytest.raises(ValueError, match=r"\w"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b"{", "it is no JSON: expecting .* at column 2"),
+        (b'{\n"a": 1,\n}', "it is no JSON: .* at line [23], column"),
+        (b"NaN", "NaN is no JSON"),
+        (b"[-Infinity]", "-Infinity is no JSON"),
+        (b"\xff", "it is no text in UTF-8"),
+        (b"[" * 10**6, "nested too deeply"),
+        (b"1" * 10**5, "digits"),
+    ],
+    ids=range(9),
+)
+def test_what_is_no_json(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_json(text)

@@ -73,7 +73,7 @@ def test_runs_without_a_ledger(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("{", "line 2, is damaged: Expecting"),
+        ("{", "line 2, is damaged: it is no JSON: expecting .* at column 2"),
         ("[1]", "line 2, is damaged: not an object"),
         ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "line 2"),
         ({"epoch": 2}, "epoch 2 in place of 1"),
