@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import statistics
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,36 @@ def test_the_page_says_what_the_tables_of_costs_say():
         assert accuracy == f"{100 * point['accuracy']:.1f}"
         assert cost == f"{point['macs'] / 1e12:.1f}"
         assert seconds == f"{point['seconds']:,.0f}"
+
+
+def test_what_growing_saves_for_vgg16():
+    """The table of costs at equal accuracy, by lines between epochs; and README's line."""
+    baseline, grown, alone = (curve(f"vgg16-bn-{arm}-seed0") for arm in ("baseline", "lookahead", "S1-S3"))
+    document = DOCUMENT.read_text()
+    last = baseline[-1][1]
+    for accuracy, name in [
+        *((level, f"{level}") for level in (65, 70, 75, 80)),
+        (last, f"{last:.2f}, the baseline's last"),
+    ]:
+        costs = [cost(of, accuracy) for of in (baseline, grown, alone)]
+        shares = [each / costs[0] for each in costs[1:]]
+        row = f"| {name} | {costs[0]:.0f} | {costs[1]:.0f} | {shares[0]:.2f} | {costs[2]:.0f} | {shares[1]:.2f} |"
+        assert row in document
+    said = " ".join(Path("README.md").read_text().split())
+    assert f"For VGG-16 it does: {shares[0]:.2f} of the baseline's multiply-adds" in said
+    assert f"first three sub-networks alone take {shares[1]:.2f}" in said
+
+
+def curve(name):
+    """Multiply-adds of training in T, and validation accuracy in percent, epoch by epoch."""
+    lines = (DOCUMENT.parent / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    epochs = [event for event in map(json.loads, lines) if event["event"] == "epoch"]
+    return [(epoch["macs_training"] / 1e12, 100 * epoch["val_accuracy"]) for epoch in epochs]
+
+
+def cost(points, accuracy):
+    """What it first takes to reach an accuracy."""
+    for (before, low), (after, high) in pairwise(points):
+        if low < accuracy <= high:
+            return before + (after - before) * (accuracy - low) / (high - low)
+    raise ValueError(f"{accuracy} is not reached")

@@ -264,5 +264,6 @@ def _agree(group: list[History], name: str) -> bool:
 
 def _differing(name: str, value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    words = f"no {name}" if value is None else f"{name} {text[:24]}"
+    none = "all sub-networks" if name == "subnetworks" else f"no {name}"
+    words = none if value is None else f"{name} {text[:24]}"
     return "".join(character for character in words.replace("_", " ") if character.isprintable())[:60]
