@@ -281,7 +281,7 @@ def test_what_cannot_be_exported_is_one_line(place, tmp_path, capsys, monkeypatc
         assert message in error
         assert error.count("\n") == 1
 
-    refused(4, "none/m.onnx: No such file", run, str(tmp_path / "none" / "m.onnx"))
+    refused(4, "none/m.onnx: there is no folder", run, str(tmp_path / "none" / "m.onnx"))
     refused(2, "cannot read", str(tmp_path / "none"), str(tmp_path / "m.onnx"))
     refused(2, "m.pt: models are written as ONNX and in no other format", run, str(tmp_path / "m.pt"))
     monkeypatch.setitem(sys.modules, "onnx", None)

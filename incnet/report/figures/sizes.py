@@ -39,7 +39,7 @@ def accuracy_by_parameters(network: Network) -> Figure:
             reach = [[(a.mean - j.low) * 100, (j.high - a.mean) * 100] for _, a, j in stages if j]
         else:
             reach = [[100 * (accuracy.deviation or 0)] * 2 for _, accuracy, _ in stages]
-        axes.errorbar(x, y, list(zip(*reach, strict=True)), fmt="none", ecolor=ours.colour, elinewidth=1, capsize=2)
+        axes.errorbar(x, y, list(zip(*reach, strict=True)), fmt="none", color=ours.colour, elinewidth=1, capsize=2)
         axes.plot(x, y, color=ours.colour, linestyle=ours.line, marker=ours.marker or "o", label=arm.label)
         if len(growing) == 1 and arm.grows:
             for (stage, _, _), at, mean, (down, _) in zip(stages, x, y, reach, strict=True):
