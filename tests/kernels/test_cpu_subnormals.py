@@ -9,9 +9,8 @@ from incnet.kernels.cpu.parallel import SERIAL
 
 SUBNORMAL = np.float32(1e-40)
 
-pytestmark = pytest.mark.skipif(not X86, reason="only x86 is told so")
 
-
+@pytest.mark.skipif(not X86, reason="only x86 is told so")
 @pytest.mark.parametrize("size", [100, 2 * SERIAL], ids=["one thread", "all threads"])
 def test_what_decays_below_the_smallest_normal_number_is_zero(size):
     """The weights of a unit that is never active: their only gradient is the weight decay's."""
