@@ -118,6 +118,8 @@ class Checks:
         )
         must(config.subnetworks is None or config.subnetworks >= 1, "subnetworks", "at least 1")
         must(config.shortcut == "A" or config.arch.startswith("resnet"), "shortcut", "A: this network has no shortcuts")
+        vgg = config.arch.startswith("vgg")
+        must(config.dense_init == "he" or vgg, "dense_init", "he: it is for VGG-16's dense layers")
         must(config.trust is None or config.resume is not None, "trust", "--resume with it, or leave it out")
 
     def images(self) -> None:

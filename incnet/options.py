@@ -62,6 +62,8 @@ class Option:
         What runs did before there was this option.
     on_resume : {"fixed", "may change", "may grow"}
         Whether a run may go on with another value. What may change makes no other run.
+    by_name : bool
+        It is about networks that incnet knows by name: one of the user's own has the general default.
     goes_with : (str, tuple of str)
         Another option, and the values of it without which this one has no effect.
     by_machine : bool
@@ -89,6 +91,7 @@ class Option:
     otherwise: str = ""
     before: Any = ABSENT
     on_resume: Literal["fixed", "may change", "may grow"] = "fixed"
+    by_name: bool = False
     goes_with: tuple[str, tuple[str, ...]] | None = None
     by_machine: bool = False
     place: bool = False

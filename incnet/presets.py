@@ -78,6 +78,7 @@ PRESETS = {
         {
             "partition": {"": "filters"},
             "shortcut": {"": "A"},
+            "dense_init": {"": "he"},
             "growth": {"": "slope-angle"},
             "optimizer": {"": "rmsprop"},
             "lr": {"rmsprop": 1e-4, "digits rmsprop": 3e-4},  # the paper has no digits; their epochs are short

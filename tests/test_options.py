@@ -87,6 +87,9 @@ def test_a_run_of_before_is_read_as_it_ran():
     before |= {"warmup": 0, "subnetworks": None, "shortcut": "A", "image_sizes": None, "preset": None}
     config = Config.from_json({name: value for name, value in written.items() if name not in before})
     assert {name: getattr(config, name) for name in before} == before
+    vgg = Config(arch="vgg16-bn").resolve().as_json()
+    assert vgg.pop("dense_init") == "normal"
+    assert Config.from_json(vgg).dense_init == "he"
 
 
 def test_a_run_of_an_option_that_was_renamed_goes_on():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from incnet.backend import Array, asarray, ops
-from incnet.init import he_normal
+from incnet.init import he_normal, normal
 from incnet.inputs import check_batch
 from incnet.kernels import shapes
 from incnet.kernels.shapes import Placeholder
@@ -26,7 +26,9 @@ class Linear(Layer):
     in_features, out_features : int
         Length of a row of x and of y.
     rng : numpy.random.Generator
-        Draws the weights (He); the bias starts at zero.
+        Draws the weights; the bias starts at zero.
+    std : float, optional
+        Deviation of the weights at the start; He's ``sqrt(2 / in_features)`` without it.
     dtype : numpy.dtype or type
         Of the parameters, and of x and y: float32, or float64, for a gradient check say.
 
@@ -40,11 +42,19 @@ class Linear(Layer):
     recordable = True
 
     def __init__(
-        self, in_features: int, out_features: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        rng: np.random.Generator,
+        std: float | None = None,
+        dtype: np.dtype | type = np.float32,
     ) -> None:
         super().__init__()
         at_least(1, in_features=in_features, out_features=out_features)
-        self.weight = Parameter(he_normal((in_features, out_features), rng, dtype), decay=True)
+        shape = (in_features, out_features)
+        weight = he_normal(shape, rng, dtype) if std is None else normal(shape, std, rng, dtype)
+        self.weight = Parameter(weight, decay=True)
         self.bias = Parameter(asarray(np.zeros(out_features), dtype))
 
     def arguments(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from incnet.layer import Layer, Shape
+from incnet.layer import Shape
 from incnet.layers import GlobalAvgPool2d, Interleaved, Linear, Sequential
 from incnet.models.partition import Unit, partition
 from incnet.models.resnet import resnet
@@ -21,6 +21,7 @@ def build(
     rng: np.random.Generator,
     split: str | int = "filters",
     shortcut: str = "A",
+    dense_std: float | None = None,
     dtype: np.dtype | type = np.float32,
 ) -> dict[str, Sequential | Interleaved]:
     """Sub-networks S1 .. SK of an architecture, by name.
@@ -37,6 +38,8 @@ def build(
         See :func:`incnet.models.partition.partition`.
     shortcut : {"A", "B"}
         Of a ResNet, see :func:`incnet.layers.residual_block`.
+    dense_std : float, optional
+        Deviation of the weights of VGG-16's dense layers at the start; He's without it.
     dtype : numpy.dtype or type
         Of the parameters.
 
@@ -46,7 +49,7 @@ def build(
         If there is no such architecture or partition.
     """
     if arch in ("vgg16", "vgg16-bn"):
-        units = vgg16(input_shape, rng=rng, batch_norm=arch == "vgg16-bn", dtype=dtype)
+        units = vgg16(input_shape, rng=rng, batch_norm=arch == "vgg16-bn", dense_std=dense_std, dtype=dtype)
     elif arch.startswith("resnet") and arch[6:].isdecimal():
         units = resnet(int(arch[6:]), input_shape, rng=rng, shortcut=shortcut, dtype=dtype)
     else:
@@ -55,7 +58,12 @@ def build(
 
 
 def make_classifier(
-    shape: Shape, num_classes: int, *, rng: np.random.Generator, dtype: np.dtype | type = np.float32
+    shape: Shape,
+    num_classes: int,
+    *,
+    rng: np.random.Generator,
+    dense_std: float | None = None,
+    dtype: np.dtype | type = np.float32,
 ) -> Sequential:
     """Global average pooling, where the input is spatial, and one dense layer to the classes.
 
@@ -67,8 +75,11 @@ def make_classifier(
         Number of logits.
     rng : numpy.random.Generator
         Draws the weights (He); the bias starts at zero.
+    dense_std : float, optional
+        Deviation of the weights at the start where they read dense layers: features as a row.
     dtype : numpy.dtype or type
         Of the parameters.
     """
-    pool: dict[str, Layer] = {"pool": GlobalAvgPool2d()} if len(shape) == 3 else {}
-    return Sequential({**pool, "linear": Linear(shape[-1], num_classes, rng=rng, dtype=dtype)})
+    if len(shape) == 3:
+        return Sequential({"pool": GlobalAvgPool2d(), "linear": Linear(shape[-1], num_classes, rng=rng, dtype=dtype)})
+    return Sequential({"linear": Linear(shape[-1], num_classes, rng=rng, std=dense_std, dtype=dtype)})

@@ -23,6 +23,7 @@ def vgg16(
     rng: np.random.Generator,
     batch_norm: bool = False,
     dropout: float = 0.5,
+    dense_std: float | None = None,
     dtype: np.dtype | type = np.float32,
 ) -> list[Unit]:
     """Units of VGG-16: thirteen convolutions and two dense layers, each with its activation and what follows it.
@@ -39,6 +40,8 @@ def vgg16(
         Normalise after each convolution, which then has no bias.
     dropout : float
         Rate after each dense layer.
+    dense_std : float, optional
+        Deviation of the dense layers' weights at the start; He's without it.
     dtype : numpy.dtype or type
         Of the parameters.
     """
@@ -61,7 +64,7 @@ def vgg16(
     for i, nodes in enumerate(DENSE, start=1):
         flatten: dict[str, Layer] = {"flatten": Flatten()} if i == 1 else {}
         dense = {
-            "linear": Linear(features, nodes, rng=rng, dtype=dtype),
+            "linear": Linear(features, nodes, rng=rng, std=dense_std, dtype=dtype),
             "relu": ReLU(),
             "dropout": Dropout(dropout, rng=rng),
         }

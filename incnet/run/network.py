@@ -98,7 +98,14 @@ class NetworkFactory:
         if self.own is not None:
             every = self.own(shape, rng)
         else:
-            every = build(config.arch, shape, rng=rng, split=config.partition, shortcut=config.shortcut)
+            every = build(
+                config.arch,
+                shape,
+                rng=rng,
+                split=config.partition,
+                shortcut=config.shortcut,
+                dense_std=config.dense_std,
+            )
         count = config.subnetworks
         if count is not None and count > len(every):
             raise ValueError(f"--subnetworks {count}: {short(config.arch)} has {len(every)}; choose at most that")
@@ -141,7 +148,7 @@ class NetworkFactory:
     def classifier(self, shape: Shape) -> Layer:
         """Return a classifier for features of ``shape``: the same one, however often it has been rebuilt before."""
         rng = np.random.default_rng([self.config.seed, CLASSIFIER, *shape])
-        return make_classifier(shape, self.classes, rng=rng)
+        return make_classifier(shape, self.classes, rng=rng, dense_std=self.config.dense_std)
 
     def graph(self) -> Graph:
         """Return a graph without sub-networks."""

@@ -30,6 +30,7 @@ DECISIVE = (
     "arch",
     "partition",
     "shortcut",
+    "dense_init",
     "subnetworks",
     "resize",
     "image_sizes",

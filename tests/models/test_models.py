@@ -297,6 +297,22 @@ def test_projection_shortcuts_are_an_option_of_resnet():
     assert extra == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
+def test_deviation_of_dense_layers():
+    def deviations(std):
+        layers = parts("vgg16", dense_std=std)["S6"].layers()
+        return [layer.weight.data.std() for layer in layers if type(layer) is Linear]
+
+    assert deviations(None) == pytest.approx([(2 / 512) ** 0.5, (2 / 4096) ** 0.5], rel=1e-2)
+    assert deviations(0.01) == pytest.approx([0.01, 0.01], rel=1e-2)
+
+
+@pytest.mark.parametrize(("shape", "std"), [((4, 4, 4096), (2 / 4096) ** 0.5), ((4096,), 0.01)])
+def test_classifier_behind_dense_layers(shape, std, rng):
+    classifier = make_classifier(shape, 100, rng=rng, dense_std=0.01)
+    (linear,) = (layer for layer in classifier.layers() if type(layer) is Linear)
+    assert linear.weight.data.std() == pytest.approx(std, rel=1e-2)
+
+
 def test_classifier(rng):
     spatial, flat = make_classifier((4, 4, 6), 10, rng=rng), make_classifier((6,), 10, rng=rng)
     assert [type(layer) for layer in spatial.children().values()] == [GlobalAvgPool2d, Linear]

@@ -308,6 +308,7 @@ def test_places_where_no_function_is(arch, message, place, capsys):
     (("--subnetworks", "4"), "--subnetworks 4: net.py:network has 3; choose at most that"),
     (("--trust", "net.py"), "--trust net.py: choose --resume with it"),
     (("--shortcut", "B"), "--shortcut B: choose A"),
+    (("--dense-init", "normal"), "--dense-init normal: choose he"),
 ])  # fmt: skip
 def test_options_that_do_not_go_with_it(options, message, capsys):
     assert train(*QUICK, "--arch", "net.py:network", *options) == 2
