@@ -73,8 +73,8 @@ def test_impossible_options(options, message):
         (("--image-sizes", "4,6"), "--image-sizes 4,6: the images have 8 x 8 pixels; end with that"),
         (("--image-sizes", "8,16"), "--image-sizes 8,16: the images have 8 x 8 pixels; end with that"),
         (
-            ("--image-sizes", "16,24,32", "--resize", "32", "--arch", "vgg16"),
-            "vgg16 for images of 32 pixels takes none of 16: a window of 2 x 2 pixels does not fit",
+            ("--image-sizes", "32,64", "--resize", "64", "--arch", "vgg16"),
+            "vgg16 for images of 64 pixels takes none of 32: Linear expects rows of 2048 features",
         ),
     ],
 )

@@ -11,7 +11,9 @@ from incnet import train
 from incnet.commandline import parse
 from incnet.config import Config, ConfigError
 from incnet.data.digits import load_digits
+from incnet.init import Blank
 from incnet.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
+from incnet.models import build
 from incnet.options import choose, described, flag, spelt
 from incnet.presets import PRESETS
 from incnet.report.reading import read_history
@@ -98,9 +100,23 @@ def test_what_is_given_counts_even_if_it_is_the_default():
     assert config.lr == 5e-4, "a rate is one of its optimizer"
 
 
-@pytest.mark.parametrize("line", ["cifar10 --resize 64", "cifar10 --lookahead-cache fixed", "digits", "--arch vgg16"])
+@pytest.mark.parametrize("line", ["cifar10 --resize 64", "cifar10 --lookahead-cache fixed", "digits"])
 def test_images_do_not_grow_where_they_cannot(line):
     assert asked(f"{line} --preset fast").resolve().image_sizes is None
+
+
+@pytest.mark.parametrize("arch", ["vgg16", "vgg16-bn"])
+@pytest.mark.parametrize("dataset", ["cifar10", "fashion-mnist"])
+def test_vgg_takes_the_small_images_of_the_preset(arch, dataset):
+    """It pools them down to one pixel, as it does the whole ones."""
+    config = Config.from_preset("fast", dataset=dataset, arch=arch).resolve()
+    whole = 32 if dataset == "cifar10" else 28
+    subnetworks = build(arch, (whole, whole, 3), rng=Blank())
+    for size in config.images_grow().sizes:
+        shape = (size, size, 3)
+        for subnetwork in subnetworks.values():
+            shape = subnetwork.output_shape(shape)
+        assert shape == (4096,)
 
 
 @pytest.mark.parametrize("network", [dense, normalised])

@@ -42,6 +42,7 @@ from incnet.layers import (
     Sequential,
     Subsample,
 )
+from incnet.layers.pool import one_pixel
 
 if TYPE_CHECKING:
     import onnx
@@ -263,11 +264,15 @@ def _leaky_relu(graph: OnnxGraph, layer: LeakyReLU, x: str, shape: Shape, name: 
 
 @converts(MaxPool2d)
 def _max_pool(graph: OnnxGraph, layer: MaxPool2d, x: str, shape: Shape, name: str) -> str:
+    if one_pixel(shape):
+        return x
     return graph.node("MaxPool", [x], name, kernel_shape=[layer.size] * 2, strides=[layer.stride] * 2)
 
 
 @converts(AvgPool2d)
 def _avg_pool(graph: OnnxGraph, layer: AvgPool2d, x: str, shape: Shape, name: str) -> str:
+    if one_pixel(shape):
+        return x
     return graph.node("AveragePool", [x], name, kernel_shape=[layer.size] * 2, strides=[layer.stride] * 2)
 
 

@@ -12,8 +12,13 @@ __all__ = ["AvgPool2d", "GlobalAvgPool2d", "MaxPool2d"]
 LARGEST = 16
 
 
+def one_pixel(shape: Shape) -> bool:
+    """Whether an image of ``shape``, (H, W, C), has one pixel, so that there is nothing to pool."""
+    return shape[:2] == (1, 1)
+
+
 class Pool2d(Layer):
-    """What the layers have in common that make a number of every window."""
+    """What the layers have in common that make a number of every window. An image of one pixel stays as it is."""
 
     input_axes = 4
 
@@ -27,6 +32,8 @@ class Pool2d(Layer):
         return f"{type(self).__name__}({self.size}, stride={self.stride})"
 
     def output_shape(self, shape: Shape) -> Shape:
+        if one_pixel(shape):
+            return shape
         return shapes.avg_pool(Placeholder((1, *shape)), self.size, self.stride)[1:]
 
 
@@ -42,7 +49,8 @@ class MaxPool2d(Pool2d):
 
     Notes
     -----
-    dy goes to the pixel that held the maximum, the first one of equals.
+    dy goes to the pixel that held the maximum, the first one of equals. An image of one pixel stays as it is, so that
+    networks which pool down to one pixel take smaller images as well.
     """
 
     recordable = True
@@ -54,13 +62,15 @@ class MaxPool2d(Pool2d):
 
     def forward(self, x: Array, train: bool = False) -> Array:
         self.check(x)
-        y, where = ops.max_pool(x, self.size, self.stride)
+        y, where = (x, None) if one_pixel(x.shape[1:]) else ops.max_pool(x, self.size, self.stride)
         if train:
             self.keep(where, x.shape)
         return y
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         where, x_shape = self.release()
+        if where is None:
+            return dy if need_dx else None
         return ops.max_pool_grad(dy, where, x_shape, self.size, self.stride) if need_dx else None
 
 
@@ -76,7 +86,7 @@ class AvgPool2d(Pool2d):
 
     Notes
     -----
-    dx is the sum of ``dy / size^2`` over the windows in which a pixel lies.
+    dx is the sum of ``dy / size^2`` over the windows in which a pixel lies. An image of one pixel stays as it is.
     """
 
     recordable = True
@@ -85,10 +95,12 @@ class AvgPool2d(Pool2d):
         self.check(x)
         if train:
             self.keep(x.shape)
-        return ops.avg_pool(x, self.size, self.stride)
+        return x if one_pixel(x.shape[1:]) else ops.avg_pool(x, self.size, self.stride)
 
     def backward(self, dy: Array, need_dx: bool = True) -> Array | None:
         (x_shape,) = self.release()
+        if one_pixel(x_shape[1:]):
+            return dy if need_dx else None
         return ops.avg_pool_grad(dy, x_shape, self.size, self.stride) if need_dx else None
 
 

@@ -45,7 +45,7 @@ def algorithm(x_shape, weight_shape, stride: int, padding: int, dtype) -> str:
         tiles = N * -(-H // 4) * -(-W // 4)
         if C * K <= NARROW:
             return "winograd"
-        if (H, W) == (2, 2):
+        if (H, W) in ((1, 1), (2, 2)):
             return "panels" if N >= LEAST_FOR_PANELS_2X2 else "direct"
         if tiles >= LEAST_FOR_PANELS:
             by_panels = tiles < LEAST_FOR_STORED or (C * K >= WIDE and tiles <= MOST_FOR_PANELS)

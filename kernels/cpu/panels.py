@@ -11,12 +11,14 @@ the definition 16. Along one axis, with pixels d0 and d1, a kernel g and outputs
     y0 = g1 d0 + g2 d1 = g1 (d0 + d1) + (g2 - g1) d1
     y1 = g0 d0 + g1 d1 = g1 (d0 + d1) + (g0 - g1) d0
 
+An image of one pixel meets the middle of the kernel alone: one multiplication.
+
 Error against float64, relative, for normal data: 5e-6 (512 channels), 1e-6 for images of 2x2 pixels.
 
 Symbols, beside those of `winograd`
 -----------------------------------
 T        tiles of all images, rounded up to a multiple of ROWS
-point    one of the 36 (or 9) products of a tile and a kernel; u, v, z, m are weights, tiles of x, of dy, products there
+point    one of the 36 (or 9, or 1) products of tile and kernel; u, v, z, m: weights, tiles of x, of dy, products there
 panel    16 VECTORS (or 16) output channels
 depth    input channels whose transformed weights are in the buffer
 """
@@ -74,6 +76,21 @@ def small_filter_gradient(v, u):
     return [u[2], v.sub(v.sub(u[0], u[1]), u[2]), u[1]]
 
 
+def as_it_is(v, d):
+    """1 pixel -> 1 point, and back."""
+    return d
+
+
+def middle(v, g):
+    """3 taps -> 1 point."""
+    return [g[1]]
+
+
+def middle_gradient(v, u):
+    """1 point -> 3 taps."""
+    return [v.vector(0), u[0], v.vector(0)]
+
+
 USUAL = Transforms(
     winograd.input_transform,
     winograd.output_transform,
@@ -85,6 +102,7 @@ USUAL = Transforms(
     6,
 )
 SMALL = Transforms(small_input, small_output, small_output_gradient, small_filter, small_filter_gradient, 2, 2, 3)
+PIXEL = Transforms(as_it_is, as_it_is, as_it_is, middle, middle_gradient, 1, 1, 1)
 
 
 def both_ways(v, network, square):
@@ -133,8 +151,8 @@ def square_transform(network, size):
     return body
 
 
-# First argument: the number of the transforms, 0 or 1; of tiles, twice that number, and 1 more for those of dy.
-FAMILIES = (USUAL, SMALL)
+# First argument: the number of the transforms, 0 to 2; of tiles, twice that number, and 1 more for those of dy.
+FAMILIES = (USUAL, SMALL, PIXEL)
 transform_tile = emit(
     *(
         tile_transform(network, size)
@@ -242,7 +260,7 @@ class Plan(NamedTuple):
 
 def plan(N, H, W):
     """Choose the transforms, and count the tiles."""
-    family = int((H, W) == (2, 2))
+    family = {(2, 2): 1, (1, 1): 2}.get((H, W), 0)
     step = FAMILIES[family].pixels_out
     return Plan(family, round_up(N * -(-H // step) * -(-W // step), ROWS))
 

@@ -45,6 +45,8 @@ PANELS = [
     (9, 7, 5, 80, 96, (3, 3), 1, 1),
     (11, 2, 2, 96, 80, (3, 3), 1, 1),
     (70, 2, 2, 64, 128, (3, 3), 1, 1),
+    (11, 1, 1, 96, 80, (3, 3), 1, 1),
+    (70, 1, 1, 64, 128, (3, 3), 1, 1),
     (40, 1, 3, 64, 80, (3, 3), 1, 1),
     (31, 8, 8, 272, 496, (3, 3), 1, 1),
 ]
@@ -116,7 +118,7 @@ def test_panels(case, rng, threads):
     check_all(rng, case, np.float32)
 
 
-@pytest.mark.parametrize("case", [*WINOGRAD, *PANELS[:5]])
+@pytest.mark.parametrize("case", [*WINOGRAD, *PANELS[:7]])
 def test_winograd_off(case, rng, monkeypatch):
     monkeypatch.setattr(convolution, "USE_WINOGRAD", False)
     assert chosen(case) == "direct"
