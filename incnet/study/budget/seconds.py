@@ -31,7 +31,7 @@ ROUNDS, STEPS = 4, 8
 # Options by which neither a step takes longer nor a recalibration or validation.
 RULES = {"window", "gamma", "angle_unit", "period", "patience", "min_delta", "min_stage_epochs", "max_stage_epochs"}
 RATES = {"lr", "lr_schedule", "lr_decay", "warmup", "scale_lr", "rho", "momentum", "weight_decay"}
-OTHERS = {"seed", "epochs", "growth", "average", "image_sizes", "freeze"} | making_no_other(Config)
+OTHERS = {"seed", "epochs", "growth", "dense_init", "average", "image_sizes", "freeze"} | making_no_other(Config)
 IRRELEVANT = RULES | RATES | OTHERS | {name for name, facts in described(Config).items() if facts.by_machine}
 
 
