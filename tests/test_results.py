@@ -91,6 +91,18 @@ def test_the_page_says_what_the_tables_of_costs_say():
         assert seconds == f"{point['seconds']:,.0f}"
 
 
+def test_what_the_preset_reaches_for_vgg16():
+    runs = [DOCUMENT.parent / f"runs/vgg16-bn-{run}-seed0/summary.json" for run in ("fast-12", "sgd-baseline")]
+    fast, constant = (json.loads(run.read_text()) for run in runs)
+    reached = [
+        (f"{100 * run['test_accuracy']:.1f} %", f"{run['macs_training'] / 1e12:.0f} T") for run in (fast, constant)
+    ]
+    (preset, its_cost), (other, other_cost) = reached
+    constantly = f"where a constant rate on whole images has {other} for {other_cost}"
+    for document, verb in ((Path("README.md"), f"{preset} with {its_cost}"), (DOCUMENT, f"{preset} for {its_cost}")):
+        assert f"{verb}, {constantly}" in " ".join(document.read_text().split())
+
+
 def test_what_growing_saves_for_vgg16():
     """The table of costs at equal accuracy, by lines between epochs; and README's line."""
     baseline, grown = (curve(f"vgg16-bn-sgd-{arm}-seed0") for arm in ("baseline", "lookahead"))
