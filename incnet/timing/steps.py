@@ -36,6 +36,7 @@ __all__ = ["Phase", "PhaseSteps", "SteppingNetwork", "TimedRun", "measure_steps"
 
 # When the boundary has moved, steps are recorded anew: the first one on the CPU, the second one on a device.
 WARM_UP = 2
+HARMLESS = 1e-6  # learning rate
 
 
 class SteppingNetwork:
@@ -201,7 +202,8 @@ class TimedRun:
     """
 
     def __init__(self, config: Config, dataset: Dataset, network: MakeNetwork | None = None) -> None:
-        self.run = Run(replace(config, device="auto", threads=None), dataset, network=network)
+        # A step takes as long at any rate, and at this one no network diverges, wherever in a run it would be.
+        self.run = Run(replace(config, device="auto", threads=None, lr=HARMLESS), dataset, network=network)
         self.images = len(self.run.images.train.split)
         self.phases = phases(config, len(self.run.state.subnetworks))
         self._networks = {place: self._network(*place) for place in dict.fromkeys(map(_place, self.phases))}

@@ -117,3 +117,12 @@ def test_steps_are_timed_on_the_threads_in_use():
     config = Config(dataset="digits", arch="resnet8", limit=40, threads=1).resolve()
     TimedRun(config, load_dataset("digits"))
     assert threads_in_use() == threads
+
+
+def test_no_rate_keeps_a_run_from_being_timed():
+    """One that would make it diverge at once, without the warm-up and the schedule that it has."""
+    config = Config("digits", "resnet8", method="baseline", optimizer="sgd", lr=1e30, limit=200).resolve()
+    timed = TimedRun(config, load_dataset("digits"))
+    (phase,) = timed.phases
+    assert len(timed.turn(phase, 3)) == 3
+    assert timed.evaluate(phase.subnetworks)
