@@ -23,7 +23,7 @@ USE_WINOGRAD = os.environ.get("INCNET_WINOGRAD", "1") != "0"  # without it: slow
 NARROW = 64 * 64  # input times output channels up to which the transformed weights are small beside any image
 WIDE = 256 * 256  # from here on, transformed weights outgrow the caches: they are made panel by panel
 # Tiles of 4x4 pixels: the fewest for which storing transformed weights pays; the most that a panel's products hold; and
-# the fewest, of images of 2x2 pixels and of larger ones, with which panels do better than direct convolution.
+# the fewest, of images of 2x2 pixels or one and of larger ones, with which panels do better than direct convolution.
 LEAST_FOR_STORED, MOST_FOR_PANELS = 64, 128
 LEAST_FOR_PANELS_2X2, LEAST_FOR_PANELS = 8, 32
 
